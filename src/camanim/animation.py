@@ -1,0 +1,333 @@
+"""The result of a run, as plain data: which layers there are, what each looked at, and where from.
+
+`Animation` looks outward through three doors, `stack`, `score` and `write_movie`. Each is a call of
+the room that does the work, imported when the door is opened; that keeps this module at the bottom of
+the house, where every other may import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from camanim.errors import ScoreError
+from camanim.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import torch
+
+    from camanim.images import Geometry
+    from camanim.models import Model
+    from camanim.road import Imputer, Road
+    from camanim.stack import Stack
+    from camanim.targets import ClassTarget
+
+Normalization = Literal["local", "global"]
+
+
+class Status:
+    """What became of a layer; the words that tables and tooltips show."""
+
+    OK = "ok"
+    NOT_SPATIAL = "1-D"
+    OFF_PATH = "off the target's path"
+    NO_TENSOR = "no tensor output"
+    NOT_FINITE = "map not finite"
+    NOT_SELECTED = "not selected"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One call of one module.
+
+    Attributes
+    ----------
+    index : int
+        Position in the order of execution, over all calls of all modules.
+    name : str
+        The module's name as in ``named_modules()``; the network itself has the name ``""``.
+    call : int
+        0, 1, ... where a module runs more than once.
+    kind : str
+        The module's class, such as ``Conv2d``.
+    shape : tuple of int or None
+        Shape of the output, with its batch axis; None where it is no tensor.
+    parameters : int
+        Number of parameters of the module and what it contains.
+    same_as : int or None
+        Index of the earlier layer whose very output this one hands on.
+    status : str
+        One of `Status`: ``ok`` where there is a map, else why there is none.
+    milliseconds : float
+        Time its map took, beyond the network's own forward and backward; 0 without a map.
+    """
+
+    index: int
+    name: str
+    call: int
+    kind: str
+    shape: tuple[int, ...] | None
+    parameters: int
+    same_as: int | None = None
+    status: str = Status.NOT_SELECTED
+    milliseconds: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The name, with the number of the call behind a colon from the second call on."""
+        name = self.name or "(network)"
+        return f"{name}:{self.call}" if self.call else name
+
+    def with_status(self, status: str, milliseconds: float = 0.0) -> LayerInfo:
+        """Return the same layer with another status."""
+        return replace(self, status=status, milliseconds=milliseconds)
+
+
+@dataclass
+class Animation:
+    """The maps of all shown layers of one network for one image and one target.
+
+    `maps` and `layers` run in parallel, in order of execution; `trace` lists every call of every
+    module, also those without a map, each with its status.
+
+    Attributes
+    ----------
+    maps : list of numpy.ndarray
+        One float32 array (h, w) per shown layer: **raw**, signed, at the layer's own resolution.
+    layers : list of LayerInfo
+        The shown layers.
+    trace : list of LayerInfo
+        Every call of every module.
+    method : str
+        Name of the method, such as ``GradCAM``.
+    target : ClassTarget
+        What was explained: class, its name.
+    probability : float
+        The target's probability for this image, between 0 and 1.
+    image : numpy.ndarray
+        The image as shown, uint8, (H, W) or (H, W, 3).
+    geometry : Geometry
+        Leads from the network's input back to the image.
+    tensor : torch.Tensor
+        The network's input, (1, C, h, w).
+    model : Model
+        The network that was explained.
+    provenance : dict
+        Versions, hashes and settings with which the result can be made again.
+    road : Road or None
+        ROAD scores of the shown layers, once `score` was called.
+    """
+
+    maps: list[npt.NDArray[np.float32]]
+    layers: list[LayerInfo]
+    trace: list[LayerInfo]
+    method: str
+    target: ClassTarget
+    probability: float
+    image: npt.NDArray[np.uint8]
+    geometry: Geometry
+    tensor: torch.Tensor = field(repr=False)
+    model: Model = field(repr=False)
+    provenance: dict[str, Any] = field(repr=False)
+    road: Road | None = None
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run was stopped before every selected layer had its map."""
+        return any(layer.status == Status.CANCELLED for layer in self.trace)
+
+    def stack(
+        self, normalization: Normalization | None = "local", *, signed: bool = False
+    ) -> Stack:
+        """Give all maps as one lazy array (L, H, W) at the network's input size.
+
+        Parameters
+        ----------
+        normalization : {"local", "global", None}
+            ``(c - min) / (max - min)`` over one layer's raw map, or over those of all layers;
+            None leaves the raw values.
+        signed : bool
+            Keep negative evidence: divide by the largest absolute value, so that 0 stays 0 and
+            values lie in [-1, 1]. Otherwise negative values are cut off (ReLU) first, and values
+            lie in [0, 1].
+
+        Returns
+        -------
+        Stack
+            Has ``shape``, ``dtype``, ``ndim``, ``size``; a slice is made when it is asked for.
+        """
+        from camanim.stack import Stack
+
+        height, width = self.tensor.shape[-2:]
+        return Stack(self.maps, (height, width), normalization, signed=signed)
+
+    def score(
+        self,
+        seed: int = 0,
+        *,
+        percentiles: Sequence[float] = (20, 40, 60, 80),
+        noise: float = 0.01,
+        batch_size: int = 16,
+        imputer: Imputer | None = None,
+        progress: Progress = silent,
+    ) -> Road:
+        """Score how well each layer's map explains the target with ROAD; the result stays in `road`.
+
+        Parameters
+        ----------
+        seed : int
+            Of the tie-break among equal pixels and of the noise on imputed pixels.
+        percentiles : sequence of float
+            Shares of the pixels, in percent, that are *kept*.
+        noise : float
+            Standard deviation of the noise on imputed pixels, in units of the network's input.
+        batch_size : int
+            Perturbed images per forward pass.
+        imputer : Imputer, optional
+            Fills removed pixels; by default noisy linear imputation by a direct solver.
+        progress : Progress
+            Called after every batch. When it raises `Cancelled`, the layers scored so far are kept
+            and the others are NaN.
+
+        Returns
+        -------
+        Road
+
+        Raises
+        ------
+        ScoreError
+            Where there is nothing to score, or a parameter is out of range.
+        """
+        from camanim.road import score
+
+        if not self.maps:
+            raise ScoreError("There is no map to score: no selected layer has one.")
+        self.road = score(
+            self.model,
+            self.tensor,
+            self.maps,
+            self.layers,
+            self.target,
+            seed=seed,
+            percentiles=percentiles,
+            noise=noise,
+            batch_size=batch_size,
+            imputer=imputer,
+            progress=progress,
+        )
+        return self.road
+
+    def write_movie(
+        self,
+        path: str | Path,
+        *,
+        normalization: Normalization = "local",
+        signed: bool = False,
+        fps: float = 5,
+        size: int = 448,
+        colormap: str | None = None,
+        opacity: float = 0.5,
+        quality: Literal["standard", "high"] = "standard",
+        progress: Progress = silent,
+    ) -> Path:
+        """Write the movie: one frame per layer, with its name, class, colour bar and ROAD curve.
+
+        Parameters
+        ----------
+        path : path-like
+            Must end in ``.mp4``. Written beside it first and renamed when complete.
+        normalization, signed
+            As for `stack`.
+        fps : float
+            Frames a second.
+        size : int
+            Longer side of the image within the frame, in pixels.
+        colormap : str, optional
+            Any name that ``cmap`` knows; by default turbo, or a diverging one with ``signed``.
+        opacity : float
+            Of the map over the image, in [0, 1].
+        quality : {"standard", "high"}
+            Of the H.264 compression.
+        progress : Progress
+            Called after every frame; raising in it leaves no file behind.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        RenderError
+            For a path or setting that cannot be used, or when writing fails.
+        """
+        from camanim.render import write_movie
+
+        return write_movie(
+            self,
+            path,
+            normalization=normalization,
+            signed=signed,
+            fps=fps,
+            size=size,
+            colormap=colormap,
+            opacity=opacity,
+            quality=quality,
+            progress=progress,
+        )
+
+    def caption(self, i: int) -> str:
+        """Say in one line what layer `i` is and how it scores, as overlay and movie show it."""
+        layer = self.layers[i]
+        parts = [f"{layer.label}  {layer.kind}  {i + 1}/{len(self)}"]
+        if self.maps[i].max() <= 0:
+            parts.append("no positive evidence")
+        if self.road is not None:
+            parts.append(self.road.caption(i))
+        parts.append(f"{self.target.name} {self.probability:.2f}")
+        return "   ".join(parts)
+
+    def table(self) -> list[dict[str, Any]]:
+        """List every call of every module, one row each, ready for ``csv.DictWriter`` or pandas.
+
+        Returns
+        -------
+        list of dict
+            Keys: index, name, call, kind, output shape, parameters, status, raw min, raw max,
+            milliseconds, ROAD. What does not exist is None; the status says why.
+        """
+        shown = {layer.index: i for i, layer in enumerate(self.layers)}
+        labels = {layer.index: layer.label for layer in self.trace}
+        rows = []
+        for layer in self.trace:
+            i = shown.get(layer.index)
+            status = layer.status
+            if status == Status.NOT_SELECTED and layer.same_as is not None:
+                status = f"same as {labels[layer.same_as]}"
+            road = None if self.road is None or i is None else float(self.road.scores[i])
+            rows.append(
+                {
+                    "index": layer.index,
+                    "name": layer.name,
+                    "call": layer.call,
+                    "kind": layer.kind,
+                    "output shape": None
+                    if layer.shape is None
+                    else "x".join(str(n) for n in layer.shape),
+                    "parameters": layer.parameters,
+                    "status": status,
+                    "raw min": None if i is None else float(self.maps[i].min()),
+                    "raw max": None if i is None else float(self.maps[i].max()),
+                    "milliseconds": None if i is None else round(layer.milliseconds, 3),
+                    "ROAD": None if road is None or np.isnan(road) else road,
+                }
+            )
+        return rows

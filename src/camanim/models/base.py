@@ -1,0 +1,206 @@
+"""A network with what must be known to use it: its preprocessing and its classes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from camanim.errors import ImageError, ModelError
+from camanim.images import Fit, Geometry, Prepared, Preprocess, Window, to_display, unit_image
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class and how likely the network finds it.
+
+    Attributes
+    ----------
+    index : int
+    name : str
+    probability : float
+    """
+
+    index: int
+    name: str
+    probability: float
+
+
+class Model:
+    """A network, its preprocessing and the names of its classes.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        Any classifier: from (1, C, H, W) to class scores (1, K). It is used where it lies (its device)
+        and comes back from every use as it was.
+    preprocess : Preprocess or callable, optional
+        A `Preprocess`, which knows its geometry, or any callable from the image to a (1, C, H, W)
+        tensor, which is then taken as stretching the whole image. By default the image's own size,
+        intensities in [0, 1], and as many channels as the first convolution takes.
+    classes : sequence of str, optional
+        Names of the K classes, in order.
+    name : str, optional
+        For captions and records; by default the network's class.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Conv2d(1, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    ... )
+    >>> Model(net, classes=["a", "b", "c", "d"]).name
+    'Sequential'
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        preprocess: Preprocess | Callable[[Any], torch.Tensor] | None = None,
+        classes: Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        from torch import nn
+
+        if not isinstance(net, nn.Module):
+            raise ModelError(f"A network is a torch.nn.Module, not {type(net).__name__}.")
+        self.net = net
+        self.preprocess = preprocess or Preprocess(channels=_input_channels(net))
+        self.classes = None if classes is None else [str(c) for c in classes]
+        self.name = name or type(net).__name__
+        self._hash: tuple[object, str] | None = None
+
+    def __repr__(self) -> str:
+        classes = "" if self.classes is None else f", {len(self.classes)} classes"
+        return f"Model({self.name}{classes})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        import torch
+
+        tensors = [*self.net.parameters(), *self.net.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The network's floating type."""
+        import torch
+
+        return next(
+            (p.dtype for p in self.net.parameters() if p.is_floating_point()), torch.float32
+        )
+
+    def prepare(
+        self, image: Any, *, fit: Fit = "stretch", window: Window | None = None
+    ) -> Prepared:
+        """Turn an image into the network's input, on the network's device.
+
+        Parameters
+        ----------
+        image : array-like
+            See `camanim.images.unit_image`.
+        fit, window
+            See `camanim.Preprocess`; a callable of your own sees the image as it is.
+
+        Raises
+        ------
+        ImageError
+            When the image cannot be used as it is.
+        """
+        if isinstance(self.preprocess, Preprocess):
+            prepared = self.preprocess(image, fit=fit, window=window)
+        else:
+            prepared = self._prepare_by_callable(self.preprocess, image, window)
+        tensor = prepared.tensor.to(self.device, self.dtype)
+        return Prepared(tensor, prepared.geometry, prepared.image)
+
+    @staticmethod
+    def _prepare_by_callable(
+        preprocess: Callable[[Any], torch.Tensor], image: Any, window: Window | None
+    ) -> Prepared:
+        import torch
+
+        array = np.asarray(image)
+        if window is None and array.dtype.kind == "f" and array.size and np.isfinite(array).all():
+            # The callable knows what its values mean; only the display needs a window.
+            low, high = float(array.min()), float(array.max())
+            window = (min(low, 0.0), max(high, 1.0))
+        shown = to_display(unit_image(array, window))
+        tensor = preprocess(image)
+        if not isinstance(tensor, torch.Tensor) or tensor.ndim != 4 or tensor.shape[0] != 1:
+            what = getattr(tensor, "shape", type(tensor).__name__)
+            raise ImageError(f"preprocess must return a tensor (1, C, H, W), not {what}.")
+        height, width = int(tensor.shape[2]), int(tensor.shape[3])
+        scale = (shown.shape[0] / height, shown.shape[1] / width)
+        return Prepared(tensor.detach(), Geometry((height, width), scale), shown)
+
+    def predict(
+        self, image: Any, k: int = 5, *, fit: Fit = "stretch", window: Window | None = None
+    ) -> list[Prediction]:
+        """Name the k likeliest classes.
+
+        Parameters
+        ----------
+        image, fit, window
+            See `prepare`.
+        k : int
+
+        Returns
+        -------
+        list of Prediction
+            Likeliest first; fewer than k where the network has fewer classes.
+
+        Raises
+        ------
+        CamError
+            When the image cannot be used or the network fails on it.
+        """
+        import torch
+
+        from camanim.capture import in_eval_mode, own_errors
+        from camanim.targets import class_name, class_scores, probabilities
+
+        prepared = self.prepare(image, fit=fit, window=window)
+        with own_errors(tuple(prepared.tensor.shape)), in_eval_mode(self.net), torch.no_grad():
+            logits = class_scores(self.net(prepared.tensor))
+        likely = probabilities(logits)[0].topk(min(k, logits.shape[1]))
+        return [
+            Prediction(int(i), class_name(int(i), self.classes), float(p))
+            for p, i in zip(likely.values, likely.indices, strict=True)
+        ]
+
+    def weights_hash(self) -> str:
+        """Return the SHA-256 of all weights and buffers; computed again only when one has changed."""
+        state = self.net.state_dict()
+        version = tuple((name, id(t), t.data_ptr(), t._version) for name, t in state.items())
+        if self._hash is None or self._hash[0] != version:
+            digest = hashlib.sha256()
+            for name, value in state.items():
+                digest.update(name.encode())
+                digest.update(_bytes(value))
+            self._hash = (version, digest.hexdigest())
+        return self._hash[1]
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy())
+
+
+def _input_channels(net: nn.Module) -> int:
+    """Read off the first convolution how many channels the network takes; 3 where there is none."""
+    for module in net.modules():
+        channels = getattr(module, "in_channels", None)
+        if isinstance(channels, int) and hasattr(module, "kernel_size"):
+            return channels
+    return 3

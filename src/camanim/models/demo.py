@@ -1,0 +1,43 @@
+"""The network that ships with the package: a teaching aid on synthetic ultrasound, not a diagnosis."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from camanim.images import Preprocess
+from camanim.samples import SAMPLE_DATA
+
+if TYPE_CHECKING:
+    from camanim.models.base import Model
+    from camanim.progress import Progress
+
+NAMES = ("ultrasound",)
+
+
+def load(name: str, weights: str | Path | None, progress: Progress) -> Model:
+    """Load a demo network; ``weights`` as in `camanim.load_model`."""
+    import torch
+    from monai.networks.nets import DenseNet
+    from safetensors import safe_open
+
+    from camanim.models.base import Model
+    from camanim.models.files import read_weights
+
+    path = SAMPLE_DATA / f"{name}.safetensors"
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = DenseNet(**json.loads(about["architecture"])).eval()
+    if weights is not None:
+        net.load_state_dict(read_weights(path if weights == "DEFAULT" else weights))
+    height, width = json.loads(about["size"])
+    preprocess = Preprocess(
+        size=(height, width),
+        mean=json.loads(about["mean"]),
+        std=json.loads(about["std"]),
+        channels=1,
+    )
+    return Model(net, preprocess, json.loads(about["classes"]), name=f"demo/{name}")
