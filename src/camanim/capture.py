@@ -134,7 +134,8 @@ def capture(
     ModelError, TargetError, OutOfMemory
         When the network fails, has no such class, or does not fit into memory.
     """
-    recorder = _Recorder(method, select, tuple(tensor.shape[-2:]), seed, progress)
+    height, width = tensor.shape[-2:]
+    recorder = _Recorder(method, select, (height, width), seed, progress)
     chosen: ClassTarget | None = None
     logits = torch.empty(0)
     with ExitStack() as stack:

@@ -157,10 +157,7 @@ class Preprocess:
             resized_to, corner = (h, w), (0, 0)
         else:
             # The roundings are torchvision's own (Resize of the shorter side, then CenterCrop).
-            if self.resize is not None:
-                short = self.resize
-            else:
-                short = max(h, w)
+            short = self.resize if self.resize is not None else max(h, w)
             if height <= width:
                 resized_to = (short, int(short * width / height))
             else:

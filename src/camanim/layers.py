@@ -25,7 +25,7 @@ def selector(layers: Layers, net: nn.Module) -> Predicate:
     ----------
     layers : str, callable or iterable of str
         ``"unique"``: every call, except those that hand on an earlier layer's very output.
-        ``"all"``: those too. ``"blocks"``: the children of the network, and of its Sequentials.
+        ``"all"``: those too. ``"blocks"``: the children of the network; of its Sequentials, theirs.
         Else a name (``layer1.0.relu``, with all its calls; ``layer1.0.relu:1`` for its second), a
         glob (``layer*.conv1``), a kind (``Conv2d``), a predicate of `LayerInfo`, or several of the
         strings.
@@ -53,7 +53,7 @@ def _one(pattern: str, net: nn.Module) -> Predicate:
         return lambda info: True
     if pattern == "blocks":
         names = _blocks(net)
-        return lambda info: info.name in names and info.same_as is None
+        return lambda info: info.name in names
     known = {name: type(module).__name__ for name, module in net.named_modules()}
     bare = pattern.partition(":")[0]
     words = [*known, *known.values()]
@@ -69,9 +69,11 @@ def _one(pattern: str, net: nn.Module) -> Predicate:
 def _blocks(net: nn.Module) -> set[str]:
     from torch.nn import Sequential
 
-    names = set()
+    names: set[str] = set()
     for name, child in net.named_children():
-        names.add(name)
         if isinstance(child, Sequential):
+            # Its output is its last child's.
             names.update(f"{name}.{inner}" for inner, _ in child.named_children())
+        else:
+            names.add(name)
     return names

@@ -38,7 +38,8 @@ def first_component(features: torch.Tensor) -> torch.Tensor:
         values, vectors = torch.linalg.eigh(wide.T @ wide)
         projection = vectors[:, -1] * values[-1].clamp(min=0).sqrt()
     projection = projection * projection[projection.abs().argmax()].sign()
-    return projection.to(features.dtype).view(features.shape[1:])
+    result: torch.Tensor = projection.to(features.dtype).view(features.shape[1:])
+    return result
 
 
 @register(

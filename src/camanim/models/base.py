@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from camanim.errors import ImageError, ModelError
 from camanim.images import Fit, Geometry, Prepared, Preprocess, Window, to_display, unit_image
@@ -190,11 +191,12 @@ class Model:
         return self._hash[1]
 
 
-def _bytes(tensor: torch.Tensor) -> memoryview:
+def _bytes(tensor: torch.Tensor) -> npt.NDArray[np.uint8]:
     import torch
 
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    array: npt.NDArray[np.uint8] = flat.view(torch.uint8).numpy()
+    return array
 
 
 def _input_channels(net: nn.Module) -> int:

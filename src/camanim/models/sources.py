@@ -59,4 +59,5 @@ def load_model(
         near = get_close_matches(name, list_models(), n=3, cutoff=0.4)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise ModelError(f"There is no network {name!r}.{hint}")
-    return source.load(bare, weights, progress)
+    model: Model = source.load(bare, weights, progress)
+    return model

@@ -1,0 +1,243 @@
+"""ROAD over all layers: perturb, predict, compare.
+
+For each map and each percentile the most relevant pixels are removed (MoRF), and then, apart from that,
+the least relevant ones (LeRF). A map that explains the prediction loses probability in the first case
+and keeps it in the second: its score is the mean over percentiles of ``(LeRF - MoRF) / 2``, where MoRF
+and LeRF stand for the target's probability after removal. The probability before cancels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from camanim.animation import LayerInfo
+from camanim.errors import Cancelled, ScoreError
+from camanim.progress import Progress
+from camanim.road.imputation import DirectImputer, Imputer
+from camanim.road.masks import Masks, kept_pixels, tie_break
+from camanim.stack import FloatMap, upsample
+
+if TYPE_CHECKING:
+    import torch
+
+    from camanim.models import Model
+    from camanim.targets import ClassTarget
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Road:
+    """The ROAD scores of the shown layers ("ybROAD"), in order of execution.
+
+    Attributes
+    ----------
+    layers : list of LayerInfo
+        L shown layers.
+    percentiles : tuple of P floats
+        Shares of the pixels that were kept, in percent.
+    morf, lerf : (L, P) arrays
+        The target's probability after the most or the least relevant pixels were removed. NaN where
+        there is none.
+    probability : float
+        The target's probability for the image itself.
+    undefined : tuple of (str or None)
+        For each layer, why it has no score; None where it has one.
+    forwards : int
+        Perturbed images that went through the network: 2 L P less those that were the same.
+    seed : int
+    noise : float
+    """
+
+    layers: list[LayerInfo]
+    percentiles: tuple[float, ...]
+    morf: Floats
+    lerf: Floats
+    probability: float
+    undefined: tuple[str | None, ...]
+    forwards: int
+    seed: int
+    noise: float
+
+    @property
+    def scores(self) -> Floats:
+        """(L,) score of each layer: mean over percentiles of (LeRF - MoRF) / 2; NaN if undefined."""
+        scores: Floats = ((self.lerf - self.morf) / 2).mean(axis=1)
+        return scores
+
+    @property
+    def sums(self) -> Floats:
+        """(L,) the same with the sum over percentiles, as Kaczmarek et al. 2024 write it."""
+        return self.scores * len(self.percentiles)
+
+    @property
+    def mean(self) -> float:
+        """Mean score over the layers that have one; NaN if none has."""
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+            return float(np.nanmean(self.scores))
+
+    @property
+    def max(self) -> float:
+        """Best score of all layers; NaN if none has one."""
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+            return float(np.nanmax(self.scores))
+
+    @property
+    def best(self) -> LayerInfo | None:
+        """The layer with the best score, the earliest of equals; None if none has one."""
+        scores = self.scores
+        return None if np.isnan(scores).all() else self.layers[int(np.nanargmax(scores))]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every layer was scored; not so after a cancel."""
+        return CANCELLED not in self.undefined
+
+    def caption(self, i: int) -> str:
+        """Say in a few words how layer `i` scores, and which is best."""
+        reason = self.undefined[i]
+        own = f"ROAD {self.scores[i]:.2f}" if reason is None else f"ROAD undefined ({reason})"
+        return own if self.best is None else f"{own} (best: {self.best.label}, {self.max:.2f})"
+
+
+CONSTANT = "constant map"
+CANCELLED = "cancelled"
+
+
+def score(
+    model: Model,
+    tensor: torch.Tensor,
+    maps: Sequence[FloatMap],
+    layers: list[LayerInfo],
+    target: ClassTarget,
+    *,
+    seed: int,
+    percentiles: Sequence[float],
+    noise: float,
+    batch_size: int,
+    imputer: Imputer | None,
+    progress: Progress,
+) -> Road:
+    """Score maps with ROAD; see `Animation.score` for the parameters.
+
+    Identical masks are imputed and predicted once, whichever layer they come from. All masks share one
+    field of noise, so that layers differ by their masks alone.
+    """
+    shares = _checked(percentiles, noise, batch_size)
+    plan = _Plan(maps, (int(tensor.shape[-2]), int(tensor.shape[-1])), shares, seed)
+    predict = _Predictor(model, tensor[0], target, noise, seed, imputer or DirectImputer())
+    before = predict.probabilities(tensor)[0]
+    after = np.full(len(plan.masks), np.nan)
+    try:
+        for start in range(0, len(plan.masks), batch_size):
+            batch = slice(start, min(start + batch_size, len(plan.masks)))
+            after[batch] = predict(plan.unpack(batch))
+            progress("ROAD", batch.stop, len(plan.masks))
+    except Cancelled:
+        if np.isnan(after).all():
+            raise
+    morf, lerf = plan.look_up(after)
+    reasons = [
+        CONSTANT if flat else CANCELLED if np.isnan([*m, *le]).any() else None
+        for flat, m, le in zip(plan.constant, morf, lerf, strict=True)
+    ]
+    return Road(
+        layers, shares, morf, lerf, before, tuple(reasons), predict.count, seed, noise
+    )  # fmt: skip
+
+
+def _checked(percentiles: Sequence[float], noise: float, batch_size: int) -> tuple[float, ...]:
+    shares = tuple(float(p) for p in percentiles)
+    if not shares or not all(0 < p < 100 for p in shares):
+        raise ScoreError("Percentiles are shares of kept pixels, each between 0 and 100.")
+    if not (np.isfinite(noise) and noise >= 0):
+        raise ScoreError("The noise is a standard deviation: 0 or more.")
+    if batch_size < 1:
+        raise ScoreError("The batch size is 1 or more.")
+    return shares
+
+
+class _Plan:
+    """All masks of all maps, each distinct one kept once, and where each layer finds its own."""
+
+    def __init__(
+        self, maps: Sequence[FloatMap], size: tuple[int, int], shares: tuple[float, ...], seed: int
+    ) -> None:
+        self.size = size
+        self.masks: list[bytes] = []
+        self.constant: list[bool] = []
+        self._places = np.full((len(maps), 2, len(shares)), -1)
+        known: dict[bytes, int] = {}
+        order = tie_break(size[0] * size[1], seed)
+        for i, raw in enumerate(maps):
+            positive = np.maximum(raw, 0)
+            self.constant.append(bool(positive.max() == positive.min()))
+            if self.constant[i]:
+                continue
+            both = kept_pixels(upsample(positive, size), shares, order)
+            for j, masks in enumerate(both):
+                for k, mask in enumerate(masks):
+                    packed = np.packbits(mask).tobytes()
+                    key = hashlib.blake2b(packed, digest_size=16).digest()
+                    if key not in known:
+                        known[key] = len(self.masks)
+                        self.masks.append(packed)
+                    self._places[i, j, k] = known[key]
+
+    def unpack(self, batch: slice) -> Masks:
+        """Return a batch of masks, (B, H, W) bool."""
+        rows = np.stack([np.frombuffer(mask, np.uint8) for mask in self.masks[batch]])
+        count = self.size[0] * self.size[1]
+        return np.unpackbits(rows, axis=1, count=count).astype(bool).reshape(-1, *self.size)
+
+    def look_up(self, after: Floats) -> tuple[Floats, Floats]:
+        """Distribute the probabilities of the distinct masks to layers and percentiles."""
+        # The last entry serves the place -1 of maps that have no mask.
+        values = np.append(after, np.nan)[self._places]
+        return values[:, 0], values[:, 1]
+
+
+class _Predictor:
+    """Masks in, the target's probabilities out."""
+
+    def __init__(
+        self,
+        model: Model,
+        image: torch.Tensor,
+        target: ClassTarget,
+        noise: float,
+        seed: int,
+        imputer: Imputer,
+    ) -> None:
+        import torch
+
+        self.model, self.image, self.target, self.imputer = model, image.float(), target, imputer
+        generator = torch.Generator().manual_seed(seed)
+        self.noise = noise * torch.randn(image.shape, generator=generator)
+        self.count = 0
+
+    def __call__(self, kept: Masks) -> Floats:
+        import torch
+
+        imputed = self.imputer(self.image, kept)
+        imputed += self.noise * torch.from_numpy(~kept)[:, None]
+        self.count += len(kept)
+        return self.probabilities(imputed)
+
+    def probabilities(self, batch: torch.Tensor) -> Floats:
+        import torch
+
+        from camanim.capture import in_eval_mode, own_errors
+
+        net = self.model.net
+        with own_errors(tuple(batch.shape)), in_eval_mode(net), torch.no_grad():
+            logits = net(batch.to(self.model.device, self.model.dtype))
+            values: Floats = self.target.probability(logits).cpu().numpy()
+        return values
