@@ -118,5 +118,7 @@ class Stack:
             row[:] = self.plane(int(i))
         return planes[(slice(None), *rest)]
 
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype=dtype)

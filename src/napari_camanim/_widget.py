@@ -1,0 +1,419 @@
+"""The dock widget: wiring only. What it knows about activation maps it asks `camanim`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+from napari.utils.notifications import show_error
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QSearchableComboBox
+
+import camanim
+from camanim.errors import CamError, Cancelled
+from napari_camanim._curve import RoadCurve
+from napari_camanim._layers import (
+    KEY,
+    Shown,
+    current_stack,
+    is_stack,
+    set_normalization,
+    show_index,
+    shown_index,
+    shown_slice,
+)
+from napari_camanim._worker import Task
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from camanim import Animation, Model
+    from camanim.models import Prediction
+    from camanim.progress import Progress
+
+LIKELIEST = "likeliest class"
+
+
+class CamWidget(QWidget):
+    """Explain the active image layer with a network, layer by layer.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self._task: Task | None = None
+        self._model: Model | None = None
+        self._connections: list[tuple[Any, Callable[..., None]]] = []
+        self._build()
+        self._connect()
+        self._refresh_images()
+        self._on_stack()
+
+    # -- What is on it ---------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.image = QComboBox()
+        self.network = QSearchableComboBox()
+        self.network.addItems(camanim.list_models())
+        self.classes = QSearchableComboBox()
+        self.classes.addItem(LIKELIEST, None)
+        self.predict_button = QPushButton("Predict")
+        self.method = QComboBox()
+        for i, method in enumerate(camanim.methods().values()):
+            self.method.addItem(method.name)
+            tip = f"{method.summary}\n{method.paper}"
+            self.method.setItemData(i, tip, Qt.ItemDataRole.ToolTipRole)
+        self.layers = QComboBox()
+        self.layers.addItems(["unique", "all", "blocks"])
+        self.fit = QComboBox()
+        self.fit.addItems(["stretch", "crop", "native"])
+        self.road = QCheckBox("Score every layer (ROAD)")
+        self.run_button = QPushButton("Run")
+        self.normalization = QComboBox()
+        self.normalization.addItems(["local", "global"])
+        self.curve = RoadCurve()
+        self.export_button = QPushButton("Export movie…")
+        self.message = QLabel()
+        self.message.setWordWrap(True)
+        self._explain()
+        self._lay_out()
+
+    def _explain(self) -> None:
+        tips = {
+            self.image: "The image that is explained; follows the selected layer.",
+            self.network: "The network whose layers are shown; type to search.",
+            self.classes: "The class that is explained; Predict lists the likeliest first.",
+            self.predict_button: "Ask the network for its five likeliest classes.",
+            self.method: "How activations and gradients become a map.",
+            self.layers: "unique: each output once; all: also containers that hand one on; "
+            "blocks: the network's large parts.",
+            self.fit: "stretch: the whole image; crop: the centre, as in training; "
+            "native: without resizing.",
+            self.road: "Remove what a map finds important and see what the prediction loses.",
+            self.normalization: "local: each layer on its own scale; global: all on one.",
+            self.export_button: "Write the movie of all layers (mp4).",
+        }
+        for widget, tip in tips.items():
+            widget.setToolTip(tip)
+
+    def _lay_out(self) -> None:
+        classes = QHBoxLayout()
+        classes.addWidget(self.classes, 1)
+        classes.addWidget(self.predict_button)
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Image", self.image)
+        form.addRow("Network", self.network)
+        form.addRow("Class", classes)
+        form.addRow("Method", self.method)
+        form.addRow("Layers", self.layers)
+        form.addRow("Fit", self.fit)
+        form.addRow(self.road)
+        form.addRow(self.run_button)
+        form.addRow("Normalisation", self.normalization)
+        box = QVBoxLayout(self)
+        box.addLayout(form)
+        box.addWidget(self.curve)
+        box.addWidget(self.export_button)
+        box.addWidget(self.message)
+        box.addStretch()
+        for combo in (self.image, self.network, self.classes):
+            # Long names must not widen the dock.
+            combo.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
+            combo.setMinimumContentsLength(12)
+
+    # -- What it listens to ----------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        self.predict_button.clicked.connect(self.predict)
+        self.run_button.clicked.connect(self._run_or_cancel)
+        self.export_button.clicked.connect(self._ask_and_export)
+        self.network.currentTextChanged.connect(self._forget_classes)
+        self.image.currentTextChanged.connect(self._forget_classes)
+        self.normalization.currentTextChanged.connect(self._on_normalization)
+        self.curve.moved.connect(self._on_curve)
+        layers = self.viewer.layers
+        for event, slot in (
+            (layers.events.inserted, self._refresh_images),
+            (layers.events.removed, self._refresh_images),
+            (layers.events.reordered, self._refresh_images),
+            (layers.events.renamed, self._refresh_images),
+            (layers.selection.events.active, self._on_active),
+            (self.viewer.dims.events.point, self._on_slider),
+        ):
+            event.connect(slot)
+            self._connections.append((event, slot))
+        self.destroyed.connect(_disconnector(self._connections))
+
+    def _refresh_images(self, event: Any = None) -> None:
+        """List the image layers that can be explained, keeping the choice."""
+        names = [
+            layer.name
+            for layer in self.viewer.layers
+            if isinstance(layer, Image) and not is_stack(layer)
+        ]
+        if names != [self.image.itemText(i) for i in range(self.image.count())]:
+            chosen = self.image.currentText()
+            self.image.clear()
+            self.image.addItems(names)
+            self.image.setCurrentText(chosen)
+        self._follow_selection()
+        self._on_stack()
+
+    def _follow_selection(self) -> None:
+        active = self.viewer.layers.selection.active
+        # Whatever is not listed, a stack or labels, leaves the choice as it is.
+        row = -1 if active is None else self.image.findText(active.name)
+        if row >= 0:
+            self.image.setCurrentIndex(row)
+
+    def _on_active(self, event: Any = None) -> None:
+        self._follow_selection()
+        self._on_stack()
+
+    def _on_stack(self) -> None:
+        """Show what is known about the current stack: its scores, its normalisation."""
+        stack = current_stack(self.viewer)
+        self.export_button.setEnabled(stack is not None)
+        self.normalization.setEnabled(stack is not None)
+        scores = stack.metadata[KEY]["scores"] if stack is not None else None
+        self.curve.setVisible(scores is not None)
+        if stack is not None:
+            self.normalization.setCurrentText(stack.metadata[KEY]["normalization"])
+        if scores is not None:
+            self.curve.set_scores(scores)
+        self._on_slider()
+
+    def _on_slider(self, event: Any = None) -> None:
+        stack = current_stack(self.viewer)
+        if stack is not None:
+            self.curve.set_index(shown_index(self.viewer, stack))
+
+    def _on_curve(self, index: int) -> None:
+        stack = current_stack(self.viewer)
+        if stack is not None:
+            show_index(self.viewer, stack, index)
+
+    def _on_normalization(self, normalization: str) -> None:
+        stack = current_stack(self.viewer)
+        if stack is not None:
+            set_normalization(stack, normalization)
+
+    def _forget_classes(self) -> None:
+        self.classes.clear()
+        self.classes.addItem(LIKELIEST, None)
+
+    # -- What it does ----------------------------------------------------------------------------
+
+    def predict(self) -> None:
+        """List the network's five likeliest classes, and the others after them."""
+        found = self._input()
+        if found is None:
+            return
+        _, shown = found
+        name, fit = self.network.currentText(), self.fit.currentText()
+
+        def job(progress: Progress) -> tuple[Model, list[Prediction]]:
+            model = self._load(name, progress)
+            progress("predict", 0, 0)
+            return model, model.predict(shown.pixels, 5, fit=fit, window=shown.window)
+
+        self._start(job, self._list_classes)
+
+    def _list_classes(self, result: tuple[Model, list[Prediction]]) -> None:
+        self._model, predictions = result
+        self._forget_classes()
+        for p in predictions:
+            self.classes.addItem(f"{p.name}  {p.probability:.3f}", p.index)
+        likely = {p.index for p in predictions}
+        for index, name in enumerate(self._model.classes or ()):
+            if index not in likely:
+                self.classes.addItem(name, index)
+        best = predictions[0]
+        self._say(f"{best.name}, with probability {best.probability:.3f}.")
+
+    def run(self) -> None:
+        """Explain the chosen image and add the stack."""
+        found = self._input()
+        if found is None:
+            return
+        layer, shown = found
+        name, road = self.network.currentText(), self.road.isChecked()
+        settings: dict[str, Any] = {
+            "method": self.method.currentText(),
+            "target": self.classes.currentData(),
+            "layers": self.layers.currentText(),
+            "fit": self.fit.currentText(),
+            "window": shown.window,
+        }
+
+        def job(progress: Progress) -> tuple[Model, Animation]:
+            model = self._load(name, progress)
+            animation = camanim.animate(model, shown.pixels, progress=progress, **settings)
+            if road and not animation.cancelled:
+                _score(animation, progress)
+            return model, animation
+
+        self._start(job, lambda result: self._add(result, layer, shown))
+
+    def _add(self, result: tuple[Model, Animation], layer: Image, shown: Shown) -> None:
+        from napari_camanim import _add
+
+        self._model, animation = result
+        if layer not in self.viewer.layers:
+            self._say("The image was removed, so its maps have no place.", error=True)
+            return
+        _add(self.viewer, animation, layer, shown, self.normalization.currentText())
+        self._on_stack()
+        self._say(_summary(animation))
+
+    def export(self, path: str | Path) -> None:
+        """Write the movie of the current stack.
+
+        Parameters
+        ----------
+        path : path-like
+            Ends in ``.mp4``.
+        """
+        stack = current_stack(self.viewer)
+        if stack is None:
+            self._say("There is no stack to export: run first.", error=True)
+            return
+        animation, normalization = stack.data.animation, stack.data.normalization
+
+        def job(progress: Progress) -> Path:
+            written: Path = animation.write_movie(
+                path, normalization=normalization, progress=progress
+            )
+            return written
+
+        self._start(job, lambda written: self._say(f"Wrote {written}."))
+
+    def _ask_and_export(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Export movie", "layers.mp4", "Movie (*.mp4)")
+        if path:
+            self.export(path if path.lower().endswith(".mp4") else f"{path}.mp4")
+
+    def _run_or_cancel(self) -> None:
+        if self._task is None:
+            self.run()
+        else:
+            self._task.cancel()
+            self.run_button.setText("Cancelling…")
+            self.run_button.setEnabled(False)
+
+    def _input(self) -> tuple[Image, Shown] | None:
+        if self.image.currentIndex() < 0:
+            self._say("Open an image first; File > Open Sample has some.", error=True)
+            return None
+        layer = self.viewer.layers[self.image.currentText()]
+        try:
+            return layer, shown_slice(self.viewer, layer)
+        except CamError as error:
+            self._say(str(error), error=True)
+            return None
+
+    def _load(self, name: str, progress: Progress) -> Model:
+        """Load a network, in the thread; the last one is kept, as most runs repeat it."""
+        if self._model is None or self._model.name != name:
+            self._model = None
+            progress("load", 0, 0)
+            self._model = camanim.load_model(name, progress=progress)
+        return self._model
+
+    # -- While it runs ---------------------------------------------------------------------------
+
+    def _start(self, job: Callable[[Progress], Any], on_success: Callable[[Any], None]) -> None:
+        if self._task is not None:
+            return
+        self._task = Task(job)
+        self._task.progressed.connect(self._on_progress)
+        self._task.succeeded.connect(on_success)
+        self._task.failed.connect(self._on_failure)
+        self._task.finished.connect(self._on_finished)
+        self.predict_button.setEnabled(False)
+        self.run_button.setText("Cancel")
+        self._say("")
+        self._task.start()
+
+    def _on_progress(self, stage: str, done: int, total: int) -> None:
+        if self.run_button.isEnabled():
+            share = f" {100 * done // total} %" if total else "…"
+            self.run_button.setText(f"Cancel ({stage}{share})")
+
+    def _on_failure(self, error: CamError) -> None:
+        if isinstance(error, Cancelled):
+            self._say("Cancelled.")
+        else:
+            self._say(str(error), error=True)
+
+    def _on_finished(self) -> None:
+        self._task = None
+        self.run_button.setText("Run")
+        self.run_button.setEnabled(True)
+        self.predict_button.setEnabled(True)
+
+    def _say(self, text: str, *, error: bool = False) -> None:
+        self.message.setText(text)
+        if error:
+            show_error(text)
+
+    # -- When it goes ----------------------------------------------------------------------------
+
+    def closeEvent(self, event: Any) -> None:
+        """Stop what runs and listen no more."""
+        if self._task is not None:
+            self._task.cancel()
+        self._model = None
+        _disconnector(self._connections)()
+        super().closeEvent(event)
+
+
+def _score(animation: Animation, progress: Progress) -> None:
+    try:
+        animation.score(progress=progress)
+    except Cancelled:
+        # Cancelled before the first batch: the maps are kept, without scores.
+        return
+
+
+def _disconnector(connections: list[tuple[Any, Callable[..., None]]]) -> Callable[..., None]:
+    """Make what undoes all connections, once, without holding on to the widget."""
+
+    def disconnect(*_: Any) -> None:
+        while connections:
+            event, slot = connections.pop()
+            event.disconnect(slot)
+
+    return disconnect
+
+
+def _summary(animation: Animation) -> str:
+    maps = f"{len(animation)} layers"
+    if animation.cancelled:
+        maps = f"Cancelled: kept {maps}"
+    road = animation.road
+    if road is None or road.best is None:
+        return f"{maps}."
+    kept = "" if road.complete else " of the layers scored so far"
+    return f"{maps}; ybROAD mean {road.mean:.3f}, best {road.best.label} {road.max:.3f}{kept}."

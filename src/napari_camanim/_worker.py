@@ -1,0 +1,141 @@
+"""The engine in a thread: progress, cancel, errors, and nothing left behind."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from napari.qt.threading import create_worker
+from napari.utils import progress as napari_progress
+from qtpy.QtCore import QObject, Signal
+
+from camanim.errors import CamError, Cancelled, OutOfMemory
+from camanim.progress import Progress
+from napari_camanim._triton import load_apart
+
+#: Seconds between two reports to the window; more would only slow the run.
+INTERVAL = 0.05
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: with a result, or with an error of ours."""
+
+    result: Any = None
+    error: CamError | None = None
+
+
+class Task(QObject):
+    """One job of the engine in napari's thread worker.
+
+    `cancel` keeps what was computed: the job sees `Cancelled` from its progress callback and returns
+    what it has. When napari itself wants to quit, the same happens, and nothing is returned.
+
+    Parameters
+    ----------
+    job : callable
+        ``job(progress) -> result``, run in the thread.
+    parent : QObject, optional
+
+    Signals
+    -------
+    progressed : (str, int, int)
+        Stage, done, total; in the main thread.
+    succeeded : (object,)
+        The result.
+    failed : (CamError,)
+    finished : ()
+        After either, and also when the job broke; always the last.
+    """
+
+    progressed = Signal(str, int, int)
+    succeeded = Signal(object)
+    failed = Signal(object)
+    finished = Signal()
+
+    def __init__(self, job: Callable[[Progress], Any], parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._job = job
+        self._cancel = threading.Event()
+        self._last: tuple[str, float] = ("", 0.0)
+        self._bar: napari_progress | None = None
+        self._stage = ""
+        self.progressed.connect(self._show)
+        self._worker = create_worker(self._work)
+        self._worker.returned.connect(self._deliver)
+        self._worker.finished.connect(self._end)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Ask the job to stop at its next report."""
+        self._cancel.set()
+
+    def _work(self) -> Outcome:
+        load_apart()
+        try:
+            return Outcome(self._job(self._report))
+        except CamError as error:
+            return Outcome(error=_without_frames(error))
+        except (MemoryError, RuntimeError) as error:
+            # torch.OutOfMemoryError is a RuntimeError; torch need not be imported to know its name.
+            if isinstance(error, RuntimeError) and type(error).__name__ != "OutOfMemoryError":
+                raise
+            return Outcome(error=OutOfMemory("There is not enough memory for this run."))
+
+    def _report(self, stage: str, done: int, total: int) -> None:
+        """Take a report in the thread; pass it on when there was none for a while."""
+        if self._cancel.is_set() or self._worker.abort_requested:
+            raise Cancelled("The run was cancelled.")
+        now = time.monotonic()
+        if stage != self._last[0] or now - self._last[1] > INTERVAL or done == total:
+            self._last = (stage, now)
+            self.progressed.emit(stage, done, total)
+
+    def _show(self, stage: str, done: int, total: int) -> None:
+        # Progress bars of napari are made and moved on the main thread only.
+        if self._bar is None or stage != self._stage:
+            self._close_bar()
+            self._stage = stage
+            self._bar = napari_progress(total=total, desc=f"CAManim: {stage}")
+        if self._bar.total != total:
+            self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _deliver(self, outcome: Outcome) -> None:
+        if outcome.error is None:
+            self.succeeded.emit(outcome.result)
+        else:
+            self.failed.emit(outcome.error)
+
+    def _end(self) -> None:
+        self._close_bar()
+        _free_memory()
+        self.finished.emit()
+
+
+def _without_frames(error: CamError) -> CamError:
+    """Forget where the error came from: its frames would keep the network's tensors alive."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
+
+
+def _free_memory() -> None:
+    import sys
+
+    gc.collect()
+    # Whoever has not imported torch has nothing on the GPU.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
