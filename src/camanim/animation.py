@@ -1,8 +1,8 @@
 """The result of a run, as plain data: which layers there are, what each looked at, and where from.
 
-`Animation` looks outward through three doors, `stack`, `score` and `write_movie`. Each is a call of
-the room that does the work, imported when the door is opened; that keeps this module at the bottom of
-the house, where every other may import it.
+`Animation` looks outward through doors: `stack`, `score`, `table`, `write_movie`. Each is a call of the
+room that does the work, imported when the door is opened; that keeps this module at the bottom of the
+house, where every other may import it.
 """
 
 from __future__ import annotations
@@ -284,19 +284,68 @@ class Animation:
             progress=progress,
         )
 
+    def write_picture(
+        self,
+        path: str | Path,
+        layer: int | None = None,
+        *,
+        normalization: Normalization = "local",
+        signed: bool = False,
+        size: int = 448,
+        colormap: str | None = None,
+        opacity: float = 0.5,
+    ) -> Path:
+        """Write one frame of the movie as a picture.
+
+        Parameters
+        ----------
+        path : path-like
+            Must end in ``.png``. Written beside it first and renamed when complete.
+        layer : int, optional
+            Which of `layers`; by default the one that ROAD finds best, or the last without scores.
+        normalization, signed, size, colormap, opacity
+            As for `write_movie`.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        RenderError
+            For a path or setting that cannot be used, or when writing fails.
+        """
+        from camanim.render import write_picture
+
+        return write_picture(
+            self,
+            self.best_index if layer is None else layer,
+            path,
+            normalization=normalization,
+            signed=signed,
+            size=size,
+            colormap=colormap,
+            opacity=opacity,
+        )
+
+    @property
+    def best_index(self) -> int:
+        """The shown layer to look at first: ROAD's best, or the last where there are no scores."""
+        best = None if self.road is None else self.road.best
+        return len(self) - 1 if best is None else self.layers.index(best)
+
     def caption(self, i: int) -> str:
-        """Say in one line what layer `i` is and how it scores, as overlay and movie show it."""
+        """Say what layer `i` is and how it scores, as the canvas shows it in two lines."""
         layer = self.layers[i]
         parts = [f"{layer.label}  {layer.kind}  {i + 1}/{len(self)}"]
         if self.maps[i].max() <= 0:
             parts.append("no positive evidence")
-        if self.road is not None:
-            parts.append(self.road.caption(i))
-        parts.append(f"{self.target.name} {self.probability:.2f}")
-        return "   ".join(parts)
+        about = [] if self.road is None else [self.road.caption(i)]
+        about.append(f"{self.target.name} {self.probability:.2f}")
+        return "   ".join(parts) + "\n" + "   ".join(about)
 
     def table(self) -> list[dict[str, Any]]:
-        """List every call of every module, one row each, ready for ``csv.DictWriter`` or pandas.
+        """List every call of every module, one row each, ready for pandas.
 
         Returns
         -------
@@ -304,30 +353,27 @@ class Animation:
             Keys: index, name, call, kind, output shape, parameters, status, raw min, raw max,
             milliseconds, ROAD. What does not exist is None; the status says why.
         """
-        shown = {layer.index: i for i, layer in enumerate(self.layers)}
-        labels = {layer.index: layer.label for layer in self.trace}
-        rows = []
-        for layer in self.trace:
-            i = shown.get(layer.index)
-            status = layer.status
-            if status == Status.NOT_SELECTED and layer.same_as is not None:
-                status = f"same as {labels[layer.same_as]}"
-            road = None if self.road is None or i is None else float(self.road.scores[i])
-            rows.append(
-                {
-                    "index": layer.index,
-                    "name": layer.name,
-                    "call": layer.call,
-                    "kind": layer.kind,
-                    "output shape": None
-                    if layer.shape is None
-                    else "x".join(str(n) for n in layer.shape),
-                    "parameters": layer.parameters,
-                    "status": status,
-                    "raw min": None if i is None else float(self.maps[i].min()),
-                    "raw max": None if i is None else float(self.maps[i].max()),
-                    "milliseconds": None if i is None else round(layer.milliseconds, 3),
-                    "ROAD": None if road is None or np.isnan(road) else road,
-                }
-            )
-        return rows
+        from camanim.table import rows
+
+        return rows(self)
+
+    def write_table(self, path: str | Path) -> Path:
+        """Write `table` as a CSV file.
+
+        Parameters
+        ----------
+        path : path-like
+            Must end in ``.csv``; written beside it first and renamed when complete.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        RenderError
+            For another suffix, or when the file cannot be written.
+        """
+        from camanim.table import write_table
+
+        return write_table(self, path)

@@ -113,7 +113,6 @@ def _add(
     # Added by the list, which gives it a name of its own when there is one like it already.
     viewer.layers.insert(viewer.layers.index(image_layer) + 1, layer)
     viewer.layers.selection.active = layer
-    best = animation.road.best if animation.road is not None else None
-    show_index(viewer, layer, animation.layers.index(best) if best else len(animation) - 1)
+    show_index(viewer, layer, animation.best_index)
     Caption.on(viewer)
     return layer

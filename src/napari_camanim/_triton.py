@@ -1,8 +1,8 @@
 """Keep torch's import from crashing a process that draws with Mesa.
 
-torch imports triton where it is installed (all Linux builds with CUDA), and triton carries an LLVM of its
-own whose symbols it shares. Mesa's OpenGL drivers (llvmpipe, AMD's) have loaded theirs, for everybody to
-see, when napari's first canvas was drawn. triton then binds to Mesa's and dies at import with a
+torch imports triton where it is installed (all Linux builds with CUDA), and triton has an LLVM of its
+own whose symbols it shares. Mesa's OpenGL drivers (llvmpipe, AMD's) have loaded theirs, for all to see,
+when napari's first canvas was drawn. triton then binds to Mesa's and dies at import with a
 segmentation fault. Loaded with RTLD_DEEPBIND it prefers its own.
 """
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 from napari.utils.notifications import show_error
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from camanim import Animation, Model
+    from camanim.animation import Normalization
     from camanim.models import Prediction
     from camanim.progress import Progress
 
@@ -163,7 +165,6 @@ class CamWidget(QWidget):
         ):
             event.connect(slot)
             self._connections.append((event, slot))
-        self.destroyed.connect(_disconnector(self._connections))
 
     def _refresh_images(self, event: Any = None) -> None:
         """List the image layers that can be explained, keeping the choice."""
@@ -214,7 +215,7 @@ class CamWidget(QWidget):
         if stack is not None:
             show_index(self.viewer, stack, index)
 
-    def _on_normalization(self, normalization: str) -> None:
+    def _on_normalization(self, normalization: Normalization) -> None:
         stack = current_stack(self.viewer)
         if stack is not None:
             set_normalization(stack, normalization)
@@ -380,13 +381,24 @@ class CamWidget(QWidget):
 
     # -- When it goes ----------------------------------------------------------------------------
 
-    def closeEvent(self, event: Any) -> None:
-        """Stop what runs and listen no more."""
+    def changeEvent(self, event: QEvent) -> None:
+        # napari removes a dock by taking the widget out of it; it does not close the widget.
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._leave()
+        super().changeEvent(event)
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        self._leave()
+        super().closeEvent(event)
+
+    def _leave(self) -> None:
+        """Stop what runs, let the network go, and listen no more."""
         if self._task is not None:
             self._task.cancel()
         self._model = None
-        _disconnector(self._connections)()
-        super().closeEvent(event)
+        while self._connections:
+            event, slot = self._connections.pop()
+            event.disconnect(slot)
 
 
 def _score(animation: Animation, progress: Progress) -> None:
@@ -395,17 +407,6 @@ def _score(animation: Animation, progress: Progress) -> None:
     except Cancelled:
         # Cancelled before the first batch: the maps are kept, without scores.
         return
-
-
-def _disconnector(connections: list[tuple[Any, Callable[..., None]]]) -> Callable[..., None]:
-    """Make what undoes all connections, once, without holding on to the widget."""
-
-    def disconnect(*_: Any) -> None:
-        while connections:
-            event, slot = connections.pop()
-            event.disconnect(slot)
-
-    return disconnect
 
 
 def _summary(animation: Animation) -> str:

@@ -64,6 +64,8 @@ class Task(QObject):
         self._last: tuple[str, float] = ("", 0.0)
         self._bar: napari_progress | None = None
         self._stage = ""
+        self._pending: tuple[str, int, int] | None = None
+        self._showing = self._ended = False
         self.progressed.connect(self._show)
         self._worker = create_worker(self._work)
         self._worker.returned.connect(self._deliver)
@@ -99,7 +101,23 @@ class Task(QObject):
             self.progressed.emit(stage, done, total)
 
     def _show(self, stage: str, done: int, total: int) -> None:
-        # Progress bars of napari are made and moved on the main thread only.
+        # napari's bar lets Qt handle what is waiting whenever it moves, and that may bring the next
+        # report, or the end, before this one is through.
+        self._pending = (stage, done, total)
+        if self._showing:
+            return
+        self._showing = True
+        try:
+            while self._pending is not None and not self._ended:
+                report, self._pending = self._pending, None
+                self._move_bar(*report)
+        finally:
+            self._showing = False
+        if self._ended:
+            self._close_bar()
+
+    def _move_bar(self, stage: str, done: int, total: int) -> None:
+        # Bars are made and moved on the main thread only.
         if self._bar is None or stage != self._stage:
             self._close_bar()
             self._stage = stage
@@ -120,7 +138,9 @@ class Task(QObject):
             self.failed.emit(outcome.error)
 
     def _end(self) -> None:
-        self._close_bar()
+        self._ended = True
+        if not self._showing:
+            self._close_bar()
         _free_memory()
         self.finished.emit()
 

@@ -186,7 +186,7 @@ class Model:
             digest = hashlib.sha256()
             for name, value in state.items():
                 digest.update(name.encode())
-                digest.update(_bytes(value))
+                digest.update(_bytes(value).data)
             self._hash = (version, digest.hexdigest())
         return self._hash[1]
 

@@ -1,0 +1,41 @@
+"""``camanim demo`` where there is a display: napari, a sample, the dock and a finished run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_camanim._widget import CamWidget
+
+SAMPLE = "malignant_1"
+
+
+def open_demo() -> None:
+    """Open napari with a sample image, the dock widget and a run with ROAD; return when closed."""
+    import napari
+
+    viewer = napari.Viewer(title="napari-camanim")
+    show_demo(viewer)
+    napari.run()
+
+
+def show_demo(viewer: Viewer) -> CamWidget:
+    """Put the demo into a viewer and start its run.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+
+    Returns
+    -------
+    CamWidget
+    """
+    viewer.open_sample("napari-camanim", SAMPLE)
+    widget: CamWidget
+    _, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
+    viewer.layers.selection.active = viewer.layers[SAMPLE]
+    widget.road.setChecked(True)
+    widget.run()
+    return widget

@@ -1,0 +1,278 @@
+"""Which layers there are, in which order, and how they are selected."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import get_model
+
+import camanim
+from camanim import LayerError
+from camanim.animation import Status
+
+
+def labels(net: nn.Module, image: np.ndarray, layers="unique", **settings) -> list[str]:
+    return [layer.label for layer in camanim.animate(net, image, layers=layers, **settings).layers]
+
+
+def trace(net: nn.Module, image: np.ndarray) -> dict[str, camanim.LayerInfo]:
+    return {layer.label: layer for layer in camanim.animate(net, image, layers="all").trace}
+
+
+# --- Order and identity ----------------------------------------------------------------------
+
+
+def test_layers_come_in_the_order_in_which_they_finish(zoo, image) -> None:
+    """Containers after their children; registration order would show the last map first."""
+
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Sequential(*zoo.head(4))
+            self.late = nn.Conv2d(4, 4, 1)
+            self.early = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.late(self.early(x)))
+
+    animation = camanim.animate(
+        camanim.Model(zoo.shake(Backwards()), camanim.Preprocess()), image, layers="all"
+    )
+    assert [layer.label for layer in animation.trace] == [
+        "early.0", "early.1", "early", "late", "head.0", "head.1", "head.2", "head", "(network)",
+    ]  # fmt: skip
+    assert [layer.index for layer in animation.trace] == list(range(9))
+    assert [layer.label for layer in animation.layers] == ["early.0", "early.1", "early", "late"]
+
+
+def test_same_as_is_the_first_layer_that_gave_this_very_output(zoo, image) -> None:
+    """Identity, Dropout and containers hand on; a ReLU in place gives the same tensor, rewritten."""
+    layers = trace(zoo.shake(zoo.HandsOn()), image)
+    first = layers["features.0"].index
+    same = {label: layer.same_as for label, layer in layers.items()}
+    assert same["features.0"] is None
+    assert same["features.1"] == same["features.2"] == same["features"] == first
+    assert same["relu"] is None
+    assert same["head"] == same["(network)"] == layers["head.2"].index
+    assert labels(zoo.shake(zoo.HandsOn()), image) == ["features.0", "relu"]
+
+
+def test_every_in_place_writing_makes_a_layer_of_its_own(zoo, image) -> None:
+    animation = camanim.animate(zoo.shake(zoo.Residual()), image, method="EigenCAM")
+    assert [layer.label for layer in animation.layers] == [
+        "stem", "bn1", "relu", "conv", "bn2", "relu:1",
+    ]  # fmt: skip
+    relu = animation.maps[2]
+    assert np.abs(relu - animation.maps[1]).max() > 0
+
+
+def test_a_module_with_two_names_has_its_first(zoo, image) -> None:
+    net = zoo.shake(zoo.Residual())
+    net.alias = net.conv
+    assert labels(net, image, "Conv2d") == ["stem", "conv"]
+
+
+def test_a_network_that_begins_with_identity_shows_its_input(zoo, image) -> None:
+    net = nn.Sequential(nn.Identity(), nn.Dropout(), zoo.shake(zoo.Plain()))
+    animation = camanim.animate(net, image, method="HiResCAM", target=0)
+    assert [layer.label for layer in animation.layers][:2] == ["0", "2.0"]
+    assert animation.maps[0].shape == image.shape[:2]
+    x = animation.tensor.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(net.eval()(x)[0, 0], x)
+    np.testing.assert_allclose(
+        animation.maps[0], (gradient * x).detach()[0].sum(0), rtol=1e-4, atol=1e-7
+    )
+
+
+def test_parameters_and_shapes_are_those_of_the_module(zoo, image) -> None:
+    layers = trace(zoo.shake(zoo.Plain()), image)
+    assert layers["0"].parameters == 6 * 3 * 9 + 6
+    assert layers["2"].parameters == 0
+    assert layers["(network)"].parameters == sum(p.numel() for p in zoo.Plain().parameters())
+    assert layers["3"].shape == (1, 6, 10, 12)
+    assert layers["(network)"].shape == (1, 3)
+
+
+# --- What has a map --------------------------------------------------------------------------
+
+
+def test_outputs_that_are_no_map_are_listed_with_the_reason(zoo, image) -> None:
+    animation = camanim.animate(zoo.shake(zoo.Shapes()), image)
+    assert {layer.name: layer.status for layer in animation.trace} == {
+        "stem": Status.OK,
+        "pair": Status.NO_TENSOR,
+        "last": Status.OK,
+        "tokens": Status.NOT_SPATIAL,
+        "head": Status.NOT_SPATIAL,
+        "": Status.NOT_SPATIAL,
+    }
+    assert [m.shape for m in animation.maps] == [(20, 24), (20, 24)]
+
+
+def test_channels_last_is_read_as_such(zoo, image) -> None:
+    """LayerNorm over (1, h, w, C): the map is that of the same numbers with channels first."""
+    net = zoo.shake(zoo.Shapes())
+    animation = camanim.animate(net, image, method="EigenCAM", layers="last")
+    with torch.no_grad():
+        normal = net.last(net.stem(animation.tensor).permute(0, 2, 3, 1))[0]
+    pixels = normal.flatten(0, 1).double()
+    pixels = pixels - pixels.mean(0)
+    first = (pixels @ torch.linalg.svd(pixels).Vh[0]).view(20, 24).numpy()
+    first *= np.sign(first.flat[np.abs(first).argmax()])
+    np.testing.assert_allclose(animation.maps[0], first, atol=1e-4 * np.abs(first).max())
+
+
+@pytest.mark.parametrize("size", [(96, 24), (24, 96), (64, 16), (40, 40), (30, 10)])
+def test_one_number_per_channel_is_no_map_whatever_the_images_shape(zoo, size) -> None:
+    """A squeeze-and-excitation's (1, C, 1, 1) is as tall as it is many: C by 1 pixels it is not."""
+
+    class Squeeze(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool = nn.Conv2d(3, 8, 3, padding=1), nn.AdaptiveAvgPool2d(1)
+            self.down, self.up = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+            self.head = nn.Sequential(*zoo.head(8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.conv(x)
+            return self.head(x * self.up(self.down(self.pool(x)).relu()).sigmoid())
+
+    picture = np.random.default_rng(0).random((*size, 3))
+    assert labels(zoo.shake(Squeeze()), picture) == ["conv"]
+
+
+@pytest.mark.parametrize("channels", [4, 12, 24, 40, 56])
+@pytest.mark.parametrize("size", [(28, 14), (14, 28), (21, 21)])
+def test_a_convolutions_channels_come_first_whatever_their_number(zoo, size, channels) -> None:
+    """Without padding a narrow image changes its ratio; its height is not its channels for that."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Conv2d(8, channels, 5), *zoo.head(channels))
+    picture = np.random.default_rng(0).random((*size, 3))
+    shapes = [m.shape for m in camanim.animate(zoo.shake(net), picture).maps]
+    assert shapes == [(size[0] - 4, size[1] - 4), (size[0] - 8, size[1] - 8)]
+
+
+# --- Selections ------------------------------------------------------------------------------
+
+PLAIN = ["0", "1", "2", "3", "4", "5"]
+SELECTIONS = [
+    ("Plain", "unique", PLAIN),
+    ("Plain", "all", PLAIN),
+    ("Plain", "blocks", PLAIN),
+    ("Plain", "Conv2d", ["0", "4"]),
+    ("Plain", "[12]", ["1", "2"]),
+    ("Plain", "*", PLAIN),
+    ("Plain", ["5", "0"], ["0", "5"]),
+    ("Plain", ("Conv2d", "ReLU", "0"), ["0", "2", "4", "5"]),
+    ("Plain", {"3"}, ["3"]),
+    ("Plain", (name for name in ["1"]), ["1"]),
+    ("Plain", lambda info: info.kind == "ReLU", ["2", "5"]),
+    ("Plain", lambda info: info.parameters > 0 and info.index < 3, ["0", "1"]),
+    ("Reused", "relu", ["relu", "relu:1", "relu:2"]),
+    ("Reused", "relu:0", ["relu"]),
+    ("Reused", "relu:1", ["relu:1"]),
+    ("Reused", "r*:2", ["relu:2"]),
+    ("Reused", ["relu:2", "a"], ["a", "relu:2"]),
+    ("Reused", "ReLU", ["relu", "relu:1", "relu:2"]),
+    ("HandsOn", "all", ["features.0", "features.1", "features.2", "features", "relu"]),
+    ("HandsOn", "features.*", ["features.0", "features.1", "features.2"]),
+    ("HandsOn", "feature?", ["features"]),
+    ("HandsOn", "Sequential", ["features"]),
+    ("HandsOn", "Dropout", ["features.2"]),
+]
+
+
+@pytest.mark.parametrize(("kind", "selection", "expected"), SELECTIONS)
+def test_a_selection(zoo, image, kind, selection, expected) -> None:
+    animation = camanim.animate(zoo.shake(getattr(zoo, kind)()), image, layers=selection)
+    assert [layer.label for layer in animation.layers] == expected
+    # What was not asked for is in the trace all the same.
+    rest = [x for x in animation.trace if x.label not in expected and len(x.shape) == 4]
+    assert {x.status for x in rest} <= {Status.NOT_SELECTED, Status.NOT_SPATIAL}
+    assert all(isinstance(value, int | str | list | type(None)) for value in (
+        animation.provenance["layers"], animation.provenance["seed"],
+    ))  # fmt: skip
+
+
+def test_a_selection_of_one_layer_gives_the_same_map_as_all(zoo, image) -> None:
+    net = zoo.shake(zoo.Residual())
+    everything = camanim.animate(net, image, layers="all")
+    for layer, raw in zip(everything.layers, everything.maps, strict=True):
+        if layer.name:
+            one = camanim.animate(net, image, layers=f"{layer.name}:{layer.call}")
+            np.testing.assert_array_equal(one.maps[0], raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet18", [
+            "conv1", "bn1", "relu", "maxpool", "layer1.0", "layer1.1", "layer2.0", "layer2.1",
+            "layer3.0", "layer3.1", "layer4.0", "layer4.1",
+        ]),
+        ("mobilenet_v2", [f"features.{i}" for i in range(19)]),
+        ("squeezenet1_1", [f"features.{i}" for i in range(13)] + [
+            f"classifier.{i}" for i in range(3)
+        ]),
+    ],
+)  # fmt: skip
+def test_blocks_are_what_the_papers_call_so(name, expected) -> None:
+    """Also where a block's output is that of the ReLU it ends with."""
+    picture = np.random.default_rng(0).random((64, 64, 3))
+    assert labels(get_model(name, weights=None), picture, "blocks") == expected
+
+
+def test_blocks_in_a_module_list_are_found(zoo, image) -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stages = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)])
+            self.head = nn.Sequential(*zoo.head(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for stage in self.stages:
+                x = stage(x)
+            return self.head(x)
+
+    assert labels(zoo.shake(Listed()), image, "blocks") == ["stages.0", "stages.1"]
+
+
+def test_mobilenet_v2_has_149_maps_and_209_with_those_that_hand_on() -> None:
+    net = get_model("mobilenet_v2", weights=None)
+    picture = np.random.default_rng(0).random((64, 64, 3))
+    assert len(labels(net, picture, "unique")) == 149
+    assert len(labels(net, picture, "all")) == 209
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("conv1d", "Conv2d"),
+        ("Conv2dd", "Conv2d"),
+        ("features.9", "features.0"),
+        ("reluu:1", "relu"),
+        (["relu", "featurs"], "features"),
+    ],
+)
+def test_what_names_no_layer_is_refused_with_a_suggestion(zoo, image, wrong, hint) -> None:
+    bad = wrong if isinstance(wrong, str) else wrong[-1]
+    with pytest.raises(LayerError, match=rf"{bad}.*Did you mean .*{hint}"):
+        camanim.animate(zoo.HandsOn(), image, layers=wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["zzz", [], (), "relu:7", lambda info: False, "Linear", "head", 5, None, [0], [None]]
+)
+def test_what_selects_nothing_is_refused(zoo, image, wrong) -> None:
+    with pytest.raises(LayerError, match=r"\w+"):
+        camanim.animate(zoo.HandsOn(), image, layers=wrong)
+
+
+def test_the_refusal_says_why_the_selected_have_no_map(zoo, image) -> None:
+    with pytest.raises(LayerError, match=Status.NOT_SPATIAL):
+        camanim.animate(zoo.Plain(), image, layers="Linear")
+    with pytest.raises(LayerError, match=Status.OFF_PATH):
+        camanim.animate(zoo.Branches(), image, layers="unused")
+    with pytest.raises(LayerError, match=Status.NO_TENSOR):
+        camanim.animate(zoo.Shapes(), image, layers="pair")
