@@ -3,8 +3,8 @@
     python benchmarks/movie.py
     python benchmarks/movie.py --model torchvision/mobilenet_v2 --image photo.jpg --repeat 5
 
-The maps are those of a real network, over all its layers; the ROAD scores are random numbers, since only
-their curve is drawn. Each figure is the best of several runs, as other programs only ever slow them down.
+The maps are those of a real network, over all its layers; the ROAD scores are random numbers, since
+only their curve is drawn. Each figure is the best of several runs: other programs only ever slow them.
 """
 
 from __future__ import annotations

@@ -386,6 +386,10 @@ def main() -> None:
     samples = choose_samples(test, probabilities)
     _write_samples(samples, test, probabilities, options.out)
 
+    from peaks import report_peaks
+
+    report_peaks(file, test.images, test.masks, test.labels)
+
 
 if __name__ == "__main__":
     main()

@@ -99,7 +99,7 @@ def test_parameters_and_shapes_are_those_of_the_module(zoo, image) -> None:
 
 
 def test_outputs_that_are_no_map_are_listed_with_the_reason(zoo, image) -> None:
-    animation = camanim.animate(zoo.shake(zoo.Shapes()), image)
+    animation = camanim.animate(zoo.shake(zoo.Shapes()), image, layers="all")
     assert {layer.name: layer.status for layer in animation.trace} == {
         "stem": Status.OK,
         "pair": Status.NO_TENSOR,

@@ -30,8 +30,8 @@ Quality = Literal["standard", "high"]
 #: "standard" is superfast with the one thing from veryfast that pays here, a weighing of blocks by how
 #: long they last; the short lookahead holds few frames, which counts where these are large.
 _X264: dict[str, list[str]] = {
-    "standard": "-preset superfast -crf 23 -x264-params mbtree=1:rc-lookahead=10".split(),
-    "high": "-preset medium -crf 16 -x264-params rc-lookahead=15".split(),
+    "standard": ["-preset", "superfast", "-crf", "23", "-x264-params", "mbtree=1:rc-lookahead=10"],
+    "high": ["-preset", "medium", "-crf", "16", "-x264-params", "rc-lookahead=15"],
 }
 _FPS = (0.01, 1000.0)
 
@@ -79,7 +79,10 @@ def write_movie(
         options = _X264[quality] + _metadata(animation)
         with _encoder(partial, renderer.size, rate, options) as encode:
             for i in range(len(renderer)):
-                encode(renderer.frame(i))
+                try:
+                    encode(renderer.frame(i))
+                except OSError as error:
+                    raise _failure(target) from error
                 progress("movie", i + 1, len(renderer))
         if not _is_whole(partial):
             raise _failure(target)
@@ -176,10 +179,9 @@ def _encoder(
     path: Path, size: tuple[int, int], fps: float, options: list[str]
 ) -> Iterator[Callable[[Frame], None]]:
     """Run ffmpeg as long as the context lasts; what it gives takes one frame."""
-    # Without the matrix and its tag, players take small movies for BT.601 and large ones for BT.709.
-    color = ["-vf", "scale=out_color_matrix=bt709:out_range=tv"]
-    for tag in ("-colorspace", "-color_primaries", "-color_trc"):
-        color += [tag, "bt709"]
+    # Players take small movies without these tags for BT.601, and large ones for BT.709.
+    color = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+    filters = ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,{color}"]
     writer = imageio_ffmpeg.write_frames(
         str(path),
         size,
@@ -189,19 +191,18 @@ def _encoder(
         quality=None,
         macro_block_size=1,
         ffmpeg_log_level="error",
-        output_params=[*options, *color, "-movflags", "+faststart"],
+        output_params=[*options, *filters, "-movflags", "+faststart"],
     )
 
-    def encode(frame: Frame | None) -> None:
+    try:
         try:
-            writer.send(frame)
+            next(writer)
         # imageio-ffmpeg raises RuntimeError where it finds no ffmpeg.
         except (OSError, RuntimeError) as error:
-            raise _failure(path) from error
-
-    try:
-        encode(None)
-        yield encode
+            raise RenderError(
+                "ffmpeg does not start: install imageio-ffmpeg, or correct IMAGEIO_FFMPEG_EXE."
+            ) from error
+        yield writer.send
     finally:
         writer.close()
 
@@ -232,6 +233,6 @@ def _failure(target: Path, error: OSError | None = None) -> RenderError:
         return RenderError(f"{target} cannot be written ({error.strerror}): choose another place.")
     free = shutil.disk_usage(target.parent).free / 1e6
     return RenderError(
-        f"Writing {target} failed, with {free:.0f} MB free there: "
-        "make room or choose another place, and see that ffmpeg runs."
+        f"Writing {target} failed half-way, with {free:.0f} MB free there: "
+        "make room or choose another place."
     )

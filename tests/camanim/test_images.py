@@ -1,0 +1,382 @@
+"""Image in, tensor out, and back: values, geometry, files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dask.array as da
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from torch import nn
+
+import camanim
+from camanim import Geometry, ImageError, Preprocess
+from camanim.images import to_display, unit_image
+
+FITS = ("stretch", "crop", "native")
+DTYPES = (
+    "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
+    "float16", "float32", "float64",
+)  # fmt: skip
+quickly = settings(max_examples=60, deadline=None)
+
+
+@st.composite
+def pictures(draw) -> np.ndarray:
+    """Images as they should be."""
+    if shapes is None:
+        plane = st.tuples(st.integers(1, 9), st.integers(1, 9))
+        shapes = st.one_of(plane, plane.flatmap(lambda s: st.sampled_from([1, 3, 4]).map(
+            lambda c: (*s, c)
+        )))  # fmt: skip
+    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+    elements = {"min_value": 0, "max_value": 1} if dtype.kind == "f" and floats_in_unit else None
+    return draw(hnp.arrays(dtype, shapes, elements=elements))
+
+
+# --- Values ----------------------------------------------------------------------------------
+
+
+@quickly
+@given(
+    hnp.arrays(
+        st.sampled_from([*DTYPES, "complex64", "S3", "U2", "O", "datetime64[s]"]),
+        hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5),
+    ),
+    st.none() | st.tuples(st.floats(), st.floats()),
+)
+def test_any_array_gives_a_unit_image_or_an_image_error(array, window) -> None:
+    with np.errstate(all="ignore"):
+        try:
+            unit = unit_image(array, window)
+        except ImageError:
+            return
+    assert unit.dtype == np.float32
+    assert unit.shape == (array.shape[:2] if array.ndim == 2 or array.shape[2] == 1
+                          else (*array.shape[:2], 3))  # fmt: skip
+    assert np.isfinite(unit).all()
+    assert 0 <= unit.min() <= unit.max() <= 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_what_is_not_finite_is_refused_even_in_one_pixel(dtype, bad) -> None:
+    array = np.zeros((4, 5, 3), dtype)
+    array[2, 3, 1] = bad
+    for window in (None, (0, 1)):
+        with pytest.raises(ImageError, match="NaN or infinite"):
+            unit_image(array, window)
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (5,), (0, 5), (5, 0), (0, 0, 3), (4, 4, 0), (4, 4, 2), (4, 4, 5), (2, 4, 4, 3)]
+)
+def test_a_wrong_shape_is_refused_and_named(shape) -> None:
+    with pytest.raises(ImageError, match=r"\(" + ", ".join(map(str, shape))):
+        unit_image(np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "thing", [None, "cat.jpg", [[1, 2], [3]], [[0, "a"]], object(), {1: 2}, [[1j, 0]]]
+)
+def test_what_is_no_image_is_refused(thing) -> None:
+    with pytest.raises(ImageError):
+        unit_image(thing)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [(1, 1), (2, 1), (0, np.inf), (np.nan, 1), (-np.inf, 0), (1,), (0, 1, 2), ("a", "b"), 5,
+     (-1.7e308, 1.7e308)],
+)  # fmt: skip
+def test_a_window_that_does_not_rise_is_refused(window) -> None:
+    with pytest.raises(ImageError, match="window"):
+        unit_image(np.array([[-1e308, 1e308]]), window)
+
+
+@pytest.mark.parametrize("outside", [-0.001, 1.001, 255.0, -1000.0])
+def test_a_floating_image_of_unknown_range_asks_for_a_window(outside) -> None:
+    array = np.full((3, 3), 0.5)
+    array[1, 1] = outside
+    with pytest.raises(ImageError, match=r"window=\(low, high\)"):
+        unit_image(array)
+    assert unit_image(array, (-1000, 255)).min() >= 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:9])
+def test_integers_run_over_the_range_of_their_type(dtype) -> None:
+    limits = np.iinfo(dtype)
+    unit = unit_image(np.array([[limits.min, limits.max]], dtype))
+    assert unit.tolist() == [[0, 1]]
+
+
+@quickly
+@given(pictures(), st.integers(-50, 300), st.integers(1, 300))
+def test_a_window_is_a_clipped_ramp(array, low, width) -> None:
+    unit = unit_image(array, (low, low + width))
+    planes = np.atleast_3d(array).astype(np.float64)[:, :, :3]
+    want = np.clip((planes - low) / width, 0, 1)
+    np.testing.assert_allclose(np.atleast_3d(unit), want, atol=1e-6)
+
+
+@quickly
+@given(pictures())
+def test_alpha_is_dropped_and_a_single_channel_is_grey(array) -> None:
+    assume(array.ndim == 3)
+    unit = unit_image(array)
+    if array.shape[2] == 4:
+        np.testing.assert_array_equal(unit, unit_image(array[:, :, :3]))
+    elif array.shape[2] == 1:
+        np.testing.assert_array_equal(unit, unit_image(array[:, :, 0]))
+
+
+@quickly
+@given(pictures())
+def test_the_callers_array_stays_as_it_was(array) -> None:
+    before = array.copy()
+    Preprocess()(array)
+    np.testing.assert_array_equal(array, before)
+
+
+@quickly
+@given(pictures(), st.sampled_from([1, 3]), st.sampled_from(FITS))
+def test_prepared_images_are_finite_and_of_the_right_shape(array, channels, fit) -> None:
+    prepared = Preprocess(size=(6, 5), resize=7, channels=channels)(array, fit=fit)
+    size = array.shape[:2] if fit == "native" else (6, 5)
+    assert prepared.tensor.shape == (1, channels, *size)
+    assert prepared.tensor.dtype == torch.float32
+    assert prepared.tensor.is_contiguous()
+    assert bool(prepared.tensor.isfinite().all())
+    assert prepared.geometry.size == size
+    assert prepared.image.dtype == np.uint8
+    assert prepared.image.shape[:2] == array.shape[:2]
+
+
+def test_a_grey_image_gives_the_same_input_in_grey_and_in_colour(grey) -> None:
+    colour = np.repeat(grey[:, :, None], 3, axis=2)
+    for channels in (1, 3):
+        preprocess = Preprocess(channels=channels)
+        np.testing.assert_allclose(
+            preprocess(grey).tensor, preprocess(colour).tensor, atol=2e-4
+        )  # ITU-R 601's weights, as torchvision has them, add up to 0.9999.
+
+
+def test_colour_becomes_luminance(image) -> None:
+    luminance = Preprocess(channels=1)(image).tensor[0, 0]
+    np.testing.assert_allclose(luminance, image @ [0.299, 0.587, 0.114], atol=2e-4)
+
+
+@pytest.mark.parametrize("channels", [0, 2, 4])
+def test_other_numbers_of_channels_ask_for_a_function(grey, channels) -> None:
+    with pytest.raises(ImageError, match="preprocess"):
+        Preprocess(channels=channels)(grey)
+
+
+def test_an_unknown_fit_is_refused(grey) -> None:
+    with pytest.raises(ImageError, match="stretch"):
+        Preprocess()(grey, fit="squeeze")
+
+
+@pytest.mark.parametrize("wrap", [da.from_array, np.asfortranarray, np.ndarray.tolist])
+def test_other_kinds_of_arrays_are_taken_as_numpys(zoo, grey, wrap) -> None:
+    model = camanim.Model(zoo.shake(zoo.Plain()))
+    window = (0, 255)
+    plain = camanim.animate(model, grey, window=window)
+    wrapped = camanim.animate(model, wrap(grey), window=window)
+    np.testing.assert_array_equal(wrapped.tensor, plain.tensor)
+    np.testing.assert_array_equal(wrapped.image, plain.image)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "1"])
+def test_pillow_images_are_taken(image, mode) -> None:
+    picture = Image.fromarray(to_display(image)).convert(mode)
+    unit = unit_image(picture)
+    want = np.asarray(picture.convert("RGB" if mode == "RGBA" else mode)) / (255, 1)[mode == "1"]
+    np.testing.assert_allclose(unit, want, atol=1e-6)
+
+
+# --- Geometry --------------------------------------------------------------------------------
+
+
+@quickly
+@given(
+    st.tuples(st.integers(1, 500), st.integers(1, 500)),
+    st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)),
+    st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
+)
+def test_the_cells_of_a_map_tile_the_box_exactly(size, shape, scale, offset) -> None:
+    """The outer edges of the corner cells are the edges of what was explained."""
+    geometry = Geometry(size, scale, offset)
+    cell, centre = geometry.affine(shape)
+    top, left, bottom, right = geometry.box
+    for axis, (near, far) in enumerate([(top, bottom), (left, right)]):
+        first = centre[axis] + 0.5 - cell[axis] / 2
+        last = centre[axis] + 0.5 + cell[axis] * (shape[axis] - 1) + cell[axis] / 2
+        assert first == pytest.approx(near, abs=1e-6)
+        assert last == pytest.approx(far, abs=1e-6)
+    assert (top, left) == offset
+
+
+def test_a_map_as_large_as_the_image_lies_pixel_on_pixel() -> None:
+    assert Geometry((30, 40)).affine((30, 40)) == ((1, 1), (0, 0))
+    assert Geometry((30, 40)).box == (0, 0, 30, 40)
+    # Two cells of 15 by 20 pixels: the first one's centre lies between pixels 7 and 8 (7.0).
+    assert Geometry((30, 40)).affine((2, 2)) == ((15, 20), (7, 9.5))
+
+
+SHAPES = [(60, 90), (90, 60), (64, 64), (200, 33), (31, 47)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize(("size", "resize"), [((48, 48), 56), ((40, 64), None), ((48, 32), 60)])
+def test_a_ramp_comes_back_where_it_came_from(shape, fit, size, resize) -> None:
+    """The image's value is its own coordinate, and resizing leaves a straight line straight.
+
+    So what the network's input holds at a pixel says where the image was sampled for it: to a few
+    hundredths of a pixel (the filter has few taps), and on the average to a thousandth; but for the
+    borders, where there is nothing beyond to average with.
+    """
+    preprocess = Preprocess(size=size, resize=resize, channels=1)
+    for axis in (0, 1):
+        coordinate = np.indices(shape)[axis].astype(np.float64)
+        window = (0, max(shape))
+        prepared = preprocess(coordinate, fit=fit, window=window)
+        h, w = prepared.tensor.shape[-2:]
+        (sy, sx), (ty, tx) = prepared.geometry.affine((h, w))
+        step, start, count = [(sy, ty, h), (sx, tx, w)][axis]
+        want = start + step * np.arange(count)
+        got = prepared.tensor[0, 0].double().numpy() * window[1]
+        got = got.mean(1 - axis)
+        inner = (want > 2 * step + 1) & (want < shape[axis] - 2 * step - 2)
+        assert inner.sum() > 5
+        assert np.abs(got - want)[inner].max() < 0.1
+        assert abs((got - want)[inner].mean()) < 5e-3
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("shape", [(96, 144), (152, 88), (64, 64)])
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("method", ["GradCAM", "HiResCAM"])
+def test_a_network_that_finds_a_dot_lights_the_cell_that_holds_it(
+    zoo, fit, shape, colour, method
+) -> None:
+    model = camanim.Model(
+        zoo.Peak(8), Preprocess(size=(64, 48), resize=72, channels=3 if colour else 1)
+    )
+    for fraction in ((0.31, 0.42), (0.5, 0.5), (0.7, 0.36), (0.62, 0.66)):
+        dot = [int(f * n) for f, n in zip(fraction, shape, strict=True)]
+        picture = np.zeros((*shape, 3) if colour else shape, np.uint8)
+        picture[dot[0] - 1 : dot[0] + 2, dot[1] - 1 : dot[1] + 2] = 255
+        animation = camanim.animate(model, picture, method=method, target=0, fit=fit)
+        (found,) = animation.maps
+        peak = np.unravel_index(found.argmax(), found.shape)
+        scale, translate = animation.geometry.affine(found.shape)
+        for axis in (0, 1):
+            at = translate[axis] + scale[axis] * peak[axis]
+            assert abs(at - dot[axis]) <= scale[axis] / 2 + 1e-6
+        if method == "HiResCAM":
+            assert (found > 0).sum() == 1
+
+
+@pytest.mark.parametrize("shape", [(37, 53), (80, 41), (50, 50)])
+def test_crop_is_torchvisions_own_preprocessing(shape, monkeypatch) -> None:
+    """For every kind of it that torchvision publishes with its classifiers."""
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, **settings: nn.Identity())
+    picture = np.random.default_rng(0).random((*shape, 3)).astype(np.float32)
+    planes = torch.from_numpy(picture).permute(2, 0, 1)
+    seen = set()
+    for name in torchvision.models.list_models(module=torchvision.models):
+        weights = torchvision.models.get_model_weights(name).DEFAULT
+        transforms = weights.transforms()
+        if str(transforms) in seen:
+            continue
+        seen.add(str(transforms))
+        preprocess = camanim.load_model(f"torchvision/{name}", weights=None).preprocess
+        ours = preprocess(picture, fit="crop").tensor[0]
+        assert (ours - transforms(planes)).abs().max() < 1e-5, name
+    assert len(seen) >= 10
+
+
+def test_a_crop_larger_than_the_resized_image_is_refused(grey) -> None:
+    with pytest.raises(ImageError, match='fit="stretch"'):
+        Preprocess(size=(64, 64), resize=32, channels=1)(grey, fit="crop")
+
+
+def test_stretching_and_cropping_a_square_without_margin_are_the_same(image) -> None:
+    square = image[:20, :20]
+    stretched, cropped = (Preprocess(size=(12, 12))(square, fit=fit) for fit in ("stretch", "crop"))
+    np.testing.assert_array_equal(stretched.tensor, cropped.tensor)
+    assert stretched.geometry == cropped.geometry
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 3)])
+def test_the_smallest_images_are_resized_too(shape) -> None:
+    prepared = Preprocess(size=(16, 16), channels=1)(np.ones(shape, bool))
+    np.testing.assert_allclose(prepared.tensor, torch.ones(1, 1, 16, 16), atol=1e-6)
+    assert prepared.geometry.box == pytest.approx((0, 0, *shape))
+
+
+# --- Files -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "tiff", "bmp"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+def test_files_are_read_as_stored(tmp_path: Path, suffix, dtype, shape) -> None:
+    if dtype == "uint16" and (suffix == "bmp" or (suffix == "png" and len(shape) == 3)):
+        pytest.skip("Pillow has no such image")
+    array = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
+    iio.imwrite(tmp_path / f"image.{suffix}", array)
+    read = camanim.read_image(tmp_path / f"image.{suffix}")
+    np.testing.assert_array_equal(read, array)
+    assert read.dtype == dtype
+
+
+def test_a_floating_tiff_is_read(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).random((5, 7)).astype(np.float32)
+    iio.imwrite(tmp_path / "image.tif", array)
+    np.testing.assert_array_equal(camanim.read_image(str(tmp_path / "image.tif")), array)
+
+
+def test_a_photograph_is_read_upright(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (40, 20))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # The camera was turned by a quarter.
+    picture.save(tmp_path / "photo.jpg", exif=exif)
+    assert camanim.read_image(tmp_path / "photo.jpg").shape == (40, 20, 3)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "xyz", ""])
+@pytest.mark.parametrize(
+    "content", [b"", b"no image", b"\x89PNG\r\n\x1a\n", b"II*\0" + b"\xff" * 9]
+)
+def test_a_file_that_is_no_image_is_refused(tmp_path: Path, suffix, content) -> None:
+    path = tmp_path / f"file.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"file\."):
+        camanim.read_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_half_a_file_is_refused(tmp_path: Path, suffix, share) -> None:
+    path = tmp_path / f"file.{suffix}"
+    iio.imwrite(path, np.random.default_rng(0).integers(0, 255, (60, 60, 3)).astype(np.uint8))
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ImageError):
+        camanim.read_image(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(ImageError, match=str(path)):
+            camanim.read_image(path)
