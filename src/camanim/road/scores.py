@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -133,16 +134,15 @@ def score(
     shares = _checked(percentiles, noise, batch_size)
     plan = _Plan(maps, (int(tensor.shape[-2]), int(tensor.shape[-1])), shares, seed)
     predict = _Predictor(model, tensor[0], target, noise, seed, imputer or DirectImputer())
-    before = predict.probabilities(tensor)[0]
+    progress("ROAD", 0, len(plan.masks))
+    before = float(predict.probabilities(tensor)[0])
     after = np.full(len(plan.masks), np.nan)
-    try:
+    # On a cancel what was predicted so far is kept; the other layers stay NaN.
+    with suppress(Cancelled):
         for start in range(0, len(plan.masks), batch_size):
             batch = slice(start, min(start + batch_size, len(plan.masks)))
             after[batch] = predict(plan.unpack(batch))
             progress("ROAD", batch.stop, len(plan.masks))
-    except Cancelled:
-        if np.isnan(after).all():
-            raise
     morf, lerf = plan.look_up(after)
     reasons = [
         CONSTANT if flat else CANCELLED if np.isnan([*m, *le]).any() else None

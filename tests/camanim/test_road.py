@@ -1,0 +1,278 @@
+"""ROAD against grad-cam's imputer, against its definition, and against brute force."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
+
+import camanim
+from camanim.road import DirectImputer
+from camanim.road.imputation import WEIGHTS
+from camanim.road.masks import kept_pixels, tie_break
+
+RNG = np.random.default_rng(0)
+
+
+class BrightCorner(torch.nn.Module):
+    """Knows one thing: class 1 is the brighter, the brighter the top left quarter is."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 2, 1)
+        self.pool = torch.nn.AvgPool2d(4)
+        self.batches = []
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.tensor([-8.0, 8.0]).view(2, 1, 1, 1))
+            self.conv.bias.zero_()
+
+    def forward(self, x):
+        self.batches.append(len(x))
+        features = self.pool(self.conv(x))
+        size = features.shape[-1] // 2
+        return features[:, :, :size, :size].mean((2, 3))
+
+
+@pytest.fixture
+def image():
+    picture = RNG.random((32, 32)).astype(np.float32) * 0.2
+    picture[:16, :16] += 0.8
+    return picture
+
+
+@pytest.fixture
+def animation(image):
+    return camanim.animate(camanim.Model(BrightCorner(), classes=["dark", "bright"]), image)
+
+
+MASKS = {
+    "noisy": RNG.random((24, 30)) < 0.4,
+    "half": np.arange(30)[None].repeat(24, 0) < 15,
+    "one pixel removed": np.arange(720).reshape(24, 30) != 300,
+    "one pixel kept": np.arange(720).reshape(24, 30) == 300,
+    "corner removed": ~((np.arange(24)[:, None] < 9) & (np.arange(30)[None] < 9)),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_imputation_equals_grad_cams_without_noise(name):
+    kept = MASKS[name]
+    picture = torch.from_numpy(RNG.normal(size=(3, 24, 30)).astype(np.float32))
+    theirs = NoisyLinearImputer(noise=0)(picture, torch.from_numpy(kept.astype(np.float32)))
+    ours = DirectImputer()(picture, kept[None])[0]
+    assert (ours - theirs).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_every_removed_pixel_is_the_weighted_mean_of_its_neighbours(name):
+    """The definition, pixel by pixel, with the weights renormalised at the border."""
+    kept = MASKS[name]
+    picture = torch.from_numpy(RNG.normal(size=(1, 24, 30)).astype(np.float32))
+    filled = DirectImputer()(picture, kept[None])[0, 0].double().numpy()
+    np.testing.assert_array_equal(filled[kept], picture[0].numpy()[kept])
+    for y, x in np.argwhere(~kept):
+        inside = [
+            (w, filled[y + dy, x + dx])
+            for (dy, dx), w in WEIGHTS.items()
+            if 0 <= y + dy < 24 and 0 <= x + dx < 30
+        ]
+        mean = sum(w * v for w, v in inside) / sum(w for w, _ in inside)
+        assert abs(filled[y, x] - mean) < 1e-5
+
+
+def test_nothing_removed_changes_nothing():
+    picture = torch.rand(2, 8, 8)
+    assert torch.equal(DirectImputer()(picture, np.ones((1, 8, 8), bool))[0], picture)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    plane=arrays(np.float32, (6, 7), elements=st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0])),
+    share=st.floats(1, 99),
+    seed=st.integers(0, 5),
+)
+def test_masks_keep_exactly_the_share_and_never_the_wrong_side(plane, share, seed):
+    order = tie_break(plane.size, seed)
+    (morf,), (lerf,) = kept_pixels(plane, [share], order)
+    count = round(share / 100 * plane.size)
+    assert morf.sum() == lerf.sum() == count
+    if 0 < count < plane.size:
+        assert plane[morf].max() <= plane[~morf].min()
+        assert plane[lerf].min() >= plane[~lerf].max()
+
+
+def test_ties_are_broken_by_the_seed_alone():
+    flat = np.zeros((10, 10), np.float32)
+    flat[0, 0] = 1
+    first, again, other = (kept_pixels(flat, [50], tie_break(100, s))[0] for s in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    # A threshold would give the same mask at 20 and 50 %.
+    (low, high), _ = kept_pixels(flat, [20, 50], tie_break(100, 0))
+    assert (low.sum(), high.sum()) == (20, 50)
+
+
+def test_the_score_is_that_of_grad_cam_where_the_map_has_no_ties(animation, image, monkeypatch):
+    """With the noise of both at zero: what is left are grad-cam's percentiles by interpolation."""
+    net = animation.model.net
+    smooth = RNG.random((1, 32, 32)).astype(np.float32) + np.linspace(0, 3, 32, dtype=np.float32)
+    animation.maps = [smooth[0]]
+    animation.layers = animation.layers[:1]
+    ours = animation.score(noise=0).scores[0]
+    monkeypatch.setattr(NoisyLinearImputer.__init__, "__defaults__", (0, None))
+    theirs = ROADCombined(percentiles=[20, 40, 60, 80])(
+        animation.tensor, smooth, [ClassifierOutputSoftmaxTarget(animation.target.index)], net
+    )
+    assert abs(ours - float(theirs[0])) < 2e-3
+
+
+def test_scores_follow_their_definition_by_brute_force(animation):
+    """Every number again, one mask and one forward at a time."""
+    road = animation.score(seed=3, percentiles=(30, 70))
+    net, tensor = animation.model.net, animation.tensor
+    order = tie_break(32 * 32, 3)
+    noise = 0.01 * torch.randn(tensor[0].shape, generator=torch.Generator().manual_seed(3))
+    for i in range(len(animation)):
+        plane = animation.stack(None)[i]
+        for j, p in enumerate((30, 70)):
+            after = []
+            for kept in (m[0] for m in kept_pixels(plane, [p], order)):
+                filled = NoisyLinearImputer(noise=0)(
+                    tensor[0], torch.from_numpy(kept.astype(np.float32))
+                )
+                filled = filled + noise * torch.from_numpy(~kept)
+                with torch.no_grad():
+                    after.append(float(net(filled[None]).softmax(1)[0, animation.target.index]))
+            np.testing.assert_allclose([road.morf[i, j], road.lerf[i, j]], after, atol=1e-5)
+    np.testing.assert_allclose(road.scores, (road.lerf - road.morf).mean(1) / 2)
+    np.testing.assert_allclose(road.sums, road.scores * 2)
+    assert road.mean == pytest.approx(road.scores.mean())
+    assert road.max == road.scores.max()
+    assert road.best is animation.layers[int(road.scores.argmax())]
+    assert road.probability == pytest.approx(animation.probability, abs=1e-5)
+
+
+def test_a_map_of_the_reason_beats_its_opposite_and_noise(animation, image):
+    reason = np.zeros((8, 8), np.float32)
+    reason[:4, :4] = 1 + RNG.random((4, 4))
+    animation.maps = [reason, 2 - reason, RNG.random((8, 8)).astype(np.float32)]
+    animation.layers = animation.layers[:1] * 3
+    good, opposite, noise = animation.score().scores
+    assert good > noise > opposite
+    assert opposite < 0 < good
+
+
+def test_a_constant_map_has_no_score_and_says_so(animation):
+    animation.maps = [np.zeros((8, 8), np.float32), -np.ones((8, 8), np.float32), animation.maps[0]]
+    animation.layers = [*animation.layers[:2], animation.layers[0]]
+    road = animation.score()
+    assert np.isnan(road.scores[:2]).all()
+    assert road.undefined == ("constant map", "constant map", None)
+    assert "undefined (constant map)" in road.caption(0)
+    assert road.best is animation.layers[2]
+    assert road.mean == road.scores[2]
+    animation.maps = animation.maps[:2]
+    animation.layers = animation.layers[:2]
+    road = animation.score()
+    assert road.best is None
+    assert np.isnan([road.mean, road.max]).all()
+    assert road.caption(0) == "ROAD undefined (constant map)"
+
+
+def test_identical_masks_share_one_forward(animation):
+    net = animation.model.net
+    animation.maps = [animation.maps[0], animation.maps[0] * 3, animation.maps[0] + 0]
+    animation.layers = animation.layers[:1] * 3
+    net.batches.clear()
+    road = animation.score(batch_size=4)
+    assert road.forwards == 8
+    # One forward of the image itself, and 8 perturbed ones in batches of 4.
+    assert net.batches == [1, 4, 4]
+    np.testing.assert_array_equal(road.scores, road.scores[0])
+
+
+def test_the_same_seed_gives_the_same_scores_and_another_not(animation):
+    first, again, other = (animation.score(seed).scores for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_batches_do_not_change_the_scores(animation):
+    one, many = (animation.score(batch_size=n).scores for n in (1, 64))
+    np.testing.assert_allclose(one, many, atol=1e-6)
+
+
+def test_a_cancel_keeps_the_layers_scored_so_far(animation):
+    animation.maps = [RNG.random((8, 8)).astype(np.float32) for _ in range(5)]
+    animation.layers = (animation.layers * 5)[:5]
+
+    def cancel(stage, done, total):
+        assert (stage, total) == ("ROAD", 40)
+        if done >= 16:
+            raise camanim.Cancelled
+
+    road = animation.score(batch_size=8, progress=cancel)
+    assert road.undefined == (None, None, "cancelled", "cancelled", "cancelled")
+    assert np.isfinite(road.scores[:2]).all()
+    assert np.isnan(road.scores[2:]).all()
+    assert not road.complete
+
+    def at_once(stage, done, total):
+        raise camanim.Cancelled
+
+    with pytest.raises(camanim.Cancelled):
+        animation.score(progress=at_once)
+    assert animation.road is road
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"percentiles": ()},
+        {"percentiles": (0, 50)},
+        {"percentiles": (50, 100)},
+        {"noise": -1},
+        {"noise": float("nan")},
+        {"batch_size": 0},
+    ],
+)
+def test_wrong_parameters_are_named(animation, wrong):
+    with pytest.raises(camanim.ScoreError):
+        animation.score(**wrong)
+    assert animation.road is None
+
+
+def test_the_network_comes_back_as_it_was(animation):
+    net = animation.model.net
+    net.train()
+    net.conv.eval()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    animation.score()
+    assert (net.training, net.conv.training, net.pool.training) == (True, False, True)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_an_imputer_of_ones_own_can_be_given(animation):
+    seen = []
+
+    def black(image, kept):
+        seen.append(len(kept))
+        return image * torch.from_numpy(kept)[:, None]
+
+    animation.score(imputer=black, batch_size=5)
+    assert sum(seen) == animation.road.forwards
+    assert all(a <= 5 for a in seen)
+
+
+def test_the_weights_are_those_of_the_paper():
+    assert len(WEIGHTS) == 8
+    assert sum(WEIGHTS.values()) == pytest.approx(1)
+    for dy, dx in itertools.product((-1, 0, 1), repeat=2):
+        if dy or dx:
+            assert WEIGHTS[dy, dx] == pytest.approx(1 / 6 if 0 in (dy, dx) else 1 / 12)
