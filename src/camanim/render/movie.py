@@ -119,7 +119,7 @@ def write_picture(animation: Animation, i: int, path: str | Path, **options: Any
         try:
             Image.fromarray(frame).save(partial)
         except OSError as error:
-            raise _failure(target) from error
+            raise _failure(target, error) from error
     return target
 
 
@@ -151,8 +151,12 @@ def _metadata(animation: Animation) -> list[str]:
         "comment": f"Class activation maps of {len(animation)} layers in order of execution; "
         f"napari-camanim {camanim.__version__}",
     }
-    # A name may hold anything, but no argument of a program may hold a zero.
-    return [word for k, v in tags.items() for word in ("-metadata", f"{k}={v}".replace("\0", ""))]
+    return [word for k, v in tags.items() for word in ("-metadata", f"{k}={_argument(v)}")]
+
+
+def _argument(text: str) -> str:
+    """Make of a name, which may hold anything, what a program takes as an argument."""
+    return text[:1000].replace("\0", "").encode("utf-8", "replace").decode()
 
 
 @contextmanager
@@ -193,7 +197,6 @@ def _encoder(
         ffmpeg_log_level="error",
         output_params=[*options, *filters, "-movflags", "+faststart"],
     )
-
     try:
         try:
             next(writer)
@@ -230,9 +233,11 @@ def _is_whole(path: Path) -> bool:
 
 def _failure(target: Path, error: OSError | None = None) -> RenderError:
     if error is not None:
-        return RenderError(f"{target} cannot be written ({error.strerror}): choose another place.")
+        return RenderError(
+            f"{target} cannot be written ({error.strerror or error}): choose another place."
+        )
     free = shutil.disk_usage(target.parent).free / 1e6
     return RenderError(
-        f"Writing {target} failed half-way, with {free:.0f} MB free there: "
-        "make room or choose another place."
+        f"Writing {target} failed with {free:.0f} MB free there: make room or choose another place; "
+        "ffmpeg's own words are on the terminal."
     )

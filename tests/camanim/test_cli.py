@@ -1,0 +1,163 @@
+"""The command line, as a user calls it: in a process of its own, with what it prints and writes."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import camanim
+from camanim import samples
+
+SHARED = Path(__file__).parents[3] / "shared"
+
+
+def camanim_cli(*arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", "from camanim.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=os.environ | {"COLUMNS": "200", "TERM": "dumb"} | environment,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.fromarray(samples.image("benign_1")).save(path)
+    return path
+
+
+def test_run_writes_a_movie_and_a_table(picture, tmp_path):
+    movie, table = tmp_path / "out.mp4", tmp_path / "layers.csv"
+    code, out, _ = camanim_cli(
+        "run", picture, "--layers", "blocks", "--layers", "*relu2", "--method", "hirescam",
+        "--target", "malignant", "--road", "--movie", movie, "--table", table,
+        "--normalization", "global",
+    )  # fmt: skip
+    assert code == 0
+    assert "malignant, with probability" in out
+    assert "ybROAD: mean" in out
+    assert str(movie) in out
+    assert str(table) in out
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "index", "name", "call", "kind", "output shape", "parameters", "status",
+        "raw min", "raw max", "milliseconds", "ROAD",
+    ]  # fmt: skip
+    # The same numbers as from a script, and every call of every module, also those not shown.
+    animation = camanim.animate(
+        camanim.load_model("demo/ultrasound"), samples.image("benign_1"),
+        method="HiResCAM", target="malignant", layers=["blocks", "*relu2"],
+    )  # fmt: skip
+    assert [row["name"] for row in rows] == [layer.name for layer in animation.trace]
+    shown = [row for row in rows if row["status"] == "ok"]
+    assert [float(row["raw max"]) for row in shown] == [float(m.max()) for m in animation.maps]
+    np.testing.assert_allclose(
+        [float(row["ROAD"]) for row in shown], animation.score().scores, atol=1e-6
+    )
+    assert imageio_ffmpeg.count_frames_and_secs(str(movie))[0] == len(shown)
+
+
+def test_run_without_files_lists_the_layers(picture):
+    code, out, _ = camanim_cli("run", picture, "--layers", "Conv2d")
+    assert code == 0
+    assert "features.denseblock1.denselayer1.layers.conv1" in out
+    assert "benign, with probability" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["missing.png"], "There is no file missing.png."),
+        (["PICTURE", "--model", "torchvision/resnet5"], "Did you mean torchvision/resnet5"),
+        (["PICTURE", "--method", "GradCAM+"], "Did you mean"),
+        (["PICTURE", "--target", "cat"], "no class named 'cat'"),
+        (["PICTURE", "--target", "3"], "the classes 0 to 2"),
+        (["PICTURE", "--layers", "nothing"], "no layer or kind of layer 'nothing'"),
+        (["PICTURE", "--fit", "squeeze"], "fit is"),
+        (["PICTURE", "--movie", "out.gif"], ".mp4"),
+        (["PICTURE", "--table", "out.txt"], ".csv"),
+    ],
+)
+def test_an_error_is_one_sentence_and_exit_code_1(picture, tmp_path, arguments, said):
+    arguments = [str(picture) if a == "PICTURE" else a for a in arguments]
+    code, _, err = camanim_cli("run", *arguments)
+    assert code == 1
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_wrong_call_is_exit_code_2(picture):
+    assert camanim_cli("run")[0] == 2
+    assert camanim_cli("run", picture, "--no-such-option")[0] == 2
+
+
+def test_help_names_every_option():
+    code, out, _ = camanim_cli("run", "--help")
+    assert code == 0
+    for option in ("--model", "--method", "--target", "--layers", "--road", "--movie", "--table"):
+        assert option in out
+    assert "Example:" in out
+
+
+def test_models_and_methods_are_listed():
+    code, out, _ = camanim_cli("models")
+    assert (code, out.split()) == (0, camanim.list_models())
+    code, out, _ = camanim_cli("methods")
+    assert code == 0
+    assert all(name in out for name in camanim.methods())
+
+
+def test_demo_without_a_display_writes_its_files_and_says_where(tmp_path):
+    code, out, _ = camanim_cli("demo", "--output", tmp_path / "new", DISPLAY="", WAYLAND_DISPLAY="")
+    assert code == 0
+    for name in ("demo.mp4", "demo.png", "demo.csv"):
+        assert str(tmp_path / "new" / name) in out
+        assert (tmp_path / "new" / name).stat().st_size > 1000
+    assert "ybROAD: mean" in out
+    assert len(list((tmp_path / "new").iterdir())) == 3
+
+
+def test_random_weights_and_a_window(tmp_path):
+    path = tmp_path / "ct.tif"
+    Image.fromarray(np.linspace(-1000, 1000, 64 * 64).reshape(64, 64).astype(np.float32)).save(path)
+    run = ["run", path, "--model", "torchvision/squeezenet1_1", "--weights", "none"]
+    code, _, err = camanim_cli(*run)
+    assert code == 1
+    assert "window" in err
+    code, out, _ = camanim_cli(*run, "--window", "-200", "300", "--layers", "blocks")
+    assert code == 0
+    assert "class " in out
+
+
+def test_weights_of_ones_own(picture, tmp_path):
+    model = camanim.load_model("demo/ultrasound", weights=None)
+    torch.save(model.net.state_dict(), tmp_path / "own.pth")
+    code, out, _ = camanim_cli(
+        "run", picture, "--weights", tmp_path / "own.pth", "--layers", "blocks"
+    )
+    assert code == 0
+    expected = model.predict(samples.image("benign_1"), 1)[0]
+    assert f"{expected.name}, with probability {expected.probability:.3f}" in out
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared images and weights are not here")
+def test_mobilenet_finds_the_macaw():
+    code, out, _ = camanim_cli(
+        "run", SHARED / "images/macaw.jpg", "--model", "torchvision/mobilenet_v2",
+        TORCH_HOME=str(SHARED / "torch"),
+    )  # fmt: skip
+    assert code == 0
+    assert "macaw, with probability" in out
+    assert "149 layers with GradCAM" in out

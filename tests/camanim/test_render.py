@@ -1,0 +1,667 @@
+"""Frames and movies: the right colours in the right place, honest words, and files whole or absent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import imageio.v3 as iio
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from cmap import Colormap
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from camanim.animation import Animation, LayerInfo
+from camanim.errors import Cancelled, RenderError
+from camanim.images import Geometry, Preprocess
+from camanim.render import FrameRenderer, write_movie, write_picture
+from camanim.targets import ClassTarget
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass
+class Scores:
+    """Stands in for `camanim.road.Road`."""
+
+    layers: list[LayerInfo]
+    scores: np.ndarray
+
+    @property
+    def best(self) -> LayerInfo | None:
+        return None if np.isnan(self.scores).all() else self.layers[int(np.nanargmax(self.scores))]
+
+    def caption(self, i: int) -> str:
+        own = "undefined" if np.isnan(self.scores[i]) else f"{self.scores[i]:.2f}"
+        return f"ROAD {own} (best: {self.best.label if self.best else None})"
+
+
+def animation(
+    count: int = 6,
+    *,
+    maps: list[np.ndarray] | None = None,
+    image: np.ndarray | None = None,
+    geometry: Geometry | None = None,
+    scores: np.ndarray | None = None,
+    name: str = "Egyptian cat",
+    layer: str = "features.{}.conv",
+) -> Animation:
+    """Make an animation of random maps that has no network, stretched unless `geometry` says else."""
+    random = np.random.default_rng(0)
+    if image is None:
+        image = random.integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    if maps is None:
+        sizes = [(2 + i % 5, 3 + i % 4) for i in range(count)]
+        maps = [random.normal(size=size).astype(np.float32) for size in sizes]
+    layers = [
+        LayerInfo(2 * i + 1, layer.format(i), 0, "Conv2d", (1, 8, *m.shape), 10)
+        for i, m in enumerate(maps)
+    ]
+    height, width = image.shape[:2]
+    made = Animation(
+        maps=maps,
+        layers=layers,
+        trace=layers,
+        method="GradCAM",
+        target=ClassTarget(3, name),
+        probability=0.7312,
+        image=image,
+        geometry=geometry or Geometry((64, 64), (height / 64, width / 64)),
+        tensor=torch.zeros(1, 3, 64, 64),
+        model=None,  # type: ignore[arg-type]
+        provenance={"model": "torchvision/mobilenet_v2"},
+    )
+    if scores is not None:
+        made.road = Scores(layers, scores)  # type: ignore[assignment]
+    return made
+
+
+@contextmanager
+def written() -> Iterator[list[tuple[str, Box]]]:
+    """Record every text that is drawn, and the box of its ink."""
+    texts: list[tuple[str, Box]] = []
+    original = ImageDraw.ImageDraw.text
+
+    def text(self, xy, text, fill=None, font=None, anchor=None):
+        texts.append((text, self.textbbox(xy, text, font=font, anchor=anchor)))
+        original(self, xy, text, fill, font, anchor)
+
+    with mock.patch.object(ImageDraw.ImageDraw, "text", text):
+        yield texts
+
+
+def words(made: Animation, i: int = 0, **options) -> list[str]:
+    with written() as texts:
+        FrameRenderer(made, **options).frame(i)
+    return [text for text, _ in texts]
+
+
+def locate(frame: np.ndarray, patch: np.ndarray) -> tuple[int, int]:
+    """Find the one place where `patch` stands in `frame`, in display pixels from the top left."""
+    windows = np.lib.stride_tricks.sliding_window_view(frame, (1, patch.shape[1], 3))[:, :, 0, 0]
+    (y, x), *others = np.argwhere((windows == patch[0]).all(axis=(2, 3))).tolist()
+    assert not others
+    assert (frame[y : y + patch.shape[0], x : x + patch.shape[1]] == patch).all()
+    return y, x
+
+
+def shown_image(made: Animation, i: int, **options) -> np.ndarray:
+    """Cut the image out of frame `i`; it must be as large as it is shown."""
+    y, x = locate(FrameRenderer(made, **options | {"opacity": 0.0}).frame(i), made.image)
+    height, width = made.image.shape[:2]
+    return FrameRenderer(made, **options).frame(i)[y : y + height, x : x + width]
+
+
+def by_hand(made: Animation, unit: np.ndarray, colormap: str, opacity: float) -> np.ndarray:
+    """Colour the image pixel by pixel from the geometry: `unit` is the map with values in [0, 1]."""
+    (scale_y, scale_x), (move_y, move_x) = made.geometry.affine(unit.shape)
+    top, left, bottom, right = made.geometry.box
+    picture = made.image.astype(float)
+    for y, x in np.ndindex(*made.image.shape[:2]):
+        if not (top <= y + 0.5 < bottom and left <= x + 0.5 < right):
+            continue
+        row = np.clip((y - move_y) / scale_y, 0, unit.shape[0] - 1)
+        column = np.clip((x - move_x) / scale_x, 0, unit.shape[1] - 1)
+        r, c = int(row), int(column)
+        below, beside = min(r + 1, unit.shape[0] - 1), min(c + 1, unit.shape[1] - 1)
+        upper = unit[r, c] + (column - c) * (unit[r, beside] - unit[r, c])
+        lower = unit[below, c] + (column - c) * (unit[below, beside] - unit[below, c])
+        value = upper + (row - r) * (lower - upper)
+        color = np.array(Colormap(colormap)(round(value * 255) / 255).rgba[:3]) * 255
+        picture[y, x] = (1 - opacity) * picture[y, x] + opacity * color
+    return picture
+
+
+# Colours and places ---------------------------------------------------------------------------
+
+
+def test_a_frame_is_rgb_of_even_size() -> None:
+    renderer = FrameRenderer(animation(), size=97)
+    frame = renderer.frame(2)
+    assert len(renderer) == 6
+    assert frame.dtype == np.uint8
+    assert frame.shape == (renderer.size[1], renderer.size[0], 3)
+    assert renderer.size[0] % 2 == renderer.size[1] % 2 == 0
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+def test_a_hot_cell_lands_on_its_part_of_the_image(fit) -> None:
+    random = np.random.default_rng(1)
+    image = random.integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    # The crop keeps the middle 61 of 75 rows and the middle 60 of 100 columns, 1.2 pixels each.
+    prepared = Preprocess(size=(61, 60), resize=75)(image, fit=fit)
+    top, left, bottom, right = (0, 0, 90, 120) if fit == "stretch" else (8.4, 24, 81.6, 96)
+    hot = np.zeros((6, 6), np.float32)
+    hot[1, 4] = 1
+    made = animation(maps=[hot], image=image, geometry=prepared.geometry)
+    picture = shown_image(made, 0, size=120, colormap="gray", opacity=1.0)[..., 0]
+    covered = np.zeros((90, 120), bool)
+    covered[round(top) : round(bottom), round(left) : round(right)] = True
+    assert (picture[~covered] == image[~covered][:, 0]).all()
+    cells = ((bottom - top) / 6, (right - left) / 6)
+    y, x = top + 1 * cells[0], left + 4 * cells[1]
+    inside = np.zeros((90, 120), bool)
+    inside[round(y) : round(y + cells[0]), round(x) : round(x + cells[1])] = True
+    # Bilinear: half the height is reached at the cell's edges, and nothing one cell further out.
+    assert picture[inside].min() >= 0.2 * 255
+    peak = np.unravel_index(np.where(covered, picture, 0).argmax(), picture.shape)
+    assert abs(peak[0] - (y + cells[0] / 2)) <= 1
+    assert abs(peak[1] - (x + cells[1] / 2)) <= 1
+    rows, columns = np.indices(picture.shape)
+    far = (abs(rows + 0.5 - y - cells[0] / 2) > cells[0]) | (
+        abs(columns + 0.5 - x - cells[1] / 2) > cells[1]
+    )
+    assert picture[far & covered].max() == 0
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("normalization", ["local", "global"])
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+def test_colours_are_those_computed_by_hand(fit, normalization, signed) -> None:
+    image = np.random.default_rng(2).integers(0, 256, (64, 80, 3)).astype(np.uint8)
+    prepared = Preprocess(size=(32, 32), resize=40)(image, fit=fit)
+    made = animation(image=image, geometry=prepared.geometry)
+    raw = made.maps if normalization == "global" else [made.maps[3]]
+    values = np.concatenate([m.ravel() for m in raw])
+    if signed:
+        unit = (made.maps[3] / np.abs(values).max() + 1) / 2
+    else:
+        low, high = np.maximum(values, 0).min(), np.maximum(values, 0).max()
+        unit = (np.maximum(made.maps[3], 0) - low) / (high - low)
+    picture = shown_image(
+        made, 3, size=80, normalization=normalization, signed=signed, colormap="vik", opacity=0.4
+    )
+    expected = by_hand(made, unit, "vik", 0.4)
+    difference = np.abs(picture - expected)
+    # Levels that lie between two of 256 may round either way, and crops begin between two pixels.
+    assert difference.max() < 4
+    assert difference.mean() < 0.6
+
+
+def test_the_default_colormaps_are_a_sequential_and_a_diverging_one() -> None:
+    made = animation()
+    assert (FrameRenderer(made).frame(1) == FrameRenderer(made, colormap="turbo").frame(1)).all()
+    named = FrameRenderer(made, signed=True, colormap="berlin").frame(1)
+    assert (FrameRenderer(made, signed=True).frame(1) == named).all()
+    assert Colormap("berlin").category == "diverging"
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (14, 9), (1, 1), (1, 5), (200, 160)])
+def test_maps_are_resized_as_torch_does(shape) -> None:
+    random = np.random.default_rng(3)
+    raw = random.uniform(0, 1, shape).astype(np.float32)
+    raw[0, 0] = 0
+    image = random.integers(0, 256, (256, 320, 3)).astype(np.uint8)
+    made = animation(maps=[raw], image=image)
+    picture = shown_image(made, 0, size=320, colormap="gray", opacity=1.0)[..., 0]
+    unit = torch.from_numpy(made.stack().native(0))[None, None]
+    large = torch.nn.functional.interpolate(
+        unit, size=(256, 320), mode="bilinear", align_corners=False
+    )
+    assert np.abs(picture - large[0, 0].numpy() * 255).max() <= 0.51
+
+
+def test_a_map_that_reaches_beyond_the_image_shows_the_part_on_it() -> None:
+    image = np.random.default_rng(4).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    ramp = np.linspace(0, 1, 128, dtype=np.float32)[None].repeat(128, axis=0)
+    beyond = Geometry((128, 128), (1.0, 1.0), (-32.0, -32.0))
+    made = animation(maps=[ramp], image=image, geometry=beyond)
+    picture = shown_image(made, 0, size=64, colormap="gray", opacity=1.0)[..., 0]
+    assert np.abs(picture - ramp[:64, 32:96] * 255).max() <= 0.51
+
+
+def test_frames_do_not_depend_on_one_another_nor_on_the_image_any_more() -> None:
+    made = animation(scores=np.linspace(0, 0.4, 6))
+    renderer = FrameRenderer(made)
+    first = renderer.frame(0)
+    made.image = None  # type: ignore[assignment]
+    frames = [renderer.frame(i) for i in range(5, -1, -1)]
+    assert (frames[-1] == first).all()
+    assert all((a != b).any() for a, b in zip(frames[1:], frames[:-1], strict=True))
+
+
+def test_grey_images_are_drawn() -> None:
+    grey = np.random.default_rng(5).integers(0, 256, (64, 80)).astype(np.uint8)
+    made = animation(image=grey)
+    frame = FrameRenderer(made, size=80, opacity=0).frame(0)
+    locate(frame, np.repeat(grey[..., None], 3, axis=2))
+
+
+# Words ----------------------------------------------------------------------------------------
+
+
+def test_a_frame_says_what_it_shows() -> None:
+    made = animation(scores=np.linspace(0, 0.4, 6))
+    low, high = made.stack().limits(2)
+    texts = words(made, 2)
+    for text in (
+        *("features.2.conv", "Conv2d, map 4 x 5", "Layer 3/6"),
+        *("Egyptian cat", "probability 0.73", "GradCAM, torchvision/mobilenet_v2"),
+        *(f"{low:.3g}", f"{(low + high) / 2:.3g}", f"{high:.3g}"),
+        *("raw values, local scale (this layer)", "ROAD 0.16 (best: features.5.conv)", "best"),
+    ):
+        assert text in texts
+    assert "no positive evidence" not in texts
+
+
+def test_limits_are_those_of_the_scale() -> None:
+    made = animation()
+    low, high = made.stack("global").limits(0)
+    texts = words(made, 4, normalization="global")
+    assert {f"{low:.3g}", f"{high:.3g}", "raw values, global scale (all layers)"} <= set(texts)
+    extreme = np.abs(made.maps[4]).max()
+    texts = words(made, 4, signed=True)
+    assert {f"{-extreme:.3g}", "0", f"{extreme:.3g}"} <= set(texts)
+
+
+@pytest.mark.parametrize(("signed", "value"), [(False, -1.0), (False, 2.0), (True, 0.0)])
+def test_a_flat_map_has_one_value(signed, value) -> None:
+    made = animation(maps=[np.full((4, 4), value, np.float32)])
+    texts = words(made, signed=signed)
+    numbers = [text for text in texts if text.replace(".", "").isdigit()]
+    assert numbers == [f"{max(value, 0):.3g}"]
+    assert ("no positive evidence" in texts) == (value <= 0)
+
+
+def test_a_layer_without_positive_evidence_says_so() -> None:
+    made = animation(maps=[np.float32([[-3, -1], [-2, 0]]), np.float32([[-3, 0.1], [-2, 0]])])
+    assert "no positive evidence" in words(made, 0)
+    assert "no positive evidence" not in words(made, 1)
+
+
+def test_foreign_signs_are_written_as_well_as_the_font_can() -> None:
+    texts = words(animation(name="Ägyptische Mau – 猫\n×2\x00\ud800"))
+    assert "Agyptische Mau - ? x2" in texts
+
+
+def ink_is_apart(made: Animation, i: int, **options) -> None:
+    with written() as texts:
+        renderer = FrameRenderer(made, **options)
+        renderer.frame(i)
+    width, height = renderer.size
+    for k, (text, (x0, y0, x1, y1)) in enumerate(texts):
+        assert x0 >= 0, text
+        assert y0 >= 0, text
+        assert x1 <= width, text
+        assert y1 <= height, text
+        for other, (u0, v0, u1, v1) in texts[:k]:
+            assert x1 <= u0 or u1 <= x0 or y1 <= v0 or v1 <= y0, (text, other)
+
+
+LONG = "features.denseblock4.denselayer24.submodule.deeply_nested.attention.projection.relu2:3"
+
+
+@pytest.mark.parametrize("size", [64, 448, 1000])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "count", "scores"),
+    [
+        ((8, 8), 1, [0.3]),
+        ((8, 2000), 3, [np.nan, np.nan, np.nan]),
+        ((2000, 8, 3), 1500, "random"),
+        ((300, 400, 3), 4, [-0.1, np.nan, -0.3, -0.2]),
+        ((300, 400, 3), 4, [0.0, 0.0, 0.0, 0.0]),
+        ((300, 400, 3), 5, None),
+    ],
+)
+def test_texts_stay_apart_and_inside(shape, count, scores, signed, size) -> None:
+    random = np.random.default_rng(6)
+    values = random.uniform(-0.5, 0.5, count) if scores == "random" else scores
+    maps = [
+        (10.0 ** random.integers(-30, 30) * random.normal(size=(4, 5)) - 1).astype(np.float32)
+        for _ in range(count)
+    ]
+    for name, layer in (("cat", "x"), (LONG.replace(".", " "), LONG), ("W" * 500, "W" * 500)):
+        image = random.integers(0, 256, shape).astype(np.uint8)
+        made = animation(
+            maps=maps,
+            image=image,
+            scores=None if values is None else np.array(values),
+            name=name,
+            layer=layer,
+        )
+        ink_is_apart(made, count - 1, size=size, signed=signed)
+
+
+def test_long_names_keep_both_ends() -> None:
+    texts = words(animation(layer="start" + "." * 300 + "end"))
+    second = next(text for text in texts if "…" in text)
+    assert second.endswith("end")
+    assert any(text.startswith("start") for text in texts)
+
+
+# The curve ------------------------------------------------------------------------------------
+
+
+def test_the_cursor_moves_along_the_curve() -> None:
+    flat = [np.ones((4, 4), np.float32)] * 9
+    made = animation(maps=flat, scores=np.linspace(0.1, 0.4, 9))
+    renderer = FrameRenderer(made)
+    frames = np.stack([renderer.frame(i) for i in range(9)]).astype(int)
+    # A row that crosses the cursor only: just above the lower edge of the curve.
+    rows = frames[:, -46]
+    common = np.median(rows, axis=0)
+    columns = [np.flatnonzero(np.abs(row - common).sum(axis=1)) for row in rows]
+    places = [int(column.mean()) for column in columns if column.size]
+    assert len(places) == 9
+    steps = np.diff(places)
+    assert steps.min() > 50
+    assert np.ptp(steps) <= 1
+
+
+def test_a_layer_without_score_has_no_dot() -> None:
+    flat = [np.ones((4, 4), np.float32)] * 3
+    scores = np.array([0.4, np.nan, 0.4])
+    renderer = FrameRenderer(animation(maps=flat, scores=scores))
+    white = [(renderer.frame(i)[-140:-45] == (242, 245, 250)).all(axis=2).sum() for i in range(3)]
+    # The dot has a diameter of ten pixels, the line is one pixel wide and darker without a score.
+    assert white[0] > white[1] + 60
+    assert white[2] > white[1] + 60
+
+
+def test_the_best_layer_is_marked() -> None:
+    orange = (255, 184, 92)
+    made = animation(count=11, scores=np.array([0.1] * 8 + [0.4] + [0.1] * 2))
+    frame = FrameRenderer(made).frame(0)
+    _, columns = np.nonzero((frame == orange).all(axis=2))
+    # The plot begins 66 pixels from the left and ends 22 from the right, 8 pixels outside the curve.
+    expected = 74 + 8 / 10 * (frame.shape[1] - 30 - 74)
+    assert abs(np.median(columns) - expected) < 3
+
+
+# Movies ---------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> tuple[dict, np.ndarray]:
+    reader = imageio_ffmpeg.read_frames(str(path))
+    about = next(reader)
+    width, height = about["size"]
+    return about, np.stack([np.frombuffer(f, np.uint8).reshape(height, width, 3) for f in reader])
+
+
+@pytest.mark.parametrize(("quality", "fps"), [("standard", 5), ("high", 23.976)])
+def test_a_movie_has_one_frame_for_each_layer(tmp_path, quality, fps) -> None:
+    # A smooth image: noise is what compression leaves out.
+    ramp = np.linspace(0, 255, 120).astype(np.uint8)[None, :, None]
+    made = animation(7, image=np.tile(ramp, (90, 1, 3)), scores=np.linspace(0, 0.4, 7))
+    told = []
+    path = made.write_movie(
+        tmp_path / "movie.mp4",
+        fps=fps,
+        size=201,
+        quality=quality,
+        progress=lambda *a: told.append(a),
+    )
+    about, frames = read(path)
+    renderer = FrameRenderer(made, size=201)
+    assert about["codec"] == "h264"
+    assert about["pix_fmt"].startswith("yuv420p(tv, bt709")
+    assert about["fps"] == pytest.approx(fps, abs=0.01)
+    assert about["size"] == renderer.size
+    assert len(frames) == 7
+    for i, frame in enumerate(frames):
+        # Colours come back too: matrix and range are what the file says.
+        assert np.abs(frame.astype(int) - renderer.frame(i)).mean() < 3
+    assert np.abs(frames[0].astype(int) - frames[-1]).max() > 50
+    assert told == [("movie", i + 1, 7) for i in range(7)]
+    assert [file.name for file in tmp_path.iterdir()] == ["movie.mp4"]
+
+
+def test_one_layer_makes_a_movie(tmp_path) -> None:
+    path = write_movie(animation(1), str(tmp_path / "a 'name' with % and ü.MP4"), size=64)
+    assert len(read(path)[1]) == 1
+
+
+def test_a_movie_starts_at_once_and_says_what_it_shows(tmp_path) -> None:
+    content = write_movie(animation(), tmp_path / "movie.mp4", size=64).read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+    assert b"Egyptian cat (0.73), GradCAM, torchvision/mobilenet_v2" in content
+
+
+def test_high_quality_comes_closer(tmp_path) -> None:
+    made = animation(20)
+    expected = np.stack([FrameRenderer(made, size=200).frame(i) for i in range(20)]).astype(int)
+    errors, sizes = [], []
+    for quality in ("standard", "high"):
+        path = made.write_movie(tmp_path / f"{quality}.mp4", size=200, quality=quality)
+        errors.append(np.square(read(path)[1] - expected).mean())
+        sizes.append(path.stat().st_size)
+    assert errors[1] < errors[0]
+    assert sizes[1] > sizes[0]
+
+
+@contextmanager
+def processes() -> Iterator[list[subprocess.Popen]]:
+    """Record the processes that are started."""
+    started = []
+    original = subprocess.Popen
+
+    def start(*args, **kwargs):
+        started.append(original(*args, **kwargs))
+        return started[-1]
+
+    with mock.patch.object(subprocess, "Popen", start):
+        yield started
+
+
+@pytest.mark.parametrize(
+    "error", [Cancelled("stop"), ValueError("x"), OSError("y"), KeyboardInterrupt()]
+)
+@pytest.mark.parametrize("at", [1, 6])
+def test_whatever_the_callback_raises_leaves_no_file(tmp_path, error, at) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        if done == at:
+            assert [p.name for p in tmp_path.iterdir() if ".part." in p.name]
+            raise error
+
+    with processes() as started, pytest.raises(type(error)) as caught:
+        animation().write_movie(tmp_path / "movie.mp4", size=64, progress=stop)
+    assert caught.value is error
+    assert list(tmp_path.iterdir()) == []
+    assert [process.poll() is not None for process in started] == [True]
+
+
+def test_an_older_movie_survives_a_failed_one(tmp_path) -> None:
+    def stop(*_: object) -> None:
+        raise Cancelled
+
+    path = tmp_path / "movie.mp4"
+    path.write_bytes(b"older")
+    with pytest.raises(Cancelled):
+        animation().write_movie(path, size=64, progress=stop)
+    with pytest.raises(RenderError):
+        animation().write_movie(path, size=1)
+    assert path.read_bytes() == b"older"
+    animation().write_movie(path, size=64)
+    assert len(read(path)[1]) == 6
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shell scripts stand in for ffmpeg")
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("exit 1", "make room"),
+        ("head -c 1000 > /dev/null; exit 1", "make room"),
+        ("cat > /dev/null", "make room"),
+        (None, "does not start"),
+    ],
+)
+def test_a_failing_ffmpeg_is_told(tmp_path, monkeypatch, script, says) -> None:
+    program, folder = tmp_path / "ffmpeg", tmp_path / "movies"
+    folder.mkdir()
+    if script:
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    monkeypatch.setattr("imageio_ffmpeg._io.get_ffmpeg_exe", lambda: str(program))
+    with pytest.raises(RenderError, match=says):
+        animation().write_movie(folder / "movie.mp4", size=64)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_a_movie_that_ffmpeg_left_incomplete_is_no_movie(tmp_path, monkeypatch, share) -> None:
+    original = imageio_ffmpeg.write_frames
+
+    def cut_off(path: str, *args, **kwargs):
+        writer = original(path, *args, **kwargs)
+        try:
+            yield from writer
+        finally:
+            writer.close()
+            content = Path(path).read_bytes()
+            Path(path).write_bytes(content[: int(share * len(content))])
+
+    monkeypatch.setattr(imageio_ffmpeg, "write_frames", cut_off)
+    with pytest.raises(RenderError, match="make room"):
+        animation().write_movie(tmp_path / "movie.mp4", size=64)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"fps": 0}, "Frames a second"),
+        ({"fps": -5}, "Frames a second"),
+        ({"fps": float("nan")}, "Frames a second"),
+        ({"fps": float("inf")}, "Frames a second"),
+        ({"fps": 1e9}, "Frames a second"),
+        ({"size": 63}, "64 to 4096"),
+        ({"size": 4097}, "64 to 4096"),
+        ({"size": 100.5}, "64 to 4096"),
+        ({"opacity": -0.1}, "opacity"),
+        ({"opacity": 1.1}, "opacity"),
+        ({"opacity": float("nan")}, "opacity"),
+        ({"colormap": "virids"}, "did you mean .*viridis"),
+        ({"colormap": "no such thing at all"}, "cmap"),
+        ({"colormap": 7}, "cmap"),
+        ({"quality": "best"}, "quality"),
+        ({"normalization": "layer"}, "normalization"),
+        ({"normalization": None}, "normalization"),
+    ],
+)
+def test_wrong_settings_are_told_before_anything_is_written(tmp_path, options, says) -> None:
+    with processes() as started, pytest.raises(RenderError, match=says):
+        animation().write_movie(tmp_path / "movie.mp4", **options)
+    assert started == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_paths_are_told(tmp_path) -> None:
+    made = animation()
+    (tmp_path / "folder.mp4").mkdir()
+    for name, says in {
+        "movie.avi": "must end in .mp4",
+        "movie": "must end in .mp4",
+        "nowhere/movie.mp4": "no folder",
+        "folder.mp4": "is a folder",
+    }.items():
+        with pytest.raises(RenderError, match=says):
+            made.write_movie(tmp_path / name)
+    assert [file.name for file in tmp_path.iterdir()] == ["folder.mp4"]
+
+
+def test_without_maps_there_is_nothing_to_draw(tmp_path) -> None:
+    with pytest.raises(RenderError, match="no map"):
+        animation(maps=[]).write_movie(tmp_path / "movie.mp4")
+
+
+# Pictures -------------------------------------------------------------------------------------
+
+
+def test_a_picture_is_the_frame(tmp_path) -> None:
+    made = animation(scores=np.linspace(0, 0.4, 6))
+    path = write_picture(made, 3, tmp_path / "picture.png", size=100, signed=True)
+    assert (iio.imread(path) == FrameRenderer(made, size=100, signed=True).frame(3)).all()
+    assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
+
+
+@pytest.mark.parametrize("i", [-1, 6])
+def test_a_picture_of_no_layer_is_an_error(tmp_path, i) -> None:
+    with pytest.raises(IndexError, match="0 to 5"):
+        write_picture(animation(), i, tmp_path / "picture.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_that_fails_leaves_no_file(tmp_path, monkeypatch) -> None:
+    def fail(self: Image.Image, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(RenderError, match="No space left"):
+        write_picture(animation(), 0, tmp_path / "picture.png")
+    with pytest.raises(RenderError, match="must end in"):
+        write_picture(animation(), 0, tmp_path / "picture.jpg")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Anything goes --------------------------------------------------------------------------------
+
+
+def finite_scores(count: int) -> st.SearchStrategy[list[float]]:
+    score = st.one_of(st.just(float("nan")), st.floats(-0.5, 0.5))
+    return st.lists(score, min_size=count, max_size=count)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    color=st.booleans(),
+    size=st.integers(64, 320),
+    signed=st.booleans(),
+    normalization=st.sampled_from(["local", "global"]),
+    name=st.text(max_size=60),
+    scores=st.one_of(st.none(), st.integers(1, 4).flatmap(finite_scores)),
+    inset=st.tuples(st.floats(-0.2, 0.45), st.floats(-0.2, 0.45)),
+)
+def test_every_shape_and_size_gives_even_frames_and_words_apart(
+    shape, color, size, signed, normalization, name, scores, inset
+) -> None:
+    random = np.random.default_rng(7)
+    image = random.integers(0, 256, (*shape, 3) if color else shape).astype(np.uint8)
+    scale = tuple(n * (1 - 2 * i) / 64 for n, i in zip(shape, inset, strict=True))
+    offset = tuple(n * i for n, i in zip(shape, inset, strict=True))
+    made = animation(
+        len(scores) if scores else 2,
+        image=image,
+        geometry=Geometry((64, 64), scale, offset),
+        scores=None if scores is None else np.array(scores),
+        name=name,
+        layer=f"{name}.{{}}".replace("{}", "0") if "{" in name or "}" in name else name + ".{}",
+    )
+    ink_is_apart(made, len(made) - 1, size=size, signed=signed, normalization=normalization)
+    renderer = FrameRenderer(made, size=size, signed=signed, normalization=normalization)
+    assert renderer.size[0] % 2 == renderer.size[1] % 2 == 0
+    for i in range(len(made)):
+        frame = renderer.frame(i)
+        assert frame.shape == (renderer.size[1], renderer.size[0], 3)
