@@ -335,14 +335,16 @@ class Animation:
         return len(self) - 1 if best is None else self.layers.index(best)
 
     def caption(self, i: int) -> str:
-        """Say what layer `i` is and how it scores, as the canvas shows it in two lines."""
+        """Say in short lines what layer `i` is, how it scores, and what was explained."""
         layer = self.layers[i]
         parts = [f"{layer.label}  {layer.kind}  {i + 1}/{len(self)}"]
         if self.maps[i].max() <= 0:
             parts.append("no positive evidence")
-        about = [] if self.road is None else [self.road.caption(i)]
-        about.append(f"{self.target.name} {self.probability:.2f}")
-        return "   ".join(parts) + "\n" + "   ".join(about)
+        lines = ["   ".join(parts)]
+        if self.road is not None:
+            lines.append(self.road.caption(i))
+        lines.append(f"{self.target.name} {self.probability:.2f}")
+        return "\n".join(lines)
 
     def table(self) -> list[dict[str, Any]]:
         """List every call of every module, one row each, ready for pandas.

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from qtpy.QtCore import QPointF, QSize, Qt, Signal
-from qtpy.QtGui import QMouseEvent, QPainter, QPaintEvent, QPalette, QPen, QPolygonF
+from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPalette, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 MARGIN = 8
+CURSOR, BEST = QColor("#4da3ff"), QColor("#ffb454")
 
 
 class RoadCurve(QWidget):
@@ -68,18 +69,17 @@ class RoadCurve(QWidget):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         palette = self.palette()
         text = palette.color(QPalette.ColorRole.WindowText)
-        accent = palette.color(QPalette.ColorRole.Highlight)
         faint = QPen(text, 1, Qt.PenStyle.DotLine)
         painter.setPen(faint)
         painter.drawLine(QPointF(MARGIN, zero), QPointF(self.width() - MARGIN, zero))
         painter.setPen(QPen(text, 1.5))
         for piece in _pieces(x, y):
             painter.drawPolyline(piece)
-        painter.setPen(QPen(accent, 2))
-        painter.drawLine(
-            QPointF(x[self._index], MARGIN), QPointF(x[self._index], self.height() - MARGIN)
-        )
-        painter.setBrush(accent)
+        painter.setPen(QPen(CURSOR, 2))
+        here = x[self._index]
+        painter.drawLine(QPointF(here, MARGIN), QPointF(here, self.height() - MARGIN))
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(BEST)
         painter.drawEllipse(QPointF(x[self._best], y[self._best]), 4, 4)
         painter.end()
 

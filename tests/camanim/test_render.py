@@ -126,6 +126,7 @@ def by_hand(made: Animation, unit: np.ndarray, colormap: str, opacity: float) ->
     (scale_y, scale_x), (move_y, move_x) = made.geometry.affine(unit.shape)
     top, left, bottom, right = made.geometry.box
     picture = made.image.astype(float)
+    colors = [np.array(Colormap(colormap)(level / 255).rgba[:3]) * 255 for level in range(256)]
     for y, x in np.ndindex(*made.image.shape[:2]):
         if not (top <= y + 0.5 < bottom and left <= x + 0.5 < right):
             continue
@@ -136,8 +137,7 @@ def by_hand(made: Animation, unit: np.ndarray, colormap: str, opacity: float) ->
         upper = unit[r, c] + (column - c) * (unit[r, beside] - unit[r, c])
         lower = unit[below, c] + (column - c) * (unit[below, beside] - unit[below, c])
         value = upper + (row - r) * (lower - upper)
-        color = np.array(Colormap(colormap)(round(value * 255) / 255).rgba[:3]) * 255
-        picture[y, x] = (1 - opacity) * picture[y, x] + opacity * color
+        picture[y, x] = (1 - opacity) * picture[y, x] + opacity * colors[round(value * 255)]
     return picture
 
 
@@ -202,9 +202,9 @@ def test_colours_are_those_computed_by_hand(fit, normalization, signed) -> None:
     )
     expected = by_hand(made, unit, "vik", 0.4)
     difference = np.abs(picture - expected)
-    # Levels that lie between two of 256 may round either way, and crops begin between two pixels.
-    assert difference.max() < 4
-    assert difference.mean() < 0.6
+    # Levels that lie between two of 256 may round either way.
+    assert difference.max() < 2.5
+    assert np.percentile(difference, 99) < 1
 
 
 def test_the_default_colormaps_are_a_sequential_and_a_diverging_one() -> None:
@@ -327,7 +327,7 @@ LONG = "features.denseblock4.denselayer24.submodule.deeply_nested.attention.proj
     [
         ((8, 8), 1, [0.3]),
         ((8, 2000), 3, [np.nan, np.nan, np.nan]),
-        ((2000, 8, 3), 1500, "random"),
+        ((2000, 8, 3), 300, "random"),
         ((300, 400, 3), 4, [-0.1, np.nan, -0.3, -0.2]),
         ((300, 400, 3), 4, [0.0, 0.0, 0.0, 0.0]),
         ((300, 400, 3), 5, None),
@@ -450,13 +450,11 @@ def test_a_movie_starts_at_once_and_says_what_it_shows(tmp_path) -> None:
 def test_high_quality_comes_closer(tmp_path) -> None:
     made = animation(20)
     expected = np.stack([FrameRenderer(made, size=200).frame(i) for i in range(20)]).astype(int)
-    errors, sizes = [], []
+    errors = []
     for quality in ("standard", "high"):
         path = made.write_movie(tmp_path / f"{quality}.mp4", size=200, quality=quality)
         errors.append(np.square(read(path)[1] - expected).mean())
-        sizes.append(path.stat().st_size)
     assert errors[1] < errors[0]
-    assert sizes[1] > sizes[0]
 
 
 @contextmanager

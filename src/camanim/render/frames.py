@@ -7,6 +7,7 @@ blend and a few words. Lengths are written for an image whose longer side has 44
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -73,7 +74,8 @@ class FrameRenderer:
         self._colors = _lookup_table(COLORMAPS[bool(signed)] if colormap is None else colormap)
         # Beside a small image the words stay legible.
         self._pen = pen = _Pen(max(size, 336) / 448)
-        self._labels = [pen.wrap(x.label, "title", pen.px(PANEL)) for x in animation.layers]
+        longest = max((plain(x.label) for x in animation.layers), key=pen.fonts["title"].getlength)
+        self._label_lines = len(pen.wrap(longest, "title", pen.px(PANEL)))
         self._class = pen.wrap(animation.target.name, "body", pen.px(PANEL))
         self._lay_out(_display_image(animation.image, size))
 
@@ -109,7 +111,7 @@ class FrameRenderer:
     def _lay_out(self, image: Image.Image) -> None:
         """Find a place for everything, and draw what is the same in all frames."""
         px, road = self._pen.px, self.animation.road
-        margin, self._label_lines = px(MARGIN), max(len(lines) for lines in self._labels)
+        margin = px(MARGIN)
         panel_height = px(64 + 27 * self._label_lines) + px(20 * len(self._class) + 128)
         row = max(image.height, panel_height)
         self._panel = (2 * margin + image.width, margin)
@@ -134,7 +136,7 @@ class FrameRenderer:
         height, width = self.animation.image.shape[:2]
         x0, x1, *columns = _span(left, right, image.width / width, image.width)
         y0, y1, *rows = _span(top, bottom, image.height / height, image.height)
-        self._part = (columns[0], rows[0], columns[1], rows[1])
+        self._part = np.array([columns[0], rows[0], columns[1], rows[1]])
         self._bare = image.crop((x0, y0, x1, y1))
         self._corner = (at[0] + x0, at[1] + y0)
 
@@ -161,11 +163,12 @@ class FrameRenderer:
 
     def _blend(self, places: FloatMap) -> Image.Image:
         """Lay the map over the part of the image that it covers."""
-        height, width = places.shape
-        x0, y0, x1, y1 = self._part
-        box = (x0 * width, y0 * height, x1 * width, y1 * height)
+        size = np.array(places.shape[::-1] * 2)
+        # With a seam around the map, as display pixels seldom begin exactly where it does.
+        left, top, right, bottom = np.clip(1 + self._part * size, 0, size + 2).tolist()
         # Pillow cuts off what lies behind the point on the way to 8 bits: with the half it rounds.
-        native = Image.fromarray(places * np.float32(255) + np.float32(0.5))
+        native = Image.fromarray(np.pad(places, 1, "edge") * np.float32(255) + np.float32(0.5))
+        box = (left, top, right, bottom)
         colors = native.resize(self._bare.size, Image.Resampling.BILINEAR, box).convert("L")
         colors.putpalette(self._colors.tobytes())
         return Image.blend(self._bare, colors.convert("RGB"), self.opacity)
@@ -174,7 +177,7 @@ class FrameRenderer:
         pen, (left, top) = self._pen, self._panel
         layer, raw = self.animation.layers[i], self.animation.maps[i]
         pen.write(canvas, (left, top + pen.px(11)), f"Layer {i + 1}/{len(self)}", "place")
-        for k, line in enumerate(self._labels[i]):
+        for k, line in enumerate(pen.wrap(layer.label, "title", pen.px(PANEL))):
             pen.write(canvas, (left, top + pen.px(39 + 27 * k)), line, "title")
         # Below the tallest label, so that nothing jumps from frame to frame.
         below = 36 + 27 * self._label_lines
@@ -195,8 +198,7 @@ class FrameRenderer:
             self._pen.write(canvas, at, number, "number", anchors[k])
         if self.stack.normalization == "global" and high > low:
             x0, x1 = (left + float(v) * (right - 1 - left) for v in (places.min(), places.max()))
-            line = (x0, bottom, x1, bottom + self._pen.px(2) - 1)
-            ImageDraw.Draw(canvas).rectangle(line, TEXT)
+            ImageDraw.Draw(canvas).rectangle((x0, bottom, x1, bottom + self._pen.px(2) - 1), TEXT)
 
 
 class _Curve:
@@ -331,11 +333,10 @@ class _Pen:
 
     def wrap(self, text: str, style: str, width: float) -> list[str]:
         """Set `text` in one line, or in two, of which the second may be shortened."""
-        text, cut, length = plain(text), 1, self.fonts[style].getlength
+        text, length = plain(text), self.fonts[style].getlength
         if length(text) <= width:
             return [text]
-        while length(text[: cut + 1]) <= width:
-            cut += 1
+        cut = bisect_right(range(1, len(text)), width, key=lambda k: length(text[:k]))
         # Rather behind a dot or a space, unless that leaves the first line half empty.
         gap = max(text.rfind(sign, 0, cut) for sign in " ._/") + 1
         cut = gap if gap > cut / 2 else cut
@@ -395,5 +396,4 @@ def _span(low: float, high: float, scale: float, count: int) -> tuple[int, int, 
     start = min(max(round(low * scale), 0), count - 1)
     stop = min(max(round(high * scale), start + 1), count)
     first, last = ((edge / scale - low) / (high - low) for edge in (start, stop))
-    first, last = max(first, 0.0), min(last, 1.0)
-    return (start, stop, first, last) if first < last else (start, stop, 0.0, 1.0)
+    return (start, stop, first, last) if first < 1 and last > 0 else (start, stop, 0.0, 1.0)

@@ -105,7 +105,11 @@ class Road:
         """Say in a few words how layer `i` scores, and which is best."""
         reason = self.undefined[i]
         own = f"ROAD {self.scores[i]:.2f}" if reason is None else f"ROAD undefined ({reason})"
-        return own if self.best is None else f"{own} (best: {self.best.label}, {self.max:.2f})"
+        if self.best is None:
+            return own
+        if self.best is self.layers[i]:
+            return f"{own} (best)"
+        return f"{own} (best: {self.best.label}, {self.max:.2f})"
 
 
 CONSTANT = "constant map"

@@ -1,0 +1,43 @@
+"""Make the pictures of README and docs with the project itself.
+
+    xvfb-run -s "-screen 0 1400x900x24" python docs/make_pictures.py
+
+Opens napari with the demo, waits for its run, and takes the window's picture; then writes one frame of
+the movie.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+IMAGES = Path(__file__).parent / "images"
+
+
+def main() -> None:
+    """Take the pictures."""
+    import napari
+    from qtpy.QtWidgets import QApplication
+
+    from napari_camanim._demo import show_demo
+    from napari_camanim._layers import current_stack
+
+    IMAGES.mkdir(exist_ok=True)
+    viewer = napari.Viewer(title="napari-camanim")
+    viewer.window.resize(1360, 860)
+    widget = show_demo(viewer)
+    while widget._task is not None:
+        QApplication.processEvents()
+        time.sleep(0.01)
+    stack = current_stack(viewer)
+    # Drawing takes a few rounds of the event loop after the data are there.
+    for _ in range(100):
+        QApplication.processEvents()
+        time.sleep(0.01)
+    viewer.window.screenshot(str(IMAGES / "window.png"), flash=False, canvas_only=False)
+    stack.data.animation.write_picture(IMAGES / "frame.png")
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()

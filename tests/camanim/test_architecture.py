@@ -1,0 +1,204 @@
+"""How the engine is laid out: what it imports, when, and in which direction."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SRC = Path(importlib.util.find_spec("camanim").origin).parents[1]
+ENGINE = SRC / "camanim"
+# The sample data's own scripts are no part of the package; its folder is a link in a checkout.
+FILES = [p for p in sorted(ENGINE.rglob("*.py")) if "sample_data" not in p.parts]
+GUI = {"napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", "PySide6"}
+
+# From top to bottom: an import at a module's head points down, or stays on its level.
+LEVELS = [
+    {"cli"},
+    {"render", "road"},
+    {"pipeline"},
+    {"capture"},
+    {"models", "samples"},
+    {"cams", "layers", "layout", "targets", "images", "stack", "table"},
+    {"animation"},
+    {"progress", "errors"},
+]
+HEIGHT = {part: -i for i, level in enumerate(LEVELS) for part in level}
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = [module_name(path) for path in FILES]
+by_file = pytest.mark.parametrize("path", FILES, ids=MODULES)
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """All names that are imported anywhere below a node."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            yield child.module or ""
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+
+
+def at_head(body: list[ast.stmt]) -> Iterator[str]:
+    """Names that are imported when the module is; not in functions, nor for the type checker."""
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            continue
+        yield from imports(statement)
+
+
+def python(code: str) -> str:
+    """Run code in a fresh interpreter and return what it prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(FILES) > 15
+    assert {"camanim.capture", "camanim.models.base", "camanim.road"} <= set(MODULES)
+
+
+@by_file
+def test_the_engine_knows_no_viewer(path: Path) -> None:
+    names = {name.partition(".")[0] for name in imports(tree(path))}
+    assert not names & GUI
+    # The command that opens napari asks the plugin to, when it is called.
+    assert "napari_camanim" not in names or path == ENGINE / "cli.py"
+    assert "napari_camanim" not in {name.partition(".")[0] for name in at_head(tree(path).body)}
+
+
+def test_importing_all_of_it_brings_no_viewer() -> None:
+    found = python(
+        "import importlib, sys\n"
+        f"for name in {MODULES!r}: importlib.import_module(name)\n"
+        "loaded = {name.partition('.')[0] for name in sys.modules}\n"
+        f"print(sorted(loaded & {GUI | {'napari_camanim'}!r}))"
+    )
+    assert found == "[]"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import camanim",
+        "import camanim; camanim.methods()",
+        "import camanim; camanim.list_models()",
+        "import camanim; camanim.Animation, camanim.LayerInfo, camanim.Geometry, dir(camanim)",
+        "from camanim import Cancelled, ImageError, methods",
+        "import camanim.cli",
+    ],
+)
+def test_what_is_asked_for_at_once_does_not_wait_for_torch(code: str) -> None:
+    heavy = ("torch", "torchvision", "monai", "scipy", "matplotlib")
+    assert python(f"{code}\nimport sys\nprint([m for m in {heavy} if m in sys.modules])") == "[]"
+
+
+def test_all_public_names_are_there() -> None:
+    import camanim
+
+    for name in camanim.__all__:
+        assert getattr(camanim, name) is not None
+    assert dir(camanim) == sorted(camanim.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = camanim.nothing
+
+
+@by_file
+def test_imports_point_downwards(path: Path) -> None:
+    parts = module_name(path).split(".")
+    if len(parts) == 1:
+        pytest.skip("the package's own names come from everywhere, when they are asked for")
+    assert parts[1] in HEIGHT, f"{parts[1]} has no place in the house yet"
+    for name in at_head(tree(path).body):
+        package, _, rest = name.partition(".")
+        part = rest.partition(".")[0]
+        if package == "camanim" and part in HEIGHT:
+            assert HEIGHT[part] <= HEIGHT[parts[1]], f"{parts[1]} imports {part}"
+
+
+def test_the_package_itself_imports_only_the_errors() -> None:
+    names = {n for n in at_head(tree(ENGINE / "__init__.py").body) if n.startswith("camanim.")}
+    assert {n.split(".")[1] for n in names} == {"errors"}
+
+
+@by_file
+def test_imports_inside_functions_point_downwards_too_but_for_the_doors(path: Path) -> None:
+    """An `Animation` leads outward to what is made of it; and `models` runs the networks it holds."""
+    doors = {
+        "animation": {"stack", "table", "road", "render"},
+        "models": {"capture"},
+    }
+    parts = module_name(path).split(".")
+    if len(parts) == 1:
+        pytest.skip("the package itself")
+    for name in imports(tree(path)):
+        package, _, rest = name.partition(".")
+        part = rest.partition(".")[0]
+        if package != "camanim" or part not in HEIGHT or part in doors.get(parts[1], ()):
+            continue
+        typing_only = name not in set(at_head_and_functions(tree(path)))
+        assert typing_only or HEIGHT[part] <= HEIGHT[parts[1]], f"{parts[1]} imports {part}"
+
+
+def at_head_and_functions(module: ast.Module) -> Iterator[str]:
+    """All imports but those for the type checker."""
+    for statement in module.body:
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            continue
+        yield from imports(statement)
+
+
+def says_nothing(handler: ast.ExceptHandler) -> bool:
+    """Whether an except swallows what it caught: it neither raises, returns, calls nor assigns."""
+    telling = ast.Raise | ast.Return | ast.Call | ast.Assign | ast.AugAssign | ast.Yield
+    return not any(isinstance(n, telling) for s in handler.body for n in ast.walk(s))
+
+
+@by_file
+def test_no_error_is_caught_without_a_name_or_a_word(path: Path) -> None:
+    for handler in ast.walk(tree(path)):
+        if isinstance(handler, ast.ExceptHandler):
+            where = f"{path.name}:{handler.lineno}"
+            assert handler.type is not None, f"{where}: a bare except"
+            reraised = any(isinstance(n, ast.Raise) for n in ast.walk(handler))
+            names = {n.id for n in ast.walk(handler.type) if isinstance(n, ast.Name)}
+            assert reraised or not names & {"Exception", "BaseException"}, f"{where}: too broad"
+            assert not says_nothing(handler), f"{where}: an error vanishes"
+        if isinstance(handler, ast.Call) and ast.unparse(handler.func).endswith("suppress"):
+            assert "Exception" not in ast.unparse(handler).split("(", 1)[1], path.name
+
+
+@pytest.mark.parametrize("path", sorted(SRC.rglob("*.py")), ids=lambda p: str(p.relative_to(SRC)))
+def test_no_file_is_longer_than_400_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_every_error_is_of_one_family_and_none_a_runtime_error() -> None:
+    """Napari's workers swallow a RuntimeError, and the user would wait for ever."""
+    from camanim import errors
+
+    kinds = [v for v in vars(errors).values() if isinstance(v, type) and v is not errors.CamError]
+    assert len(kinds) > 8
+    for kind in kinds:
+        assert issubclass(kind, errors.CamError)
+        assert not issubclass(kind, RuntimeError)
+        assert kind.__doc__
