@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ from camanim.animation import LayerInfo, Status
 from camanim.cams import Method
 from camanim.errors import CamError, Cancelled, ModelError, OutOfMemory
 from camanim.layers import Predicate
-from camanim.layout import channels_first
+from camanim.layout import channel_axis, channels_first
 from camanim.progress import Progress
 from camanim.targets import ClassTarget, choose, class_scores
 
@@ -150,7 +150,7 @@ def capture(
                 output = net(x)
             logits = class_scores(output)
             chosen = choose(target, logits.detach(), classes)
-            if method.needs_gradient and recorder.waiting:
+            if recorder.waiting.indices:
                 torch.autograd.grad(chosen.score(logits), x, allow_unused=True)
         except Cancelled:
             if chosen is None or not recorder.maps:
@@ -172,8 +172,7 @@ class _Recorder:
     progress: Progress
     trace: list[LayerInfo] = field(default_factory=list)
     maps: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
-    #: Activations that wait for their gradients, by index into the trace.
-    waiting: dict[int, torch.Tensor] = field(default_factory=dict)
+    waiting: _Waiting = field(default_factory=lambda: _Waiting())
     selected: int = 0
     cancelled: bool = False
     _names: dict[nn.Module, tuple[str, int]] = field(default_factory=dict)
@@ -183,8 +182,9 @@ class _Recorder:
     @contextmanager
     def watching(self, net: nn.Module) -> Iterator[None]:
         """Hook every module for one forward pass."""
+        counts = _parameter_counts(net)
         for name, module in net.named_modules():
-            self._names[module] = (name, sum(p.numel() for p in module.parameters()))
+            self._names[module] = (name, counts[name])
         with ExitStack() as stack:
             for module in self._names:
                 stack.callback(module.register_forward_hook(self._after_call).remove)
@@ -194,12 +194,13 @@ class _Recorder:
     def _after_call(self, module: nn.Module, inputs: Any, output: Any) -> None:
         name, parameters = self._names[module]
         is_tensor = isinstance(output, torch.Tensor)
+        shape = tuple(output.shape) if is_tensor else None
         info = LayerInfo(
             index=len(self.trace),
             name=name,
             call=self._calls[name],
             kind=type(module).__name__,
-            shape=tuple(output.shape) if is_tensor else None,
+            shape=shape,
             parameters=parameters,
             same_as=self._earlier(output) if is_tensor else None,
         )
@@ -208,8 +209,8 @@ class _Recorder:
         self._report_forward()
         if not self.select(info):
             return
-        view = channels_first(output, self.input_size) if is_tensor else None
-        if view is None:
+        axis = None if shape is None else channel_axis(shape, self.input_size)
+        if axis is None:
             status = Status.NOT_SPATIAL if is_tensor else Status.NO_TENSOR
             self.trace[info.index] = info.with_status(status)
             return
@@ -218,10 +219,10 @@ class _Recorder:
             self.trace[info.index] = info.with_status(Status.CANCELLED)
         elif not self.method.needs_gradient:
             with torch.no_grad():
-                self._make_map(info.index, view.detach(), None)
+                self._make_map(info.index, channels_first(output, axis), None)
         elif output.requires_grad:
-            self.waiting[info.index] = view.detach()
-            output.register_hook(partial(self._on_gradient, info.index))
+            self.waiting.add(info.index, output)
+            output.register_hook(partial(self._on_gradient, info.index, axis))
         else:
             self.trace[info.index] = info.with_status(Status.OFF_PATH)
 
@@ -247,12 +248,13 @@ class _Recorder:
         self._seen[id(output)] = (weakref.ref(output), output._version, index)
         return None
 
-    def _on_gradient(self, index: int, gradient: torch.Tensor) -> None:
-        activation = self.waiting.pop(index, None)
-        view = channels_first(gradient, self.input_size)
-        if activation is not None and view is not None:
+    def _on_gradient(self, index: int, axis: int, gradient: torch.Tensor) -> None:
+        activation = self.waiting.take(index)
+        if activation is not None:
             with torch.no_grad():
-                self._make_map(index, activation, view.detach())
+                self._make_map(
+                    index, channels_first(activation, axis), channels_first(gradient, axis)
+                )
 
     def _make_map(
         self, index: int, activation: torch.Tensor, gradient: torch.Tensor | None
@@ -275,7 +277,7 @@ class _Recorder:
 
     def end(self, status: str) -> None:
         """Give the layers whose gradient never came their status."""
-        for index in self.waiting:
+        for index in self.waiting.indices:
             self.trace[index] = self.trace[index].with_status(status)
 
     def let_go(self) -> None:
@@ -285,10 +287,56 @@ class _Recorder:
         self._names.clear()
 
 
+def _parameter_counts(net: nn.Module) -> Counter[str]:
+    """Count each module's parameters, with those of what it contains; shared ones once."""
+    seen: set[tuple[str, int]] = set()
+    counts: Counter[str] = Counter()
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        owner = name
+        while owner:
+            owner = owner.rpartition(".")[0]
+            if (owner, id(parameter)) not in seen:
+                seen.add((owner, id(parameter)))
+                counts[owner] += parameter.numel()
+    return counts
+
+
+class _Waiting:
+    """Activations that wait for their gradients, by index into the trace."""
+
+    def __init__(self) -> None:
+        self._activations: dict[int, torch.Tensor] = {}
+        self._by_storage: defaultdict[int, list[int]] = defaultdict(list)
+
+    @property
+    def indices(self) -> list[int]:
+        return list(self._activations)
+
+    def add(self, index: int, activation: torch.Tensor) -> None:
+        self._activations[index] = activation
+        self._by_storage[_storage(activation)].append(index)
+
+    def take(self, index: int) -> torch.Tensor | None:
+        return self._activations.pop(index, None)
+
+    def save(self, overwritten: torch.Tensor) -> None:
+        """Clone the activations whose memory is about to be overwritten."""
+        for index in self._by_storage.pop(_storage(overwritten), ()):
+            self._activations[index] = self._activations[index].detach().clone()
+
+    def clear(self) -> None:
+        self._activations.clear()
+        self._by_storage.clear()
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
 class _SaveOverwritten(TorchDispatchMode):
     """Clone a waiting activation just before an in-place operation overwrites its memory."""
 
-    def __init__(self, waiting: dict[int, torch.Tensor]) -> None:
+    def __init__(self, waiting: _Waiting) -> None:
         super().__init__()
         self.waiting = waiting
 
@@ -296,7 +344,7 @@ class _SaveOverwritten(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self.waiting and func._schema.is_mutable:
+        if func._schema.is_mutable:
             for argument, value in zip(func._schema.arguments, args, strict=False):
                 self._save(argument, value)
             for argument in func._schema.arguments:
@@ -308,12 +356,4 @@ class _SaveOverwritten(TorchDispatchMode):
         if not written or value is None:
             return
         for tensor in value if isinstance(value, list | tuple) else [value]:
-            storage = _storage(tensor)
-            # What is overwritten was made a moment ago, as a rule: look from the end, stop at once.
-            for index in reversed(self.waiting):
-                if _storage(self.waiting[index]) == storage:
-                    self.waiting[index] = self.waiting[index].clone()
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+            self.waiting.save(tensor)

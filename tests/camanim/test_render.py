@@ -655,7 +655,7 @@ def test_every_shape_and_size_gives_even_frames_and_words_apart(
         geometry=Geometry((64, 64), scale, offset),
         scores=None if scores is None else np.array(scores),
         name=name,
-        layer=f"{name}.{{}}".replace("{}", "0") if "{" in name or "}" in name else name + ".{}",
+        layer=name.translate({ord("{"): "(", ord("}"): ")"}) + ".{}",
     )
     ink_is_apart(made, len(made) - 1, size=size, signed=signed, normalization=normalization)
     renderer = FrameRenderer(made, size=size, signed=signed, normalization=normalization)

@@ -68,13 +68,14 @@ def hirescam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 
 @register(
     "GradCAMElementWise",
-    paper="Pillai & Pirsiavash, AAAI 2021",
+    paper="Gildenblat et al., pytorch-grad-cam, after Pillai & Pirsiavash, AAAI 2021",
     summary="As HiResCAM, keeping only the positive products of each channel.",
 )
 def gradcam_elementwise(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """Sum the positive products: ``sum_c relu(g_c A_c)``.
 
-    Pillai & Pirsiavash, "Explainable Models with Consistent Interpretations", AAAI 2021.
+    As in pytorch-grad-cam (Gildenblat et al. 2021), after the element-wise product of Pillai &
+    Pirsiavash, "Explainable Models with Consistent Interpretations", AAAI 2021.
 
     Parameters
     ----------

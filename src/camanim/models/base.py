@@ -181,7 +181,7 @@ class Model:
     def weights_hash(self) -> str:
         """Return the SHA-256 of all weights and buffers; computed again only when one has changed."""
         state = self.net.state_dict()
-        version = tuple((name, id(t), t.data_ptr(), t._version) for name, t in state.items())
+        version = tuple((name, t.data_ptr(), t.shape, t._version) for name, t in state.items())
         if self._hash is None or self._hash[0] != version:
             digest = hashlib.sha256()
             for name, value in state.items():
