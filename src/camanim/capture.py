@@ -26,6 +26,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
 from camanim.animation import LayerInfo, Status
 from camanim.cams import Method
@@ -78,7 +79,9 @@ def own_errors(input_shape: tuple[int, ...]) -> Iterator[None]:
         raise
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _out_of_memory(input_shape) from error
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+    except _CallersError as error:
+        raise error.error from None
+    except Exception as error:
         if "can't allocate memory" in str(error):
             raise _out_of_memory(input_shape) from error
         size = " x ".join(str(n) for n in input_shape)
@@ -137,21 +140,22 @@ def capture(
     height, width = tensor.shape[-2:]
     recorder = _Recorder(method, select, (height, width), seed, progress)
     chosen: ClassTarget | None = None
-    logits = torch.empty(0)
+    _check_weights(net)
     with ExitStack() as stack:
         stack.enter_context(own_errors(tuple(tensor.shape)))
         stack.enter_context(in_eval_mode(net))
+        stack.enter_context(_frozen(net))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.callback(recorder.let_go)
         try:
-            x = tensor.detach().clone().requires_grad_()
             with recorder.watching(net):
-                output = net(x)
+                output = net(recorder.start_graph(tensor))
             logits = class_scores(output)
             chosen = choose(target, logits.detach(), classes)
-            if recorder.waiting.indices:
-                torch.autograd.grad(chosen.score(logits), x, allow_unused=True)
+            score = chosen.score(logits)
+            if recorder.waiting.indices and score.requires_grad:
+                torch.autograd.grad(score, recorder.starts, allow_unused=True)
         except Cancelled:
             if chosen is None or not recorder.maps:
                 raise
@@ -159,6 +163,45 @@ def capture(
         else:
             recorder.end(Status.OFF_PATH)
     return Captured(recorder.trace, recorder.maps, chosen, logits.detach())
+
+
+class _CallersError(Exception):
+    """What a callback of the caller raised, on its way through the network: not the network's fault."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def _callers() -> Iterator[None]:
+    try:
+        yield
+    except CamError:
+        raise
+    except Exception as error:
+        raise _CallersError(error) from error
+
+
+def _check_weights(net: nn.Module) -> None:
+    if any(tensor.is_inference() for tensor in net.parameters()):
+        raise ModelError(
+            "The network was made in torch.inference_mode, so it has no gradients: "
+            "make or load it outside of that."
+        )
+
+
+@contextmanager
+def _frozen(net: nn.Module) -> Iterator[None]:
+    """Keep the parameters out of the graph, and give each its own flag back after."""
+    thawed = [p for p in net.parameters() if p.requires_grad]
+    try:
+        for parameter in thawed:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in thawed:
+            parameter.requires_grad_(True)
 
 
 @dataclass
@@ -172,9 +215,12 @@ class _Recorder:
     progress: Progress
     trace: list[LayerInfo] = field(default_factory=list)
     maps: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
+    #: Where the graph begins: the input, and what a network cut off from it (``torch.no_grad``).
+    starts: list[torch.Tensor] = field(default_factory=list)
     waiting: _Waiting = field(default_factory=lambda: _Waiting())
     selected: int = 0
     cancelled: bool = False
+    _hooks: list[RemovableHandle] = field(default_factory=list)
     _names: dict[nn.Module, tuple[str, int]] = field(default_factory=dict)
     _calls: Counter[str] = field(default_factory=Counter)
     _seen: dict[int, tuple[weakref.ref[torch.Tensor], int, int]] = field(default_factory=dict)
@@ -191,7 +237,28 @@ class _Recorder:
             stack.enter_context(_SaveOverwritten(self.waiting))
             yield
 
-    def _after_call(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def start_graph(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Let gradients lead back to here, and no further."""
+        start = tensor.detach().clone().requires_grad_()
+        self.starts.append(start)
+        # Not the leaf itself: the next module may write in place, which autograd forbids on a leaf.
+        return start.clone()
+
+    def _after_call(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        """Record one call; return another output only where the graph has to be begun anew."""
+        cut_off = (
+            isinstance(output, torch.Tensor)
+            and not output.requires_grad
+            and output.is_floating_point()
+            and torch.is_grad_enabled()
+            and self.method.needs_gradient
+        )
+        if cut_off:
+            output = self.start_graph(output)
+        self._record(module, output)
+        return output if cut_off else None
+
+    def _record(self, module: nn.Module, output: Any) -> None:
         name, parameters = self._names[module]
         is_tensor = isinstance(output, torch.Tensor)
         shape = tuple(output.shape) if is_tensor else None
@@ -207,7 +274,9 @@ class _Recorder:
         self._calls[name] += 1
         self.trace.append(info)
         self._report_forward()
-        if not self.select(info):
+        with _callers():
+            selected = self.select(info)
+        if not selected:
             return
         axis = None if shape is None else channel_axis(shape, self.input_size)
         if axis is None:
@@ -222,7 +291,8 @@ class _Recorder:
                 self._make_map(info.index, channels_first(output, axis), None)
         elif output.requires_grad:
             self.waiting.add(info.index, output)
-            output.register_hook(partial(self._on_gradient, info.index, axis))
+            hook = output.register_hook(partial(self._on_gradient, info.index, axis))
+            self._hooks.append(hook)
         else:
             self.trace[info.index] = info.with_status(Status.OFF_PATH)
 
@@ -233,7 +303,7 @@ class _Recorder:
         """
         try:
             if not self.cancelled:
-                self.progress("forward", len(self.trace), max(len(self._names), len(self.trace)))
+                self._report("forward", len(self.trace), max(len(self._names), len(self.trace)))
         except Cancelled:
             if not self.maps:
                 raise
@@ -262,7 +332,7 @@ class _Recorder:
         start = time.perf_counter()
         generator = None
         if "generator" in self.method.needs:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+            generator = torch.Generator("cpu").manual_seed(self.seed * 1_000_003 + index)
         raw = self.method(activation=activation, gradient=gradient, generator=generator)
         array = raw.float().cpu().numpy()
         milliseconds = (time.perf_counter() - start) * 1000
@@ -273,7 +343,11 @@ class _Recorder:
             status = Status.NOT_FINITE
         self.trace[index] = self.trace[index].with_status(status, milliseconds)
         if gradient is not None:
-            self.progress("maps", len(self.maps), self.selected)
+            self._report("maps", len(self.maps), self.selected)
+
+    def _report(self, stage: str, done: int, total: int) -> None:
+        with _callers():
+            self.progress(stage, done, total)
 
     def end(self, status: str) -> None:
         """Give the layers whose gradient never came their status."""
@@ -282,7 +356,13 @@ class _Recorder:
 
     def let_go(self) -> None:
         """Drop everything that holds on to the network or its activations."""
+        # Hooks stay on tensors that an error's frames may hold; through autograd's graph they would
+        # hold us, and our callback, for ever.
+        for hook in self._hooks:
+            hook.remove()
+        self.starts.clear()
         self.waiting.clear()
+        self._hooks.clear()
         self._seen.clear()
         self._names.clear()
 

@@ -142,7 +142,8 @@ class Preprocess:
             planes = transform.rgb_to_grayscale(planes)
         resized, geometry = self._place(planes, fit)
         mean, std = (
-            torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (self.mean, self.std)
+            torch.tensor(v, dtype=torch.float32, device="cpu")[:, None, None]
+            for v in (self.mean, self.std)
         )
         return Prepared(((resized - mean) / std)[None].contiguous(), geometry, to_display(unit))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from camanim.errors import TargetError
 
@@ -54,17 +56,24 @@ def class_scores(output: Any) -> torch.Tensor:
     TargetError
         When it is anything else, or not finite.
     """
-    shape = getattr(output, "shape", None)
-    if shape is None or len(shape) != 2 or shape[1] == 0 or not output.is_floating_point():
-        what = type(output).__name__ if shape is None else f"{tuple(shape)}"
-        raise TargetError(
-            f"The network gives {what}, not one row of class scores (1, K): "
-            "wrap it in a module that returns those."
-        )
+    import torch
+
+    if not isinstance(output, torch.Tensor):
+        raise TargetError(_not_scores(type(output).__name__))
+    if output.ndim != 2 or output.shape[0] != 1 or output.shape[1] == 0:
+        raise TargetError(_not_scores(f"{tuple(output.shape)}"))
+    if not output.is_floating_point():
+        raise TargetError(_not_scores(f"{tuple(output.shape)} of {output.dtype}"))
     if not bool(output.isfinite().all()):
         raise TargetError("The network's class scores are not finite: check its weights and input.")
-    scores: torch.Tensor = output
-    return scores
+    return output
+
+
+def _not_scores(what: str) -> str:
+    return (
+        f"The network gives {what}, not one row of class scores (1, K): "
+        "wrap it in a module that returns those."
+    )
 
 
 def choose(
@@ -75,7 +84,8 @@ def choose(
     Parameters
     ----------
     target : int, str or None
-        Index (negative ones count from the end), name of the class, or None for the likeliest class.
+        Index (negative ones count from the end), name of the class (its exact name goes before a
+        number, and that before a name in other letters), or None for the likeliest class.
     logits : torch.Tensor
         (1, K)
     classes : sequence of str or None
@@ -90,8 +100,10 @@ def choose(
         index = int(logits[0].argmax())
     elif isinstance(target, str):
         index = _named(target, classes)
+    elif isinstance(target, SupportsIndex):
+        index = operator.index(target)
     else:
-        index = int(target)
+        raise TargetError(f"A class is a number or a name, not {target!r}.")
     if not -count <= index < count:
         raise TargetError(f"The network has the classes 0 to {count - 1}, there is no {index}.")
     index %= count
@@ -104,7 +116,9 @@ def class_name(index: int, classes: Sequence[str] | None) -> str:
 
 
 def _named(name: str, classes: Sequence[str] | None) -> int:
-    if name.lstrip("-").isdigit():
+    if name in (classes or ()):
+        return list(classes or ()).index(name)
+    if re.fullmatch(r"-?[0-9]+", name):
         return int(name)
     folded = [c.casefold() for c in classes or ()]
     if name.casefold() in folded:

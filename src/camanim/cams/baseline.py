@@ -36,5 +36,5 @@ def randomcam(activation: torch.Tensor, generator: torch.Generator) -> torch.Ten
     """
     import torch
 
-    weights = torch.rand(activation.shape[0], generator=generator) * 2 - 1
+    weights = torch.rand(activation.shape[0], generator=generator, device="cpu") * 2 - 1
     return weighted_sum(weights.to(activation), activation)

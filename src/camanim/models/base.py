@@ -141,7 +141,8 @@ class Model:
             raise ImageError(f"preprocess must return a tensor (1, C, H, W), not {what}.")
         height, width = int(tensor.shape[2]), int(tensor.shape[3])
         scale = (shown.shape[0] / height, shown.shape[1] / width)
-        return Prepared(tensor.detach(), Geometry((height, width), scale), shown)
+        # A copy: a network may write into its input, and this one belongs to the caller.
+        return Prepared(tensor.detach().clone(), Geometry((height, width), scale), shown)
 
     def predict(
         self, image: Any, k: int = 5, *, fit: Fit = "stretch", window: Window | None = None
@@ -179,15 +180,25 @@ class Model:
         ]
 
     def weights_hash(self) -> str:
-        """Return the SHA-256 of all weights and buffers; computed again only when one has changed."""
+        """Return the SHA-256 of all weights and buffers; computed again only when one has changed.
+
+        Change is seen by each tensor's sum, an eighth of the time. Its version counter would not do:
+        writing through ``.data``, as averaging of weights often does, leaves it as it was.
+        """
+        import torch
+
         state = self.net.state_dict()
-        version = tuple((name, t.data_ptr(), t.shape, t._version) for name, t in state.items())
-        if self._hash is None or self._hash[0] != version:
+        sums = tuple(
+            (name, v.data_ptr(), float(v.sum())) if isinstance(v, torch.Tensor) else (name, str(v))
+            for name, v in state.items()
+        )
+        if self._hash is None or self._hash[0] != sums:
             digest = hashlib.sha256()
             for name, value in state.items():
                 digest.update(name.encode())
-                digest.update(_bytes(value).data)
-            self._hash = (version, digest.hexdigest())
+                known = isinstance(value, torch.Tensor)
+                digest.update(_bytes(value).data if known else str(value).encode())
+            self._hash = (sums, digest.hexdigest())
         return self._hash[1]
 
 

@@ -223,8 +223,8 @@ class _Predictor:
         import torch
 
         self.model, self.image, self.target, self.imputer = model, image.float(), target, imputer
-        generator = torch.Generator().manual_seed(seed)
-        self.noise = noise * torch.randn(image.shape, generator=generator)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        self.noise = noise * torch.randn(image.shape, generator=generator, device="cpu")
         self.count = 0
 
     def __call__(self, kept: Masks) -> Floats:
