@@ -7,14 +7,14 @@ collects one and frozen networks work.
 
 In-place operations (``ReLU(inplace=True)``, ``out += identity``) overwrite activations that are still
 wanted. Their gradients stay right: a tensor hook set before the operation gets the gradient of the value
-before it. The activation is cloned just before it is overwritten, and only then (`_SaveOverwritten`).
+before it. The activation is cloned just before it is overwritten, and only then (`SaveOverwritten`).
 """
 
 from __future__ import annotations
 
 import time
 import weakref
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,14 +25,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
+from camanim.activations import SaveOverwritten, Waiting
 from camanim.animation import LayerInfo, Status
 from camanim.cams import Method
-from camanim.errors import CamError, Cancelled, ModelError, OutOfMemory
+from camanim.errors import Cancelled
+from camanim.guard import callers, check_weights, frozen, in_eval_mode, own_errors
 from camanim.layers import Predicate
-from camanim.layout import channel_axis, channels_first
+from camanim.layout import Layout, channels_first
 from camanim.progress import Progress
 from camanim.targets import ClassTarget, choose, class_scores
 
@@ -56,47 +57,6 @@ class Captured:
     maps: dict[int, npt.NDArray[np.float32]]
     target: ClassTarget
     logits: torch.Tensor
-
-
-@contextmanager
-def in_eval_mode(net: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and each of its modules back into its own after."""
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        net.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
-def own_errors(input_shape: tuple[int, ...]) -> Iterator[None]:
-    """Turn what torch raises inside a user's network into errors of our own."""
-    try:
-        yield
-    except CamError:
-        raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(input_shape) from error
-    except _CallersError as error:
-        raise error.error from None
-    except Exception as error:
-        if "can't allocate memory" in str(error):
-            raise _out_of_memory(input_shape) from error
-        size = " x ".join(str(n) for n in input_shape)
-        first_line = str(error).strip().partition("\n")[0]
-        raise ModelError(
-            f"The network fails on an input of {size} with {type(error).__name__}: {first_line}"
-        ) from error
-
-
-def _out_of_memory(input_shape: tuple[int, ...]) -> OutOfMemory:
-    size = " x ".join(str(n) for n in input_shape)
-    return OutOfMemory(
-        f"There is not enough memory for this network at an input of {size}: "
-        "use a smaller input, fewer layers or a device with more memory."
-    )
 
 
 def capture(
@@ -138,13 +98,13 @@ def capture(
         When the network fails, has no such class, or does not fit into memory.
     """
     height, width = tensor.shape[-2:]
-    recorder = _Recorder(method, select, (height, width), seed, progress)
+    recorder = _Recorder(method, select, Layout((height, width)), seed, progress)
     chosen: ClassTarget | None = None
-    _check_weights(net)
+    check_weights(net)
     with ExitStack() as stack:
         stack.enter_context(own_errors(tuple(tensor.shape)))
         stack.enter_context(in_eval_mode(net))
-        stack.enter_context(_frozen(net))
+        stack.enter_context(frozen(net))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.callback(recorder.let_go)
@@ -165,59 +125,20 @@ def capture(
     return Captured(recorder.trace, recorder.maps, chosen, logits.detach())
 
 
-class _CallersError(Exception):
-    """What a callback of the caller raised, on its way through the network: not the network's fault."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-@contextmanager
-def _callers() -> Iterator[None]:
-    try:
-        yield
-    except CamError:
-        raise
-    except Exception as error:
-        raise _CallersError(error) from error
-
-
-def _check_weights(net: nn.Module) -> None:
-    if any(tensor.is_inference() for tensor in net.parameters()):
-        raise ModelError(
-            "The network was made in torch.inference_mode, so it has no gradients: "
-            "make or load it outside of that."
-        )
-
-
-@contextmanager
-def _frozen(net: nn.Module) -> Iterator[None]:
-    """Keep the parameters out of the graph, and give each its own flag back after."""
-    thawed = [p for p in net.parameters() if p.requires_grad]
-    try:
-        for parameter in thawed:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in thawed:
-            parameter.requires_grad_(True)
-
-
 @dataclass
 class _Recorder:
     """Sees every call of every module, and makes the maps."""
 
     method: Method
     select: Predicate
-    input_size: tuple[int, int]
+    layout: Layout
     seed: int
     progress: Progress
     trace: list[LayerInfo] = field(default_factory=list)
     maps: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
     #: Where the graph begins: the input, and what a network cut off from it (``torch.no_grad``).
     starts: list[torch.Tensor] = field(default_factory=list)
-    waiting: _Waiting = field(default_factory=lambda: _Waiting())
+    waiting: Waiting = field(default_factory=Waiting)
     selected: int = 0
     cancelled: bool = False
     _hooks: list[RemovableHandle] = field(default_factory=list)
@@ -234,7 +155,7 @@ class _Recorder:
         with ExitStack() as stack:
             for module in self._names:
                 stack.callback(module.register_forward_hook(self._after_call).remove)
-            stack.enter_context(_SaveOverwritten(self.waiting))
+            stack.enter_context(SaveOverwritten(self.waiting))
             yield
 
     def start_graph(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -274,11 +195,11 @@ class _Recorder:
         self._calls[name] += 1
         self.trace.append(info)
         self._report_forward()
-        with _callers():
+        with callers():
             selected = self.select(info)
         if not selected:
             return
-        axis = None if shape is None else channel_axis(shape, self.input_size)
+        axis = None if shape is None else self.layout.channel_axis(module, shape)
         if axis is None:
             status = Status.NOT_SPATIAL if is_tensor else Status.NO_TENSOR
             self.trace[info.index] = info.with_status(status)
@@ -346,7 +267,7 @@ class _Recorder:
             self._report("maps", len(self.maps), self.selected)
 
     def _report(self, stage: str, done: int, total: int) -> None:
-        with _callers():
+        with callers():
             self.progress(stage, done, total)
 
     def end(self, status: str) -> None:
@@ -379,61 +300,3 @@ def _parameter_counts(net: nn.Module) -> Counter[str]:
                 seen.add((owner, id(parameter)))
                 counts[owner] += parameter.numel()
     return counts
-
-
-class _Waiting:
-    """Activations that wait for their gradients, by index into the trace."""
-
-    def __init__(self) -> None:
-        self._activations: dict[int, torch.Tensor] = {}
-        self._by_storage: defaultdict[int, list[int]] = defaultdict(list)
-
-    @property
-    def indices(self) -> list[int]:
-        return list(self._activations)
-
-    def add(self, index: int, activation: torch.Tensor) -> None:
-        self._activations[index] = activation
-        self._by_storage[_storage(activation)].append(index)
-
-    def take(self, index: int) -> torch.Tensor | None:
-        return self._activations.pop(index, None)
-
-    def save(self, overwritten: torch.Tensor) -> None:
-        """Clone the activations whose memory is about to be overwritten."""
-        for index in self._by_storage.pop(_storage(overwritten), ()):
-            self._activations[index] = self._activations[index].detach().clone()
-
-    def clear(self) -> None:
-        self._activations.clear()
-        self._by_storage.clear()
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
-
-
-class _SaveOverwritten(TorchDispatchMode):
-    """Clone a waiting activation just before an in-place operation overwrites its memory."""
-
-    def __init__(self, waiting: _Waiting) -> None:
-        super().__init__()
-        self.waiting = waiting
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func._schema.is_mutable:
-            for argument, value in zip(func._schema.arguments, args, strict=False):
-                self._save(argument, value)
-            for argument in func._schema.arguments:
-                self._save(argument, kwargs.get(argument.name))
-        return func(*args, **kwargs)
-
-    def _save(self, argument: Any, value: Any) -> None:
-        written = argument.alias_info is not None and argument.alias_info.is_write
-        if not written or value is None:
-            return
-        for tensor in value if isinstance(value, list | tuple) else [value]:
-            self.waiting.save(tensor)

@@ -199,7 +199,10 @@ def unit_image(image: Any, window: Window | None = None) -> npt.NDArray[np.float
         For a wrong rank, an empty image, values that are not finite, a floating image outside
         [0, 1] without a window, or a window that is not increasing.
     """
-    array = np.asarray(image)
+    try:
+        array = np.asarray(image)
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"This is no image: {error}") from error
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(
             f"An image is (H, W), (H, W, 3) or (H, W, 4); this array has shape {array.shape}: "
@@ -213,15 +216,24 @@ def unit_image(image: Any, window: Window | None = None) -> npt.NDArray[np.float
         raise ImageError("The image holds NaN or infinite values: replace them first.")
     if array.ndim == 3:
         array = array[:, :, 0] if array.shape[2] == 1 else array[:, :, :3]
-    low, high = _window(array) if window is None else (float(window[0]), float(window[1]))
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ImageError(f"The window must rise from low to high, not from {low:g} to {high:g}.")
+    low, high = _full_range(array) if window is None else _checked(window)
     # In float64, where 64-bit integers and large offsets keep their differences.
     unit = (array.astype(np.float64) - low) / (high - low)
     return np.clip(unit, 0, 1).astype(np.float32)
 
 
-def _window(array: npt.NDArray[Any]) -> Window:
+def _checked(window: Window) -> Window:
+    try:
+        low, high = (float(value) for value in window)
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"A window is two numbers (low, high), not {window!r}.") from error
+    # An infinite difference has no fractions.
+    if not (low < high and np.isfinite(high - low)):
+        raise ImageError(f"The window must rise from low to high, not from {low:g} to {high:g}.")
+    return low, high
+
+
+def _full_range(array: npt.NDArray[Any]) -> Window:
     if array.dtype.kind == "b":
         return 0.0, 1.0
     if array.dtype.kind in "ui":
@@ -264,7 +276,12 @@ def read_image(path: str | Path) -> npt.NDArray[Any]:
         raise ImageError(f"There is no file {path}.")
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
-            return np.asarray(iio.imread(path))
-        return np.asarray(iio.imread(path, plugin="pillow", rotate=True))
-    except (OSError, ValueError, SyntaxError) as error:
+            array = np.asarray(iio.imread(path))
+        else:
+            array = np.asarray(iio.imread(path, plugin="pillow", rotate=True))
+    except Exception as error:
+        # Each reader has errors of its own for a damaged file.
         raise ImageError(f"{path} cannot be read as an image: {error}") from error
+    if array.size == 0:
+        raise ImageError(f"{path} cannot be read as an image: it is damaged or empty.")
+    return array

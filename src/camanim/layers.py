@@ -25,7 +25,8 @@ def selector(layers: Layers, net: nn.Module) -> Predicate:
     ----------
     layers : str, callable or iterable of str
         ``"unique"``: every call, except those that hand on an earlier layer's very output.
-        ``"all"``: those too. ``"blocks"``: the children of the network; of its Sequentials, theirs.
+        ``"all"``: those too. ``"blocks"``: the children of the network; of its Sequentials and
+        lists, theirs.
         Else a name (``layer1.0.relu``, with all its calls; ``layer1.0.relu:1`` for its second), a
         glob (``layer*.conv1``), a kind (``Conv2d``), a predicate of `LayerInfo`, or several of the
         strings.
@@ -40,7 +41,13 @@ def selector(layers: Layers, net: nn.Module) -> Predicate:
         return layers
     if isinstance(layers, str):
         return _one(layers, net)
-    chosen = [_one(pattern, net) for pattern in layers]
+    patterns = list(layers) if isinstance(layers, Iterable) else [layers]
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise LayerError(
+            'Layers are chosen by "unique", "all", "blocks", names, kinds or a function, '
+            f"not by {layers!r}."
+        )
+    chosen = [_one(pattern, net) for pattern in patterns]
     if not chosen:
         raise LayerError('The selection of layers is empty: use "unique", "all" or names.')
     return lambda info: any(predicate(info) for predicate in chosen)
@@ -67,12 +74,12 @@ def _one(pattern: str, net: nn.Module) -> Predicate:
 
 
 def _blocks(net: nn.Module) -> set[str]:
-    from torch.nn import Sequential
+    from torch.nn import ModuleDict, ModuleList, Sequential
 
     names: set[str] = set()
     for name, child in net.named_children():
-        if isinstance(child, Sequential):
-            # Its output is its last child's.
+        if isinstance(child, Sequential | ModuleList | ModuleDict):
+            # A Sequential's output is its last child's; a list or dictionary has none.
             names.update(f"{name}.{inner}" for inner, _ in child.named_children())
         else:
             names.add(name)

@@ -107,18 +107,36 @@ class Stack:
         return upsample(self.native(i), (self.shape[1], self.shape[2]))
 
     def __getitem__(self, key: Any) -> Any:
-        first, *rest = key if isinstance(key, tuple) else (key,)
-        if first is Ellipsis:
-            first, rest = slice(None), [Ellipsis, *rest]
-        chosen = np.arange(len(self))[first]
-        if np.ndim(chosen) == 0:
-            return self.plane(int(chosen))[tuple(rest)]
+        first, *rest = key if isinstance(key, tuple) and key else (key,)
+        if all(_is_plain(part) for part in rest):
+            # What viewers and loops ask for: only the planes that are looked at are made.
+            if _is_plain(first) and not isinstance(first, slice):
+                return self.plane(range(len(self))[first])[tuple(rest)]
+            if isinstance(first, slice) or _is_list(first):
+                return self._planes(np.arange(len(self))[first])[(slice(None), *rest)]
+        return self._planes(np.arange(len(self)))[key]
+
+    def _planes(self, chosen: npt.NDArray[np.intp]) -> FloatMap:
         planes = np.empty((len(chosen), *self.shape[1:]), np.float32)
         for row, i in zip(planes, chosen, strict=True):
             row[:] = self.plane(int(i))
-        return planes[(slice(None), *rest)]
+        return planes
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype=dtype)
+
+
+def _is_plain(part: Any) -> bool:
+    """Whether it is an integer or a slice; True and False are masks to numpy."""
+    return isinstance(part, int | np.integer | slice) and not isinstance(part, bool)
+
+
+def _is_list(part: Any) -> bool:
+    """Whether it is a list of indices."""
+    return (
+        isinstance(part, list | np.ndarray)
+        and np.ndim(part) == 1
+        and np.asarray(part).dtype.kind in "iu"
+    )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
 
@@ -100,10 +100,11 @@ def choose(
         index = int(logits[0].argmax())
     elif isinstance(target, str):
         index = _named(target, classes)
-    elif isinstance(target, SupportsIndex):
-        index = operator.index(target)
     else:
-        raise TargetError(f"A class is a number or a name, not {target!r}.")
+        try:
+            index = operator.index(target)
+        except TypeError as error:
+            raise TargetError(f"A class is a number or a name, not {target!r}.") from error
     if not -count <= index < count:
         raise TargetError(f"The network has the classes 0 to {count - 1}, there is no {index}.")
     index %= count

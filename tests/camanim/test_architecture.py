@@ -20,11 +20,11 @@ GUI = {"napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", "Py
 # From top to bottom: an import at a module's head points down, or stays on its level.
 LEVELS = [
     {"cli"},
-    {"render", "road"},
     {"pipeline"},
+    {"render", "road", "table"},
     {"capture"},
     {"models", "samples"},
-    {"cams", "layers", "layout", "targets", "images", "stack", "table"},
+    {"activations", "cams", "guard", "layers", "layout", "targets", "images", "stack"},
     {"animation"},
     {"progress", "errors"},
 ]

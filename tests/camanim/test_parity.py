@@ -295,6 +295,10 @@ def test_random_maps_depend_on_the_seed_and_the_layer_alone(zoo, image: np.ndarr
     alone, among = maps(0, "4"), maps(0, "unique")
     np.testing.assert_array_equal(alone["4"], among["4"])
     assert np.abs(maps(1, "4")["4"] - alone["4"]).max() > 0
+    # Two layers that give the same have weights of their own all the same.
+    twice = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Hardtanh(-9, 9), nn.Hardtanh(-9, 9), *zoo.head(4))
+    first, second = camanim.animate(twice, image, method="RandomCAM", layers="Hardtanh").maps
+    assert np.abs(first - second).max() > 0
 
 
 def test_the_eigen_map_is_the_first_singular_vector_with_its_largest_value_up(

@@ -26,10 +26,12 @@ def first_component(features: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        (h, w), in the features' type.
+        (h, w), in the features' type; NaN where the features are not finite.
     """
     import torch
 
+    if not bool(features.isfinite().all()):
+        return torch.full_like(features[0], torch.nan)
     wide = features.flatten(1).double()
     wide = wide - wide.mean(1, keepdim=True)
     if wide.shape[0] <= wide.shape[1]:

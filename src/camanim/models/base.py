@@ -136,8 +136,9 @@ class Model:
             window = (min(low, 0.0), max(high, 1.0))
         shown = to_display(unit_image(array, window))
         tensor = preprocess(image)
-        if not isinstance(tensor, torch.Tensor) or tensor.ndim != 4 or tensor.shape[0] != 1:
-            what = getattr(tensor, "shape", type(tensor).__name__)
+        is_tensor = isinstance(tensor, torch.Tensor) and tensor.numel() > 0
+        if not is_tensor or tensor.ndim != 4 or tensor.shape[0] != 1:
+            what = tuple(tensor.shape) if is_tensor else type(tensor).__name__
             raise ImageError(f"preprocess must return a tensor (1, C, H, W), not {what}.")
         height, width = int(tensor.shape[2]), int(tensor.shape[3])
         scale = (shown.shape[0] / height, shown.shape[1] / width)
@@ -167,7 +168,7 @@ class Model:
         """
         import torch
 
-        from camanim.capture import in_eval_mode, own_errors
+        from camanim.guard import in_eval_mode, own_errors
         from camanim.targets import class_name, class_scores, probabilities
 
         prepared = self.prepare(image, fit=fit, window=window)

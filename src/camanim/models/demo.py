@@ -23,7 +23,7 @@ def load(name: str, weights: str | Path | None, progress: Progress) -> Model:
     from safetensors import safe_open
 
     from camanim.models.base import Model
-    from camanim.models.files import read_weights
+    from camanim.models.files import load_into, read_weights
 
     path = SAMPLE_DATA / f"{name}.safetensors"
     with safe_open(path, framework="pt") as file:
@@ -32,7 +32,8 @@ def load(name: str, weights: str | Path | None, progress: Progress) -> Model:
         torch.manual_seed(0)
         net = DenseNet(**json.loads(about["architecture"])).eval()
     if weights is not None:
-        net.load_state_dict(read_weights(path if weights == "DEFAULT" else weights))
+        path = path if weights == "DEFAULT" else Path(weights)
+        load_into(net, read_weights(path), path, f"demo/{name}")
     height, width = json.loads(about["size"])
     preprocess = Preprocess(
         size=(height, width),

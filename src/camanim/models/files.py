@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from camanim.progress import Progress
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
@@ -28,10 +30,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     ModelError
         When the file is missing, broken, or holds something else.
     """
-    import pickle
-
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = Path(path)
@@ -41,18 +40,47 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+    except Exception as error:
+        # A damaged file may raise anything on its way through the readers.
         first_line = str(error).partition("\n")[0]
         raise ModelError(f"{path} cannot be read as weights: {first_line}") from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()
+    ):
         raise ModelError(
             f"{path} holds no state dict: save it with torch.save(net.state_dict(), ...)."
         )
     # A network trained inside DataParallel has its names one level down.
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def load_into(net: nn.Module, state: dict[str, torch.Tensor], path: str | Path, name: str) -> None:
+    """Put a state dict into a network.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    state : dict
+        From `read_weights`.
+    path, name
+        Of the file and the network, for the error.
+
+    Raises
+    ------
+    ModelError
+        When they do not fit.
+    """
+    # Some networks ask for the version of their layout, which a file need not carry.
+    versioned = OrderedDict(state)
+    versioned._metadata = net.state_dict()._metadata  # type: ignore[attr-defined]
+    try:
+        net.load_state_dict(versioned)
+    except RuntimeError as error:
+        lines = " ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise ModelError(f"{path} does not fit {name}: {lines[:300]}") from error
 
 
 def download(url: str, path: Path, progress: Progress) -> None:
@@ -79,10 +107,10 @@ def download(url: str, path: Path, progress: Progress) -> None:
 
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     fetch = pooch.HTTPDownloader(progressbar=_Bytes(progress), timeout=30)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         fetch(url, str(part), None)
         expected = re.search(r"-([0-9a-f]{8,})\.", path.name)
         with part.open("rb") as file:
@@ -97,7 +125,8 @@ def download(url: str, path: Path, progress: Progress) -> None:
             "weights=None for random weights."
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        if part.exists():
+            part.unlink()
 
 
 class _Bytes:
@@ -110,7 +139,8 @@ class _Bytes:
         self.done = 0
 
     def update(self, count: int) -> None:
-        self.done += count
+        # pooch counts whole chunks, of which the last may be shorter.
+        self.done = min(self.done + count, self.total or self.done + count)
         self.progress("download", self.done, self.total)
 
     def reset(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from camanim.errors import ModelError
 from camanim.images import Preprocess
-from camanim.models.files import download, read_weights
+from camanim.models.files import download, load_into, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -69,9 +69,9 @@ def _published(name: str, weights: Any, progress: Progress) -> nn.Module:
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     download(weights.url, path, progress)
     try:
-        with _quiet():
+        with _quiet(), torch.random.fork_rng(devices=[]):
             net: nn.Module = get_model(name, weights=weights, progress=False)
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except Exception as error:
         first_line = str(error).partition("\n")[0]
         raise ModelError(
             f"{path} cannot be loaded ({first_line}): delete it to fetch it again."
@@ -92,24 +92,27 @@ def _build(name: str, **settings: Any) -> nn.Module:
 def _from_file(name: str, path: Path, categories: list[str]) -> tuple[nn.Module, list[str] | None]:
     """Load a state dict of one's own, whatever its number of classes."""
     state = read_weights(path)
-    count = _class_count(state)
+    count = _class_count(name, state)
     settings: dict[str, Any] = {"num_classes": count} if count else {}
     if name in ("googlenet", "inception_v3"):
         # The published weights come without or with the auxiliary heads; so may one's own.
         settings["aux_logits"] = any("aux" in key.lower() for key in state)
     net = _build(name, **settings)
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        lines = " ".join(line.strip() for line in str(error).splitlines()[1:3])
-        raise ModelError(f"{path} does not fit torchvision/{name}: {lines[:300]}") from error
+    load_into(net, state, path, f"torchvision/{name}")
     return net, categories if count == len(categories) else None
 
 
-def _class_count(state: dict[str, torch.Tensor]) -> int:
-    """Read the number of classes off the last bias: that of the classifier in all of these networks."""
-    biases = [v for k, v in state.items() if k.endswith("bias") and "aux" not in k.lower()]
-    return int(biases[-1].shape[0]) if biases else 0
+def _class_count(name: str, state: dict[str, torch.Tensor]) -> int:
+    """Read the number of classes off the classifier's weights; 0 where they are missing."""
+    import torch
+    from torchvision.models import get_model
+
+    with _quiet(), torch.device("meta"):
+        plan = get_model(name, weights=None).state_dict()
+    # The classifier is the last to have one row per class, but for auxiliary ones.
+    keys = [k for k, v in plan.items() if v.ndim > 1 and len(v) == 1000 and "aux" not in k.lower()]
+    weight = state.get(keys[-1])
+    return 0 if weight is None or weight.ndim == 0 else len(weight)
 
 
 def _preprocess(weights: Any) -> Preprocess:

@@ -238,7 +238,7 @@ class _Predictor:
     def probabilities(self, batch: torch.Tensor) -> Floats:
         import torch
 
-        from camanim.capture import in_eval_mode, own_errors
+        from camanim.guard import in_eval_mode, own_errors
 
         net = self.model.net
         with own_errors(tuple(batch.shape)), in_eval_mode(net), torch.no_grad():

@@ -1,0 +1,71 @@
+"""Activations that wait for their gradients, and what happens to them on the way."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Waiting:
+    """Activations that wait for their gradients, by index into the trace."""
+
+    def __init__(self) -> None:
+        self._activations: dict[int, torch.Tensor] = {}
+        self._by_storage: defaultdict[int, list[int]] = defaultdict(list)
+
+    @property
+    def indices(self) -> list[int]:
+        """Which ones still wait."""
+        return list(self._activations)
+
+    def add(self, index: int, activation: torch.Tensor) -> None:
+        """Let an activation wait."""
+        self._activations[index] = activation
+        self._by_storage[_storage(activation)].append(index)
+
+    def take(self, index: int) -> torch.Tensor | None:
+        """Hand an activation over, once."""
+        return self._activations.pop(index, None)
+
+    def save(self, overwritten: torch.Tensor) -> None:
+        """Clone the activations whose memory is about to be overwritten."""
+        for index in self._by_storage.pop(_storage(overwritten), ()):
+            self._activations[index] = self._activations[index].detach().clone()
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._activations.clear()
+        self._by_storage.clear()
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+class SaveOverwritten(TorchDispatchMode):
+    """Clone a waiting activation just before an in-place operation overwrites its memory."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        super().__init__()
+        self.waiting = waiting
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func._schema.is_mutable:
+            for argument, value in zip(func._schema.arguments, args, strict=False):
+                self._save(argument, value)
+            for argument in func._schema.arguments:
+                self._save(argument, kwargs.get(argument.name))
+        return func(*args, **kwargs)
+
+    def _save(self, argument: Any, value: Any) -> None:
+        written = argument.alias_info is not None and argument.alias_info.is_write
+        if not written or value is None:
+            return
+        for tensor in value if isinstance(value, list | tuple) else [value]:
+            self.waiting.save(tensor)
