@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ from camanim.activations import SaveOverwritten, Waiting
 from camanim.animation import LayerInfo, Status
 from camanim.cams import Method
 from camanim.errors import Cancelled
-from camanim.guard import callers, check_weights, frozen, in_eval_mode, own_errors
+from camanim.guard import call_back, check_weights, frozen, in_eval_mode, own_errors
 from camanim.layers import Predicate
 from camanim.layout import Layout, channels_first
 from camanim.progress import Progress
@@ -195,9 +195,7 @@ class _Recorder:
         self._calls[name] += 1
         self.trace.append(info)
         self._report_forward()
-        with callers():
-            selected = self.select(info)
-        if not selected:
+        if not call_back(self.select, info):
             return
         axis = None if shape is None else self.layout.channel_axis(module, shape)
         if axis is None:
@@ -267,8 +265,7 @@ class _Recorder:
             self._report("maps", len(self.maps), self.selected)
 
     def _report(self, stage: str, done: int, total: int) -> None:
-        with callers():
-            self.progress(stage, done, total)
+        call_back(self.progress, stage, done, total)
 
     def end(self, status: str) -> None:
         """Give the layers whose gradient never came their status."""
@@ -290,13 +287,12 @@ class _Recorder:
 
 def _parameter_counts(net: nn.Module) -> Counter[str]:
     """Count each module's parameters, with those of what it contains; shared ones once."""
-    seen: set[tuple[str, int]] = set()
-    counts: Counter[str] = Counter()
-    for name, parameter in net.named_parameters(remove_duplicate=False):
-        owner = name
-        while owner:
-            owner = owner.rpartition(".")[0]
-            if (owner, id(parameter)) not in seen:
-                seen.add((owner, id(parameter)))
-                counts[owner] += parameter.numel()
-    return counts
+    owned: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for name, module in net.named_modules():
+        sizes = {id(p): p.numel() for p in module.parameters(recurse=False)}
+        while sizes:
+            owned[name].update(sizes)
+            if not name:
+                break
+            name = name.rpartition(".")[0]
+    return Counter({name: sum(sizes.values()) for name, sizes in owned.items()})

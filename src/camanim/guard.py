@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from camanim.errors import CamError, ModelError, OutOfMemory
 
+T = TypeVar("T")
+
 
 @contextmanager
 def in_eval_mode(net: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode, and each of its modules back into its own after."""
-    modes = [(module, module.training) for module in net.modules()]
+    # Flag by flag, not with eval(): a network's own train() might do more than can be undone.
+    training = [module for module in net.modules() if module.training]
     try:
-        net.eval()
+        for module in training:
+            module.training = False
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module in training:
+            module.training = True
 
 
 @contextmanager
@@ -53,11 +58,10 @@ class _CallersError(Exception):
         self.error = error
 
 
-@contextmanager
-def callers() -> Iterator[None]:
-    """Mark what goes wrong in a callback of the caller, so that `own_errors` lets it through."""
+def call_back(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function of the caller's; `own_errors` lets through what goes wrong in it."""
     try:
-        yield
+        return function(*arguments)
     except CamError:
         raise
     except Exception as error:

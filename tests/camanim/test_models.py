@@ -51,9 +51,10 @@ def test_an_unknown_name_is_refused_with_a_suggestion(wrong, hint) -> None:
 
 
 def test_random_weights_are_the_same_every_time() -> None:
-    first, second = (
-        camanim.load_model("torchvision/squeezenet1_1", weights=None) for _ in range(2)
-    )
+    torch.manual_seed(1)
+    first = camanim.load_model("torchvision/squeezenet1_1", weights=None)
+    torch.manual_seed(2)
+    second = camanim.load_model("torchvision/squeezenet1_1", weights=None)
     assert first.weights_hash() == second.weights_hash()
     assert not first.net.training
     assert first.name == "torchvision/squeezenet1_1"

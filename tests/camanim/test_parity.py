@@ -159,6 +159,33 @@ def test_in_place_writing_is_undone(zoo, image: np.ndarray, kind: str, memory) -
     assert {(layer.name, layer.call) for layer in animation.layers} == spatial
 
 
+def plus_plus(a: np.ndarray, g: np.ndarray) -> np.ndarray:
+    total = a.sum((1, 2), keepdims=True)
+    alpha = np.where(g != 0, g**2 / (2 * g**2 + total * g**3 + 1e-6), 0)
+    return np.einsum("c,chw->hw", (np.maximum(g, 0) * alpha).sum((1, 2)), a)
+
+
+FORMULAS = {
+    "GradCAM": lambda a, g: np.einsum("c,chw->hw", g.mean((1, 2)), a),
+    "HiResCAM": lambda a, g: (g * a).sum(0),
+    "GradCAMElementWise": lambda a, g: np.maximum(g * a, 0).sum(0),
+    "GradCAM++": plus_plus,
+    "XGradCAM": lambda a, g: np.einsum(
+        "c,chw->hw", (g * a).sum((1, 2)) / (a.sum((1, 2)) + 1e-7), a
+    ),
+    "LayerCAM": lambda a, g: (np.maximum(g, 0) * a).sum(0),
+}
+
+
+@pytest.mark.parametrize("method", FORMULAS)
+def test_the_formula_at_gradients_as_small_as_they_are(zoo, image: np.ndarray, method) -> None:
+    """The large logits above hide the 1e-6 of GradCAM++; and the raw map keeps its sign and size."""
+    net = zoo.shake(zoo.Residual(inplace=False)).double()
+    animation = camanim.animate(net, image, method=method, target=2)
+    expected = zoo.by_hand(net, animation.tensor.double(), 2)
+    assert_maps_are(animation, expected, FORMULAS[method])
+
+
 IN_PLACE = {
     "relu_": (lambda y: y.relu_(), lambda y: y.relu()),
     "add_": (lambda y: y.add_(1), lambda y: y + 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,8 +88,8 @@ class Model:
         """Where the network lies."""
         import torch
 
-        tensors = [*self.net.parameters(), *self.net.buffers()]
-        return tensors[0].device if tensors else torch.device("cpu")
+        tensor = next(chain(self.net.parameters(), self.net.buffers()), None)
+        return torch.device("cpu") if tensor is None else tensor.device
 
     @property
     def dtype(self) -> torch.dtype:
