@@ -81,7 +81,18 @@ def test_a_wrong_shape_is_refused_and_named(shape) -> None:
 
 
 @pytest.mark.parametrize(
-    "thing", [None, "cat.jpg", [[1, 2], [3]], [[0, "a"]], object(), {1: 2}, [[1j, 0]]]
+    "thing",
+    [
+        None,
+        "cat.jpg",
+        [[1, 2], [3]],
+        [[0, "a"]],
+        object(),
+        {1: 2},
+        [[1j, 0]],
+        torch.rand(4, 4, requires_grad=True),
+    ],
+    ids=["None", "name", "ragged", "text", "object", "dict", "complex", "tensor with gradient"],
 )
 def test_what_is_no_image_is_refused(thing) -> None:
     with pytest.raises(ImageError):

@@ -95,6 +95,16 @@ def test_parameters_and_shapes_are_those_of_the_module(zoo, image) -> None:
     assert layers["(network)"].shape == (1, 3)
 
 
+def test_shared_modules_count_wherever_they_are(zoo, image) -> None:
+    shared = nn.Conv2d(4, 4, 1)
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Sequential(shared, nn.ReLU()), nn.Sequential(shared), *zoo.head(4)
+    )
+    for layer in camanim.animate(zoo.shake(net), image, layers="all").trace:
+        module = net.get_submodule(layer.name)
+        assert layer.parameters == sum(p.numel() for p in module.parameters()), layer.label
+
+
 # --- What has a map --------------------------------------------------------------------------
 
 
@@ -151,6 +161,31 @@ def test_a_convolutions_channels_come_first_whatever_their_number(zoo, size, cha
     picture = np.random.default_rng(0).random((*size, 3))
     shapes = [m.shape for m in camanim.animate(zoo.shake(net), picture).maps]
     assert shapes == [(size[0] - 4, size[1] - 4), (size[0] - 8, size[1] - 8)]
+
+
+def test_what_else_is_selected_does_not_change_what_a_layer_is(zoo) -> None:
+    """On a narrow image without padding, only the convolution before says how to read a ReLU."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 5), nn.ReLU(), nn.Conv2d(8, 40, 5), nn.Tanh(), *zoo.head(40)
+    )
+    net, picture = zoo.shake(net), np.random.default_rng(0).random((28, 14, 3))
+    everything = camanim.animate(net, picture, target=0)
+    assert [layer.label for layer in everything.layers] == ["0", "1", "2", "3"]
+    for layer, raw in zip(everything.layers, everything.maps, strict=True):
+        alone = camanim.animate(net, picture, target=0, layers=layer.name)
+        np.testing.assert_array_equal(alone.maps[0], raw)
+
+
+@pytest.mark.parametrize("size", [(20, 24), (24, 24), (60, 14)])
+def test_maps_that_were_pooled_along_one_side_keep_their_shape(zoo, size) -> None:
+    """As networks for text and sound do: h : w is no longer that of the image."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 7, 3, padding=1), nn.MaxPool2d((4, 1)), nn.ReLU(), nn.Conv2d(7, 9, 1),
+        nn.Tanh(), *zoo.head(9),
+    )  # fmt: skip
+    picture = np.random.default_rng(0).random((*size, 3))
+    animation = camanim.animate(zoo.shake(net), picture)
+    assert [m.shape for m in animation.maps] == [size] + [(size[0] // 4, size[1])] * 4
 
 
 # --- Selections ------------------------------------------------------------------------------

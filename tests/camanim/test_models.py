@@ -93,7 +93,9 @@ def test_a_fine_tuned_networks_own_weights(tmp_path: Path, name, suffix, count) 
     assert (model.classes is None) == (count == 2)
 
 
-@pytest.mark.parametrize("name", ["maxvit_t", "inception_v3", "googlenet", "swin_t", "densenet121"])
+@pytest.mark.parametrize(
+    "name", ["maxvit_t", "inception_v3", "googlenet", "swin_t", "regnet_y_400mf"]
+)
 def test_own_weights_of_the_less_usual_networks(tmp_path: Path, name, monkeypatch) -> None:
     """A classifier without a bias, or with two auxiliary ones beside it."""
     # Nobody looks at these weights: spare the time that drawing them takes.
@@ -119,6 +121,17 @@ def test_a_checkpoint_is_opened(tmp_path: Path, key, prefix) -> None:
     path = save({key: state, "epoch": 7, "best": 0.93}, tmp_path / "checkpoint.tar")
     loaded = camanim.load_model("torchvision/squeezenet1_1", weights=str(path)).net.state_dict()
     assert torch.equal(loaded["classifier.1.bias"], state[f"{prefix}classifier.1.bias"])
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_from_before_batch_normalisation_counted_are_taken(tmp_path: Path, suffix) -> None:
+    """As torch does: those files (2017) have no versions in them, and no such entries."""
+    state = dict(get_model("shufflenet_v2_x0_5").state_dict())
+    old = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    path = save(old, tmp_path / f"old{suffix}")
+    loaded = camanim.load_model("torchvision/shufflenet_v2_x0_5", weights=path).net.state_dict()
+    assert all(torch.equal(loaded[k], v) for k, v in old.items())
 
 
 class Malicious:
@@ -459,6 +472,13 @@ def test_a_callable_that_gives_no_tensor_of_one_image_is_refused(zoo, image, wro
         camanim.animate(camanim.Model(zoo.Plain(), preprocess=wrong), image)
 
 
+@pytest.mark.parametrize("image", [[[1, 2], [3]], None, np.zeros((2, 2, 2, 2)), [["a"]]], ids=str)
+def test_with_a_callable_too_what_is_no_image_is_refused(zoo, image) -> None:
+    model = camanim.Model(zoo.Plain(), preprocess=lambda _: torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ImageError):
+        camanim.animate(model, image)
+
+
 def test_without_preprocessing_the_image_goes_in_as_it_is(zoo, image) -> None:
     animation = camanim.animate(zoo.shake(zoo.Plain()), image)
     np.testing.assert_array_equal(animation.tensor[0].permute(1, 2, 0), image)
@@ -485,6 +505,9 @@ def test_the_weights_hash_follows_every_change_and_nothing_else(zoo) -> None:
     assert camanim.Model(zoo.shake(zoo.Plain())).weights_hash() == first
     changes: list[Callable[[], object]] = [
         lambda: net[0].weight.data.mul_(2),
+        # The same numbers in another order, as in Adebayo's test.
+        lambda: net[1].weight.data.copy_(torch.arange(6)),
+        lambda: net[1].weight.data.copy_(net[1].weight.data.flip(0)),
         lambda: net[1].running_mean.add_(1),
         lambda: net.load_state_dict(zoo.shake(zoo.Plain(), seed=1).state_dict()),
         lambda: setattr(net[0].weight, "data", net[0].weight.data + 1),

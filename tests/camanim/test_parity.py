@@ -199,6 +199,8 @@ IN_PLACE = {
     "other axes": (lambda y: (y.permute(0, 2, 3, 1).mul_(2), y)[1], lambda y: y * 2),
     "masked_fill_": (lambda y: y.masked_fill_(y.detach() < 0, 0), lambda y: y.relu()),
     "data": (lambda y: (y.data.mul_(2), y)[1], lambda y: y + y.detach()),
+    "new data": (lambda y: new_data(y, y.data * 2), lambda y: y + y.detach()),
+    "transposed": (lambda y: y.transpose_(2, 3), lambda y: y.transpose(2, 3)),
     "no_grad": (lambda y: zeroed_without_gradient(y), lambda y: y - y.detach()),
     "foreach": (lambda y: (torch._foreach_mul_([y], 3), y)[1], lambda y: y * 3),
     "twice": (lambda y: y.add_(1).mul_(2).relu_(), lambda y: (2 * (y + 1)).relu()),
@@ -207,6 +209,11 @@ IN_PLACE = {
 
 def set_(y: torch.Tensor, key, value: float) -> torch.Tensor:
     y[key] = value
+    return y
+
+
+def new_data(y: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+    y.data = data
     return y
 
 
