@@ -195,9 +195,10 @@ class _Recorder:
         self._calls[name] += 1
         self.trace.append(info)
         self._report_forward()
+        # Also of layers that are not selected: the layout of one tells that of the next.
+        axis = None if shape is None else self.layout.channel_axis(module, shape)
         if not call_back(self.select, info):
             return
-        axis = None if shape is None else self.layout.channel_axis(module, shape)
         if axis is None:
             status = Status.NOT_SPATIAL if is_tensor else Status.NO_TENSOR
             self.trace[info.index] = info.with_status(status)

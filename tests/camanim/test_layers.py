@@ -188,6 +188,14 @@ def test_maps_that_were_pooled_along_one_side_keep_their_shape(zoo, size) -> Non
     assert [m.shape for m in animation.maps] == [size] + [(size[0] // 4, size[1])] * 4
 
 
+def test_what_is_not_selected_still_tells_the_layout_of_what_is(zoo) -> None:
+    """A ReLU's output alone, 24 channels of 20 by 6 from a 28 by 14 image, could be read either way."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Conv2d(8, 24, 5), nn.ReLU(), *zoo.head(24))
+    picture = np.random.default_rng(0).random((28, 14, 3))
+    [relu] = camanim.animate(zoo.shake(net), picture, layers="2").maps
+    assert relu.shape == (20, 6)
+
+
 # --- Selections ------------------------------------------------------------------------------
 
 PLAIN = ["0", "1", "2", "3", "4", "5"]
