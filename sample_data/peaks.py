@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from phantoms import KINDS
 
 import camanim
+from phantoms import KINDS
 
 
 def report_peaks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ class Waiting:
 
     def add(self, index: int, activation: torch.Tensor) -> None:
         """Let an activation wait."""
-        self._activations[index] = activation
+        # A view of its own: writing to ``.data`` gives the module's output another memory.
+        self._activations[index] = activation.detach()
         self._by_storage[_storage(activation)].append(index)
 
     def take(self, index: int) -> torch.Tensor | None:
@@ -33,7 +35,7 @@ class Waiting:
     def save(self, overwritten: torch.Tensor) -> None:
         """Clone the activations whose memory is about to be overwritten."""
         for index in self._by_storage.pop(_storage(overwritten), ()):
-            self._activations[index] = self._activations[index].detach().clone()
+            self._activations[index] = self._activations[index].clone()
 
     def clear(self) -> None:
         """Let go of all."""
@@ -56,16 +58,19 @@ class SaveOverwritten(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func._schema.is_mutable:
-            for argument, value in zip(func._schema.arguments, args, strict=False):
-                self._save(argument, value)
-            for argument in func._schema.arguments:
-                self._save(argument, kwargs.get(argument.name))
+        for position, name in _written(func):
+            value = args[position] if position < len(args) else kwargs.get(name)
+            if value is not None:
+                for tensor in value if isinstance(value, list | tuple) else [value]:
+                    self.waiting.save(tensor)
         return func(*args, **kwargs)
 
-    def _save(self, argument: Any, value: Any) -> None:
-        written = argument.alias_info is not None and argument.alias_info.is_write
-        if not written or value is None:
-            return
-        for tensor in value if isinstance(value, list | tuple) else [value]:
-            self.waiting.save(tensor)
+
+@cache
+def _written(func: Any) -> tuple[tuple[int, str], ...]:
+    """Which arguments an operation writes to, by position and name; its schema says so."""
+    return tuple(
+        (position, argument.name)
+        for position, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    )

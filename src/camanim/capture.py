@@ -252,7 +252,7 @@ class _Recorder:
         start = time.perf_counter()
         generator = None
         if "generator" in self.method.needs:
-            generator = torch.Generator("cpu").manual_seed(self.seed * 1_000_003 + index)
+            generator = torch.Generator("cpu").manual_seed((self.seed * 1_000_003 + index) % 2**63)
         raw = self.method(activation=activation, gradient=gradient, generator=generator)
         array = raw.float().cpu().numpy()
         milliseconds = (time.perf_counter() - start) * 1000
@@ -289,7 +289,7 @@ class _Recorder:
 def _parameter_counts(net: nn.Module) -> Counter[str]:
     """Count each module's parameters, with those of what it contains; shared ones once."""
     owned: defaultdict[str, dict[int, int]] = defaultdict(dict)
-    for name, module in net.named_modules():
+    for name, module in net.named_modules(remove_duplicate=False):
         sizes = {id(p): p.numel() for p in module.parameters(recurse=False)}
         while sizes:
             owned[name].update(sizes)

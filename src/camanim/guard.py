@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -43,7 +44,7 @@ def frozen(net: nn.Module) -> Iterator[None]:
 
 def check_weights(net: nn.Module) -> None:
     """Refuse a network that can have no gradients."""
-    if any(tensor.is_inference() for tensor in net.parameters()):
+    if any(tensor.is_inference() for tensor in chain(net.parameters(), net.buffers())):
         raise ModelError(
             "The network was made in torch.inference_mode, so it has no gradients: "
             "make or load it outside of that."
@@ -78,7 +79,7 @@ def own_errors(input_shape: tuple[int, ...]) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _out_of_memory(input_shape) from error
     except _CallersError as error:
-        raise error.error from None
+        raise error.error from error.error.__cause__
     except Exception as error:
         if "can't allocate memory" in str(error):
             raise _out_of_memory(input_shape) from error

@@ -177,6 +177,20 @@ class Preprocess:
         return cropped, Geometry((h, w), scale, offset)
 
 
+def as_array(image: Any) -> npt.NDArray[Any]:
+    """Take whatever numpy takes.
+
+    Raises
+    ------
+    ImageError
+        When it takes it not, as ragged lists, or tensors that want a gradient.
+    """
+    try:
+        return np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ImageError(f"This is no image: {error}") from error
+
+
 def unit_image(image: Any, window: Window | None = None) -> npt.NDArray[np.float32]:
     """Check an image and bring its intensities to [0, 1].
 
@@ -199,10 +213,7 @@ def unit_image(image: Any, window: Window | None = None) -> npt.NDArray[np.float
         For a wrong rank, an empty image, values that are not finite, a floating image outside
         [0, 1] without a window, or a window that is not increasing.
     """
-    try:
-        array = np.asarray(image)
-    except (TypeError, ValueError) as error:
-        raise ImageError(f"This is no image: {error}") from error
+    array = as_array(image)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(
             f"An image is (H, W), (H, W, 3) or (H, W, 4); this array has shape {array.shape}: "
@@ -254,7 +265,7 @@ def to_display(unit: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
 
 def read_image(path: str | Path) -> npt.NDArray[Any]:
-    """Read an image file (PNG, JPEG, TIFF, ... whatever imageio reads), upright if it is a photograph.
+    """Read an image file (TIFF, PNG, JPEG, ... whatever Pillow reads), upright if it is a photograph.
 
     Parameters
     ----------
@@ -269,16 +280,21 @@ def read_image(path: str | Path) -> npt.NDArray[Any]:
     ImageError
         When there is no such file or it is no image.
     """
-    import imageio.v3 as iio
+    import tifffile
+    from PIL import Image, ImageOps
 
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"There is no file {path}.")
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
-            array = np.asarray(iio.imread(path))
+            array = np.asarray(tifffile.imread(path))
         else:
-            array = np.asarray(iio.imread(path, plugin="pillow", rotate=True))
+            with Image.open(path) as file:
+                picture = ImageOps.exif_transpose(file)
+                # Palettes and inks are ways of storing colours.
+                stored = {"LA": "L", "La": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB"}
+                array = np.asarray(picture.convert(stored.get(picture.mode, picture.mode)))
     except Exception as error:
         # Each reader has errors of its own for a damaged file.
         raise ImageError(f"{path} cannot be read as an image: {error}") from error

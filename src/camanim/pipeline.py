@@ -6,6 +6,7 @@ Image, model's preprocessing, one pass through the network (`capture`), and the 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from camanim.animation import Animation, Status
 from camanim.cams import find_method
 from camanim.errors import LayerError
-from camanim.images import Fit, Prepared, Window
+from camanim.images import Fit, Prepared, Window, as_array
 from camanim.layers import Layers, selector
 from camanim.models.base import Model
 from camanim.progress import Progress, silent
@@ -79,6 +80,11 @@ def animate(
 
     if not isinstance(model, Model):
         model = Model(model)
+    if hasattr(image, "dask"):
+        # Computed once, not each time somebody looks at it.
+        image = as_array(image)
+    if not isinstance(layers, str) and isinstance(layers, Iterable):
+        layers = list(layers)
     chosen = find_method(method)
     prepared = model.prepare(image, fit=fit, window=window)
     select = selector(layers, model.net)
@@ -111,7 +117,7 @@ def animate(
         | {
             "method": chosen.name,
             "target": captured.target.index,
-            "layers": layers if isinstance(layers, str) else str(layers),
+            "layers": getattr(layers, "__name__", str(layers)),
             "fit": fit,
             "window": None if window is None else [float(v) for v in window],
             "seed": seed,

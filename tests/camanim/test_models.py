@@ -252,7 +252,7 @@ def test_weights_that_do_not_fit_the_demo_are_refused(tmp_path: Path) -> None:
 
 # --- From the net ----------------------------------------------------------------------------
 
-BODY = np.random.default_rng(0).integers(0, 255, 300_000).astype(np.uint8).tobytes()
+BODY = np.random.default_rng(0).integers(0, 255, 1_000_000).astype(np.uint8).tobytes()
 HASH = hashlib.sha256(BODY).hexdigest()[:8]
 
 

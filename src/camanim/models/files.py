@@ -54,7 +54,14 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             f"{path} holds no state dict: save it with torch.save(net.state_dict(), ...)."
         )
     # A network trained inside DataParallel has its names one level down.
-    return {name.removeprefix("module."): value for name, value in state.items()}
+    weights = OrderedDict((name.removeprefix("module."), v) for name, v in state.items())
+    versions = getattr(state, "_metadata", None)
+    if versions is not None:
+        weights._metadata = {  # type: ignore[attr-defined]
+            "" if name == "module" else name.removeprefix("module."): version
+            for name, version in versions.items()
+        }
+    return weights
 
 
 def load_into(net: nn.Module, state: dict[str, torch.Tensor], path: str | Path, name: str) -> None:
@@ -73,14 +80,28 @@ def load_into(net: nn.Module, state: dict[str, torch.Tensor], path: str | Path, 
     ModelError
         When they do not fit.
     """
-    # Some networks ask for the version of their layout, which a file need not carry.
-    versioned = OrderedDict(state)
-    versioned._metadata = net.state_dict()._metadata  # type: ignore[attr-defined]
+    if not hasattr(state, "_metadata"):
+        state = _with_versions(state, net)
     try:
-        net.load_state_dict(versioned)
+        net.load_state_dict(state)
     except RuntimeError as error:
         lines = " ".join(line.strip() for line in str(error).splitlines()[1:3])
         raise ModelError(f"{path} does not fit {name}: {lines[:300]}") from error
+
+
+def _with_versions(state: dict[str, torch.Tensor], net: nn.Module) -> dict[str, torch.Tensor]:
+    """Add the versions of the modules' layouts, which safetensors does not keep and some ask for.
+
+    They are taken to be today's, but for normalisations from the days before they counted batches.
+    """
+    versioned = OrderedDict(state)
+    current = net.state_dict()
+    versioned._metadata = {  # type: ignore[attr-defined]
+        name: version
+        for name, version in current._metadata.items()  # type: ignore[attr-defined]
+        if (key := f"{name}.num_batches_tracked") not in current or key in state
+    }
+    return versioned
 
 
 def download(url: str, path: Path, progress: Progress) -> None:
@@ -108,7 +129,7 @@ def download(url: str, path: Path, progress: Progress) -> None:
     if path.exists():
         return
     part = path.with_name(path.name + ".part")
-    fetch = pooch.HTTPDownloader(progressbar=_Bytes(progress), timeout=30)
+    fetch = pooch.HTTPDownloader(progressbar=_Bytes(progress), chunk_size=2**18, timeout=30)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fetch(url, str(part), None)

@@ -92,27 +92,28 @@ def _build(name: str, **settings: Any) -> nn.Module:
 def _from_file(name: str, path: Path, categories: list[str]) -> tuple[nn.Module, list[str] | None]:
     """Load a state dict of one's own, whatever its number of classes."""
     state = read_weights(path)
-    count = _class_count(name, state)
-    settings: dict[str, Any] = {"num_classes": count} if count else {}
+    settings: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
         # The published weights come without or with the auxiliary heads; so may one's own.
         settings["aux_logits"] = any("aux" in key.lower() for key in state)
     net = _build(name, **settings)
+    count = _class_count(net, state)
+    if count != len(categories):
+        net = _build(name, num_classes=count, **settings)
     load_into(net, state, path, f"torchvision/{name}")
     return net, categories if count == len(categories) else None
 
 
-def _class_count(name: str, state: dict[str, torch.Tensor]) -> int:
-    """Read the number of classes off the classifier's weights; 0 where they are missing."""
-    import torch
-    from torchvision.models import get_model
-
-    with _quiet(), torch.device("meta"):
-        plan = get_model(name, weights=None).state_dict()
+def _class_count(net: nn.Module, state: dict[str, torch.Tensor]) -> int:
+    """Read the number of classes off the classifier's weights; torchvision's where there are none."""
     # The classifier is the last to have one row per class, but for auxiliary ones.
-    keys = [k for k, v in plan.items() if v.ndim > 1 and len(v) == 1000 and "aux" not in k.lower()]
+    keys = [
+        key
+        for key, weight in net.state_dict().items()
+        if weight.ndim > 1 and len(weight) == 1000 and "aux" not in key.lower()
+    ]
     weight = state.get(keys[-1])
-    return 0 if weight is None or weight.ndim == 0 else len(weight)
+    return 1000 if weight is None or weight.numel() == 0 or weight.ndim == 0 else len(weight)
 
 
 def _preprocess(weights: Any) -> Preprocess:
