@@ -9,18 +9,23 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 import camanim
+from camanim.animation import Normalization
 from camanim.errors import CamError
+from camanim.images import Fit
 from camanim.progress import console
+from camanim.writing import checked_path
 
 if TYPE_CHECKING:
     from camanim.animation import Animation
+
+Quality = Literal["standard", "high"]
 
 app = typer.Typer(
     name="camanim",
@@ -51,7 +56,7 @@ def run(
         ),
     ] = None,
     fit: Annotated[
-        str, typer.Option(help="stretch, crop or native: how the image meets the input size.")
+        Fit, typer.Option(help="How the image meets the network's input size.")
     ] = "stretch",
     window: Annotated[
         tuple[float, float] | None,
@@ -63,12 +68,13 @@ def run(
         Path | None, typer.Option(help="Write the movie here (.mp4).", show_default=False)
     ] = None,
     normalization: Annotated[
-        str, typer.Option(help="local (each layer by itself) or global (all on one scale).")
+        Normalization, typer.Option(help="Each layer on a scale of its own, or all on one.")
     ] = "local",
     signed: Annotated[
         bool, typer.Option("--signed", help="Show negative evidence too, in diverging colours.")
     ] = False,
     fps: Annotated[float, typer.Option(help="Frames a second of the movie.")] = 5,
+    quality: Annotated[Quality, typer.Option(help="Of the movie.")] = "standard",
     table: Annotated[
         Path | None, typer.Option(help="Write one row per layer here (.csv).", show_default=False)
     ] = None,
@@ -79,6 +85,10 @@ def run(
 
     Example: camanim run cat.jpg --model torchvision/mobilenet_v2 --road --movie cat.mp4
     """
+    for path, suffix in ((movie, ".mp4"), (table, ".csv")):
+        if path is not None:
+            # Before the work, not after it.
+            checked_path(path, suffix)
     pixels = camanim.read_image(image)
     with console() as progress:
         loaded = camanim.load_model(
@@ -90,7 +100,7 @@ def run(
             method=method,
             target=target,
             layers=layers or "unique",
-            fit=fit,  # type: ignore[arg-type]
+            fit=fit,
             window=window,
             seed=seed,
             progress=progress,
@@ -100,9 +110,10 @@ def run(
         if movie is not None:
             animation.write_movie(
                 movie,
-                normalization=normalization,  # type: ignore[arg-type]
+                normalization=normalization,
                 signed=signed,
                 fps=fps,
+                quality=quality,
                 progress=progress,
             )
     if table is not None:

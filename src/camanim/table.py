@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from camanim.animation import LayerInfo, Status
-from camanim.errors import RenderError
+from camanim.writing import cannot_write, checked_path, complete_or_absent
 
 if TYPE_CHECKING:
     from camanim.animation import Animation
@@ -53,19 +52,14 @@ def _row(
 
 def write_table(animation: Animation, path: str | Path) -> Path:
     """Write the table as CSV; see `Animation.write_table`."""
-    path = Path(path)
-    if path.suffix.lower() != ".csv":
-        raise RenderError(f"A table is written as .csv, not {path.suffix or 'without a suffix'}.")
-    part = path.with_name(f"{path.stem}.part.csv")
+    target = checked_path(path, ".csv")
     table = rows(animation)
-    try:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, table[0])
-            writer.writeheader()
-            writer.writerows(table)
-        os.replace(part, path)
-    except OSError as error:
-        raise RenderError(f"The table cannot be written to {path}: {error.strerror}.") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    with complete_or_absent(target) as partial:
+        try:
+            with partial.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, table[0])
+                writer.writeheader()
+                writer.writerows(table)
+        except OSError as error:
+            raise cannot_write(target, error) from error
+    return target

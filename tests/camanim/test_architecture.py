@@ -24,7 +24,7 @@ LEVELS = [
     {"render", "road", "table"},
     {"capture"},
     {"models", "samples"},
-    {"activations", "cams", "guard", "layers", "layout", "targets", "images", "stack"},
+    {"activations", "cams", "guard", "layers", "layout", "targets", "images", "stack", "writing"},
     {"animation"},
     {"progress", "errors"},
 ]

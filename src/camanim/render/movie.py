@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from camanim.animation import Normalization
 from camanim.errors import RenderError
 from camanim.progress import Progress, silent
 from camanim.render.frames import Frame, FrameRenderer
+from camanim.writing import cannot_write, checked_path, complete_or_absent
 
 if TYPE_CHECKING:
     from camanim.animation import Animation
@@ -63,7 +62,7 @@ def write_movie(
     RenderError
         For a path or setting that cannot be used, or when writing fails.
     """
-    target = _checked_path(path, ".mp4")
+    target = checked_path(path, ".mp4")
     rate = _checked_fps(fps)
     if quality not in _X264:
         raise RenderError(f'The quality is "standard" or "high", not {quality!r}.')
@@ -75,7 +74,7 @@ def write_movie(
         colormap=colormap,
         opacity=opacity,
     )
-    with _complete_or_absent(target) as partial:
+    with complete_or_absent(target) as partial:
         options = _X264[quality] + _metadata(animation)
         with _encoder(partial, renderer.size, rate, options) as encode:
             for i in range(len(renderer)):
@@ -113,25 +112,13 @@ def write_picture(animation: Animation, i: int, path: str | Path, **options: Any
     IndexError
         When there is no such layer.
     """
-    target = _checked_path(path, ".png")
+    target = checked_path(path, ".png")
     frame = FrameRenderer(animation, **options).frame(i)
-    with _complete_or_absent(target) as partial:
+    with complete_or_absent(target) as partial:
         try:
             Image.fromarray(frame).save(partial)
         except OSError as error:
-            raise _failure(target, error) from error
-    return target
-
-
-def _checked_path(path: str | Path, suffix: str) -> Path:
-    # Absolute, so that no name can look like an option or a protocol to ffmpeg.
-    target = Path(path).absolute()
-    if target.suffix.lower() != suffix:
-        raise RenderError(f"{target.name} must end in {suffix}.")
-    if not target.parent.is_dir():
-        raise RenderError(f"There is no folder {target.parent}: create it first.")
-    if target.is_dir():
-        raise RenderError(f"{target} is a folder: give the name of a file.")
+            raise cannot_write(target, error) from error
     return target
 
 
@@ -157,25 +144,6 @@ def _metadata(animation: Animation) -> list[str]:
 def _argument(text: str) -> str:
     """Make of a name, which may hold anything, what a program takes as an argument."""
     return text[:1000].replace("\0", "").encode("utf-8", "replace").decode()
-
-
-@contextmanager
-def _complete_or_absent(target: Path) -> Iterator[Path]:
-    """Give a name beside `target` to write to; it takes the target's place if nothing is raised."""
-    name = f"{target.stem[:40]}.{secrets.token_hex(4)}.part{target.suffix}"
-    partial = target.with_name(name)
-    try:
-        try:
-            partial.touch()
-        except OSError as error:
-            raise _failure(target, error) from error
-        yield partial
-        try:
-            os.replace(partial, target)
-        except OSError as error:
-            raise _failure(target, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -231,11 +199,7 @@ def _is_whole(path: Path) -> bool:
     return position == size and {b"moov", b"mdat"} <= kinds
 
 
-def _failure(target: Path, error: OSError | None = None) -> RenderError:
-    if error is not None:
-        return RenderError(
-            f"{target} cannot be written ({error.strerror or error}): choose another place."
-        )
+def _failure(target: Path) -> RenderError:
     free = shutil.disk_usage(target.parent).free / 1e6
     return RenderError(
         f"Writing {target} failed with {free:.0f} MB free there: make room or choose another place; "
