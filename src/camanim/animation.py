@@ -335,15 +335,14 @@ class Animation:
         return len(self) - 1 if best is None else self.layers.index(best)
 
     def caption(self, i: int) -> str:
-        """Say in short lines what layer `i` is, how it scores, and what was explained."""
+        """Say what layer `i` is, what was explained, and how it scores, in short lines."""
         layer = self.layers[i]
-        parts = [f"{layer.label}  {layer.kind}  {i + 1}/{len(self)}"]
+        about = [f"{layer.kind}  {i + 1}/{len(self)}", f"{self.target.name} {self.probability:.2f}"]
         if self.maps[i].max() <= 0:
-            parts.append("no positive evidence")
-        lines = ["   ".join(parts)]
+            about.append("no positive evidence")
+        lines = [layer.label, "   ".join(about)]
         if self.road is not None:
             lines.append(self.road.caption(i))
-        lines.append(f"{self.target.name} {self.probability:.2f}")
         return "\n".join(lines)
 
     def table(self) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ class Caption:
         # The viewer keeps us (`_of_viewer`), not we the viewer.
         self._viewer = ref(viewer)
         self.overlay = TextOverlay(
-            visible=True, position="bottom_left", font_size=10, color="white", box=True
+            visible=True, position="bottom_left", font_size=9, color="white", box=True
         )
         viewer.canvas.overlays[KEY] = self.overlay
         self._events = [

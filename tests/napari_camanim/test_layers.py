@@ -168,9 +168,9 @@ def test_the_canvas_names_the_shown_layer_and_forgets_a_removed_stack(viewer):
     stack = animate_layer(viewer, image, tiny())
     text = viewer.canvas.overlays["camanim"]
     show_index(viewer, stack, 0)
-    assert text.text.startswith("0  Conv2d  1/3")
+    assert text.text.startswith("0\nConv2d  1/3")
     show_index(viewer, stack, 1)
-    assert text.text.startswith("1  MaxPool2d  2/3")
+    assert text.text.startswith("1\nMaxPool2d  2/3")
     assert current_stack(viewer) is stack
     stack.visible = False
     viewer.layers.selection.active = image
