@@ -324,7 +324,10 @@ def _summary(animation: Animation) -> str:
     if animation.cancelled:
         maps = f"Cancelled: kept {maps}"
     road = animation.road
-    if road is None or road.best is None:
-        return f"{maps}."
-    kept = "" if road.complete else " of the layers scored so far"
-    return f"{maps}; ybROAD mean {road.mean:.3f}, best {road.best.label} {road.max:.3f}{kept}."
+    if road is not None and road.best is not None:
+        kept = "" if road.complete else " of the layers scored so far"
+        maps += f"; ybROAD mean {road.mean:.3f}, best {road.best.label} {road.max:.3f}{kept}"
+    caution = (
+        " A teaching aid, not a diagnosis." if animation.model.name.startswith("demo/") else ""
+    )
+    return f"{maps}.{caution}"
