@@ -338,8 +338,9 @@ class Animation:
         """Say what layer `i` is, what was explained, and how it scores, in short lines."""
         layer = self.layers[i]
         about = [f"{layer.kind}  {i + 1}/{len(self)}", f"{self.target.name} {self.probability:.2f}"]
-        if self.maps[i].max() <= 0:
-            about.append("no positive evidence")
+        highest = float(self.maps[i].max())
+        # Scaled by its own maximum, weak evidence looks like strong.
+        about.append(f"raw max {highest:.2g}" if highest > 0 else "no positive evidence")
         lines = [layer.label, "   ".join(about)]
         if self.road is not None:
             lines.append(self.road.caption(i))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import camanim
 from camanim.animation import Normalization
@@ -73,7 +73,9 @@ def run(
     signed: Annotated[
         bool, typer.Option("--signed", help="Show negative evidence too, in diverging colours.")
     ] = False,
-    fps: Annotated[float, typer.Option(help="Frames a second of the movie.")] = 5,
+    fps: Annotated[
+        float, typer.Option(min=0.01, max=1000, help="Frames a second of the movie.")
+    ] = 5,
     quality: Annotated[Quality, typer.Option(help="Of the movie.")] = "standard",
     table: Annotated[
         Path | None, typer.Option(help="Write one row per layer here (.csv).", show_default=False)
@@ -176,7 +178,7 @@ def models() -> None:
 @app.command()
 def methods() -> None:
     """List the methods, with what each shows and where it was published."""
-    listing = Table("method", "class", "gradient", "what it shows", "paper")
+    listing = Table(Column("method", no_wrap=True), "class", "gradient", "what it shows", "paper")
     for method in camanim.methods().values():
         listing.add_row(
             method.name,
@@ -190,7 +192,7 @@ def methods() -> None:
 
 def _listing(animation: Animation) -> Table:
     """Lay the table out for the terminal: the shown layers, and what matters most of them."""
-    listing = Table("layer", "kind", "output", "raw max", "ROAD")
+    listing = Table(Column("layer", overflow="fold"), "kind", "output", "raw max", "ROAD")
     for row, layer in zip(animation.table(), animation.trace, strict=True):
         if row["raw max"] is not None:
             score = "" if row["ROAD"] is None else f"{row['ROAD']:.3f}"
@@ -204,11 +206,13 @@ def _report(animation: Animation, files: list[Path]) -> None:
     out = Console(soft_wrap=True, highlight=False)
     out.print(
         f"{animation.target.name}, with probability {animation.probability:.3f}; "
-        f"{len(animation)} layers with {animation.method}."
+        f"{len(animation)} layers with {animation.method}.",
+        markup=False,
     )
     road = animation.road
     if road is not None and road.best is not None:
-        out.print(f"ybROAD: mean {road.mean:.3f}, best {road.best.label} with {road.max:.3f}.")
+        best = f"best {road.best.label} with {road.max:.3f}"
+        out.print(f"ybROAD: mean {road.mean:.3f}, {best}.", markup=False)
     for path in files:
         out.print(f"Wrote {path.resolve()}", markup=False)
 

@@ -108,9 +108,9 @@ class Stack:
 
     def __getitem__(self, key: Any) -> Any:
         first, *rest = key if isinstance(key, tuple) and key else (key,)
-        if all(_is_plain(part) for part in rest):
+        if all(is_plain(part) for part in rest):
             # What viewers and loops ask for: only the planes that are looked at are made.
-            if _is_plain(first) and not isinstance(first, slice):
+            if is_plain(first) and not isinstance(first, slice):
                 return self.plane(range(len(self))[first])[tuple(rest)]
             if isinstance(first, slice) or _is_list(first):
                 return self._planes(np.arange(len(self))[first])[(slice(None), *rest)]
@@ -128,7 +128,7 @@ class Stack:
         return np.asarray(self[:], dtype=dtype)
 
 
-def _is_plain(part: Any) -> bool:
+def is_plain(part: Any) -> bool:
     """Whether it is an integer or a slice; True and False are masks to numpy."""
     return isinstance(part, int | np.integer | slice) and not isinstance(part, bool)
 

@@ -126,4 +126,6 @@ def _named(name: str, classes: Sequence[str] | None) -> int:
         return folded.index(name.casefold())
     near = get_close_matches(name.casefold(), folded, n=3)
     hint = f" Did you mean {', '.join(near)}?" if near else ""
+    if classes and len(classes) <= 12:
+        hint = f" There are {', '.join(classes)}."
     raise TargetError(f"The network has no class named {name!r}.{hint}")

@@ -23,8 +23,8 @@ def add_animation(
 ) -> Image:
     """Add the maps of all layers to a viewer, as one stack over its image.
 
-    The stack's slider is labelled `layer`; it starts at the layer that ROAD finds best, or at the last
-    one without scores. The canvas names the shown layer.
+    The slider is labelled `layer`; it starts at the layer that ROAD finds best, or at the last one
+    without scores. The canvas names the shown layer. Earlier stacks are hidden: two at once would blend.
 
     Parameters
     ----------
@@ -45,11 +45,17 @@ def add_animation(
     Raises
     ------
     camanim.ImageError
-        When the viewer shows no slice of the image.
+        When the viewer shows no slice of the image, or the animation is of another image.
     """
+    from camanim.errors import ImageError
     from napari_camanim._layers import shown_slice
 
-    return _add(viewer, animation, image_layer, shown_slice(viewer, image_layer), normalization)
+    _check_layer(viewer, image_layer)
+    shown = shown_slice(viewer, image_layer)
+    ours, theirs = animation.image.shape[:2], shown.pixels.shape[:2]
+    if ours != theirs:
+        raise ImageError(f"The animation is of a {ours} image, the layer shows one of {theirs}.")
+    return _add(viewer, animation, image_layer, shown, normalization)
 
 
 def animate_layer(
@@ -73,7 +79,9 @@ def animate_layer(
         Whether to score all layers with ROAD too.
     **settings
         Passed on to `camanim.animate`: ``method``, ``target``, ``layers``, ``fit``, ``seed``,
-        ``progress``. The window is the layer's contrast limits, for what has more than 8 bits.
+        ``progress`` (also told of a download and of ROAD). The window is the layer's contrast limits,
+        for what has more than 8 bits. It all happens before the call returns; the dock runs the same
+        in a thread.
 
     Returns
     -------
@@ -85,18 +93,30 @@ def animate_layer(
         See `camanim.animate`.
     """
     import camanim
+    from camanim.progress import silent
     from napari_camanim._layers import shown_slice
     from napari_camanim._triton import load_apart
 
     load_apart()
+    _check_layer(viewer, image_layer)
     shown = shown_slice(viewer, image_layer)
-    if isinstance(model, str):
-        model = camanim.load_model(model)
+    progress = settings.setdefault("progress", silent)
     settings.setdefault("window", shown.window)
+    if isinstance(model, str):
+        model = camanim.load_model(model, progress=progress)
     animation = camanim.animate(model, shown.pixels, **settings)
     if road:
-        animation.score(settings.get("seed", 0))
+        animation.score(settings.get("seed", 0), progress=progress)
     return _add(viewer, animation, image_layer, shown, normalization)
+
+
+def _check_layer(viewer: ViewerModel, image_layer: Image) -> None:
+    from napari.layers import Image
+
+    from camanim.errors import ImageError
+
+    if not isinstance(image_layer, Image) or image_layer not in viewer.layers:
+        raise ImageError("The image must be an Image layer of the viewer.")
 
 
 def _add(
@@ -106,9 +126,13 @@ def _add(
     shown: Any,
     normalization: Normalization,
 ) -> Image:
-    from napari_camanim._layers import show_index, stack_layer
+    from napari_camanim._layers import is_stack, show_index, stack_layer
     from napari_camanim._overlay import Caption
 
+    # Two stacks at once would blend into a picture that is neither.
+    for other in viewer.layers:
+        if is_stack(other):
+            other.visible = False
     layer = stack_layer(animation, image_layer, shown, normalization)
     # Added by the list, which gives it a name of its own when there is one like it already.
     viewer.layers.insert(viewer.layers.index(image_layer) + 1, layer)

@@ -29,7 +29,7 @@ class RoadCurve(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._scores = np.empty(0)
-        self._index = 0
+        self._index: int | None = None
         self._best: int | None = None
         self.setMinimumHeight(70)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -45,8 +45,8 @@ class RoadCurve(QWidget):
         self._best = int(np.nanargmax(self._scores)) if known.any() else None
         self.update()
 
-    def set_index(self, index: int) -> None:
-        """Put the cursor at a layer."""
+    def set_index(self, index: int | None) -> None:
+        """Put the cursor at a layer; None takes it away."""
         self._index = index
         self.update()
 
@@ -75,9 +75,10 @@ class RoadCurve(QWidget):
         painter.setPen(QPen(text, 1.5))
         for piece in _pieces(x, y):
             painter.drawPolyline(piece)
-        painter.setPen(QPen(CURSOR, 2))
-        here = x[self._index]
-        painter.drawLine(QPointF(here, MARGIN), QPointF(here, self.height() - MARGIN))
+        if self._index is not None and self._index < len(x):
+            here = x[self._index]
+            painter.setPen(QPen(CURSOR, 2))
+            painter.drawLine(QPointF(here, MARGIN), QPointF(here, self.height() - MARGIN))
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(BEST)
         painter.drawEllipse(QPointF(x[self._best], y[self._best]), 4, 4)

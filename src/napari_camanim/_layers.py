@@ -16,6 +16,7 @@ import numpy.typing as npt
 from napari.layers import Image
 
 from camanim.errors import ImageError
+from camanim.stack import is_plain
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -85,11 +86,14 @@ def shown_slice(viewer: ViewerModel, layer: Image) -> Shown:
     data = layer.data[0] if layer.multiscale else layer.data
     ndim = layer.ndim
     axes, position = (0, 1), (0.0,) * ndim
+    if viewer.dims.ndisplay != 2:
+        raise ImageError("What is explained is a slice: switch to the 2-D view first.")
     if ndim > 2:
-        if viewer.dims.ndisplay != 2:
-            raise ImageError("A volume is explained slice by slice: switch to the 2-D view first.")
         before = viewer.dims.ndim - ndim
-        axes = tuple(sorted(a - before for a in viewer.dims.displayed))
+        first, second = sorted(axis - before for axis in viewer.dims.displayed)
+        if first < 0:
+            raise ImageError("The view shows no slice of the image: roll the axes until it does.")
+        axes = (first, second)
         index = np.round(layer.world_to_data(viewer.dims.point[-ndim:])).astype(int)
         sliced = [a for a in range(ndim) if a not in axes]
         if any(not 0 <= index[a] < data.shape[a] for a in sliced):
@@ -129,14 +133,25 @@ class StackData:
         self.size = self._stack.size
         self._insert = tuple(i + 1 for i, along in enumerate(self.axes) if not along)
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
     def __getitem__(self, key: Any) -> Any:
-        first, *rest = key if isinstance(key, tuple) else (key,)
-        chosen = np.arange(self.shape[0])[first]
-        planes = np.expand_dims(self._stack[np.atleast_1d(chosen)], self._insert)
-        return planes[(0 if np.ndim(chosen) == 0 else slice(None), *rest)]
+        parts = key if isinstance(key, tuple) else (key,)
+        if parts and all(is_plain(part) for part in parts):
+            # What napari asks for: only the planes that are looked at are made.
+            first, *rest = parts
+            chosen = np.arange(len(self))[first]
+            planes = np.expand_dims(self._stack[np.atleast_1d(chosen)], self._insert)
+            return planes[(slice(None) if isinstance(first, slice) else 0, *rest)]
+        return np.expand_dims(np.asarray(self._stack), self._insert)[key]
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Any:
         return np.asarray(self[:], dtype=dtype)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StackData:
+        # A duplicated layer shows the same animation; the network is not copied for it.
+        return self.normalized(self.normalization)
 
     def normalized(self, normalization: Normalization) -> StackData:
         """Return the same stack with another normalisation."""
@@ -171,7 +186,7 @@ def stack_layer(
     matrix = np.asarray(image.rotate) @ _shear_matrix(image) @ np.diag(image.scale)
     labels = image.axis_labels
     default = labels == tuple(f"{i}" for i in range(-image.ndim, 0))
-    names = ("z", "y", "x")[-image.ndim :] if default and image.ndim <= 3 else labels
+    names = (*labels[:-2], "y", "x") if default else labels
     return Image(
         data,
         name=f"{image.name} {animation.method} {animation.target.name}",
@@ -199,8 +214,11 @@ def _with_layer_axis(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _shear_matrix(image: Image) -> npt.NDArray[Any]:
+    shear = np.asarray(image.shear)
+    if shear.ndim == 2:
+        return shear
     matrix = np.eye(image.ndim)
-    matrix[np.triu_indices(image.ndim, 1)] = image.shear
+    matrix[np.triu_indices(image.ndim, 1)] = shear
     return matrix
 
 
@@ -235,25 +253,34 @@ def set_normalization(layer: Image, normalization: Normalization) -> None:
     """Switch a stack between local and global normalisation; nothing is computed again."""
     if layer.data.normalization != normalization:
         layer.data = layer.data.normalized(normalization)
-        layer.metadata[KEY]["normalization"] = normalization
+        # A dictionary of its own: a duplicated layer shares that of its original.
+        about = {**layer.metadata[KEY], "normalization": normalization}
+        layer.metadata = {**layer.metadata, KEY: about}
 
 
 def current_stack(viewer: ViewerModel) -> Image | None:
     """Choose the stack that captions, curve and buttons are about.
 
-    The selected layer if it is one, else the topmost visible one.
+    Of those that are visible the selected one, else the topmost.
     """
-    active = viewer.layers.selection.active
-    if active is not None and is_stack(active):
-        return active
     visible = [layer for layer in viewer.layers if layer.visible and is_stack(layer)]
+    active = viewer.layers.selection.active
+    if active in visible:
+        return active
     return visible[-1] if visible else None
 
 
-def shown_index(viewer: ViewerModel, stack: Image) -> int:
-    """Return the index into the stack's layers at which the slider `layer` stands."""
-    step = viewer.dims.point[viewer.dims.ndim - stack.ndim]
-    return int(np.clip(round(float(step)), 0, stack.data.shape[0] - 1))
+def shown_index(viewer: ViewerModel, stack: Image) -> int | None:
+    """Return which of the stack's layers is shown; None where the view shows none, or many."""
+    before = viewer.dims.ndim - stack.ndim
+    displayed = [axis - before for axis in viewer.dims.displayed]
+    if viewer.dims.ndisplay != 2 or 0 in displayed:
+        return None
+    index = np.round(stack.world_to_data(viewer.dims.point[-stack.ndim :])).astype(int)
+    sliced = [axis for axis in range(stack.ndim) if axis not in displayed]
+    if any(not 0 <= index[axis] < stack.data.shape[axis] for axis in sliced):
+        return None
+    return int(index[0])
 
 
 def show_index(viewer: ViewerModel, stack: Image, index: int) -> None:

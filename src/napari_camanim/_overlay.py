@@ -24,12 +24,13 @@ class Caption:
     def __init__(self, viewer: ViewerModel) -> None:
         # The viewer keeps us (`_of_viewer`), not we the viewer.
         self._viewer = ref(viewer)
-        self.overlay = TextOverlay(
-            visible=True, position="bottom_left", font_size=9, color="white", box=True
-        )
+        # Without a colour of its own the text contrasts with the canvas in every theme.
+        self.overlay = TextOverlay(visible=True, position="bottom_left", font_size=9, box=True)
         viewer.canvas.overlays[KEY] = self.overlay
         self._events = [
             viewer.dims.events.point,
+            viewer.dims.events.ndisplay,
+            viewer.dims.events.order,
             viewer.layers.selection.events.active,
             viewer.layers.events.inserted,
             viewer.layers.events.removed,
@@ -61,12 +62,10 @@ class Caption:
             return
         self._watch(stacks)
         stack = current_stack(viewer)
-        if stack is None:
-            self.overlay.visible = False
-            return
-        captions = stack.metadata[KEY]["captions"]
-        self.overlay.text = captions[shown_index(viewer, stack)]
-        self.overlay.visible = True
+        index = None if stack is None else shown_index(viewer, stack)
+        self.overlay.visible = index is not None
+        if stack is not None and index is not None:
+            self.overlay.text = stack.metadata[KEY]["captions"][index]
 
     def _watch(self, stacks: list[Any]) -> None:
         for layer in self._watched:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QFileDialog
 
@@ -50,6 +50,8 @@ class CamWidget(Form):
         self.viewer = napari_viewer
         self._task: Task | None = None
         self._model: Model | None = None
+        self._image: Image | None = None
+        self._left = False
         self._connections: list[tuple[Any, Callable[..., None]]] = []
         self._connect()
         self._refresh_images()
@@ -62,7 +64,9 @@ class CamWidget(Form):
         self.run_button.clicked.connect(self._run_or_cancel)
         self.export_button.clicked.connect(self._ask_and_export)
         self.network.currentTextChanged.connect(self._forget_classes)
-        self.image.currentTextChanged.connect(self._forget_classes)
+        self.image.currentIndexChanged.connect(self._on_image)
+        line = self.classes.lineEdit()
+        line.editingFinished.connect(self._settle_class)
         self.normalization.currentTextChanged.connect(self._on_normalization)
         self.curve.moved.connect(self._on_curve)
         layers = self.viewer.layers
@@ -73,31 +77,52 @@ class CamWidget(Form):
             (layers.events.renamed, self._refresh_images),
             (layers.selection.events.active, self._on_active),
             (self.viewer.dims.events.point, self._on_slider),
+            (self.viewer.dims.events.ndisplay, self._on_slider),
         ):
-            event.connect(slot)
-            self._connections.append((event, slot))
+            self._listen(event, slot)
+
+    def _listen(self, event: Any, slot: Callable[..., None]) -> None:
+        event.connect(slot)
+        self._connections.append((event, slot))
 
     def _refresh_images(self, event: Any = None) -> None:
         """List the image layers that can be explained, keeping the choice."""
-        names = [
-            layer.name
-            for layer in self.viewer.layers
-            if isinstance(layer, Image) and not is_stack(layer)
-        ]
-        if names != [self.image.itemText(i) for i in range(self.image.count())]:
-            chosen = self.image.currentText()
-            self.image.clear()
-            self.image.addItems(names)
-            self.image.setCurrentText(chosen)
+        images = [_bare(x) for x in self.viewer.layers if isinstance(x, Image) and not is_stack(x)]
+        # Names and layers change; the choice stays with its layer, and tells of a change itself.
+        self.image.blockSignals(True)
+        self.image.clear()
+        for layer in images:
+            self.image.addItem(layer.name, layer)
+        if self._image in images:
+            self.image.setCurrentIndex(images.index(self._image))
+        self.image.blockSignals(False)
+        self._on_image()
         self._follow_selection()
+        self._watch_stacks()
+        self._on_stack()
+
+    def _on_image(self, row: int = -1) -> None:
+        chosen = self.image.currentData()
+        if chosen is not self._image:
+            self._image = chosen
+            self._forget_classes()
+
+    def _watch_stacks(self) -> None:
+        """Listen to the eyes of the stacks: a hidden one is not what the dock is about."""
+        watched = [event for event, _ in self._connections]
+        for layer in self.viewer.layers:
+            if is_stack(layer) and layer.events.visible not in watched:
+                self._listen(layer.events.visible, self._on_visible)
+
+    def _on_visible(self, event: Any = None) -> None:
         self._on_stack()
 
     def _follow_selection(self) -> None:
-        active = self.viewer.layers.selection.active
-        # Whatever is not listed, a stack or labels, leaves the choice as it is.
-        row = -1 if active is None else self.image.findText(active.name)
-        if row >= 0:
-            self.image.setCurrentIndex(row)
+        active = _bare(self.viewer.layers.selection.active)
+        for row in range(self.image.count()):
+            # Whatever is not listed, a stack or labels, leaves the choice as it is.
+            if self.image.itemData(row) is active:
+                self.image.setCurrentIndex(row)
 
     def _on_active(self, event: Any = None) -> None:
         self._follow_selection()
@@ -106,19 +131,18 @@ class CamWidget(Form):
     def _on_stack(self) -> None:
         """Show what is known about the current stack: its scores, its normalisation."""
         stack = current_stack(self.viewer)
-        self.export_button.setEnabled(stack is not None)
+        self.export_button.setEnabled(stack is not None and self._task is None)
         scores = stack.metadata[KEY]["scores"] if stack is not None else None
         self.curve.setVisible(scores is not None)
         if stack is not None:
-            self.normalization.setCurrentText(stack.metadata[KEY]["normalization"])
+            self.normalization.setCurrentText(stack.data.normalization)
         if scores is not None:
             self.curve.set_scores(scores)
         self._on_slider()
 
     def _on_slider(self, event: Any = None) -> None:
         stack = current_stack(self.viewer)
-        if stack is not None:
-            self.curve.set_index(shown_index(self.viewer, stack))
+        self.curve.set_index(None if stack is None else shown_index(self.viewer, stack))
 
     def _on_curve(self, index: int) -> None:
         stack = current_stack(self.viewer)
@@ -134,6 +158,14 @@ class CamWidget(Form):
         self.classes.clear()
         self.classes.addItem(LIKELIEST, None)
 
+    def _settle_class(self) -> None:
+        """Let what was typed be the item it begins, so that the field shows what will be explained."""
+        text, row = self.classes.currentText(), self.classes.currentIndex()
+        if text != self.classes.itemText(row):
+            found = self.classes.findText(text, Qt.MatchFlag.MatchStartsWith)
+            self.classes.setCurrentIndex(found if text and found >= 0 else row)
+            self.classes.setEditText(self.classes.currentText())
+
     # -- What it does ----------------------------------------------------------------------------
 
     def predict(self) -> None:
@@ -142,6 +174,7 @@ class CamWidget(Form):
         if found is None:
             return
         _, shown = found
+        asked = self._question()
         name, fit = self.network.currentText(), self.fit.currentText()
 
         def job(progress: Progress) -> tuple[Model, list[Prediction]]:
@@ -149,10 +182,17 @@ class CamWidget(Form):
             progress("predict", 0, 0)
             return model, model.predict(shown.pixels, 5, fit=fit, window=shown.window)
 
-        self._start(job, self._list_classes)
+        self._start(job, lambda result: self._list_classes(result, asked))
 
-    def _list_classes(self, result: tuple[Model, list[Prediction]]) -> None:
+    def _question(self) -> tuple[Any, ...]:
+        """What an answer of Predict depends on."""
+        return self.network.currentText(), self._image, self.fit.currentText()
+
+    def _list_classes(self, result: tuple[Model, list[Prediction]], asked: tuple[Any, ...]) -> None:
         self._model, predictions = result
+        if asked != self._question():
+            self._say("Network, image or fit changed meanwhile: press Predict again.")
+            return
         self._forget_classes()
         for p in predictions:
             self.classes.addItem(f"{p.name}  {p.probability:.3f}", p.index)
@@ -168,6 +208,7 @@ class CamWidget(Form):
         found = self._input()
         if found is None:
             return
+        self._settle_class()
         layer, shown = found
         name, road = self.network.currentText(), self.road.isChecked()
         settings: dict[str, Any] = {
@@ -234,12 +275,11 @@ class CamWidget(Form):
             self.run_button.setEnabled(False)
 
     def _input(self) -> tuple[Image, Shown] | None:
-        if self.image.currentIndex() < 0:
+        if self._image is None:
             self._say("Open an image first; File > Open Sample has some.", error=True)
             return None
-        layer = self.viewer.layers[self.image.currentText()]
         try:
-            return layer, shown_slice(self.viewer, layer)
+            return self._image, shown_slice(self.viewer, self._image)
         except CamError as error:
             self._say(str(error), error=True)
             return None
@@ -263,6 +303,7 @@ class CamWidget(Form):
         self._task.failed.connect(self._on_failure)
         self._task.finished.connect(self._on_finished)
         self.predict_button.setEnabled(False)
+        self.export_button.setEnabled(False)
         self.run_button.setText("Cancel")
         self._say("")
         self._task.start()
@@ -280,9 +321,13 @@ class CamWidget(Form):
 
     def _on_finished(self) -> None:
         self._task = None
+        if self._left:
+            self._model = None
+            return
         self.run_button.setText("Run")
         self.run_button.setEnabled(True)
         self.predict_button.setEnabled(True)
+        self._on_stack()
 
     def _say(self, text: str, *, error: bool = False) -> None:
         self.message.setText(text)
@@ -303,12 +348,21 @@ class CamWidget(Form):
 
     def _leave(self) -> None:
         """Stop what runs, let the network go, and listen no more."""
+        self._left = True
         if self._task is not None:
+            # Its end is still awaited, its result no more.
             self._task.cancel()
-        self._model = None
+            self._task.succeeded.disconnect()
+            self._task.failed.disconnect()
+        self._model = self._image = None
         while self._connections:
             event, slot = self._connections.pop()
             event.disconnect(slot)
+
+
+def _bare(layer: Any) -> Any:
+    """Take a layer out of the proxy through which plugins see the viewer."""
+    return getattr(layer, "__wrapped__", layer)
 
 
 def _score(animation: Animation, progress: Progress) -> None:

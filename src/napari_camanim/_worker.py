@@ -39,7 +39,6 @@ class Task(QObject):
     ----------
     job : callable
         ``job(progress) -> result``, run in the thread.
-    parent : QObject, optional
 
     Signals
     -------
@@ -57,8 +56,8 @@ class Task(QObject):
     failed = Signal(object)
     finished = Signal()
 
-    def __init__(self, job: Callable[[Progress], Any], parent: QObject | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, job: Callable[[Progress], Any]) -> None:
+        super().__init__()
         self._job = job
         self._cancel = threading.Event()
         self._last: tuple[str, float] = ("", 0.0)
@@ -69,6 +68,7 @@ class Task(QObject):
         self.progressed.connect(self._show)
         self._worker = create_worker(self._work)
         self._worker.returned.connect(self._deliver)
+        self._worker.errored.connect(self._break)
         self._worker.finished.connect(self._end)
 
     def start(self) -> None:
@@ -136,6 +136,10 @@ class Task(QObject):
             self.succeeded.emit(outcome.result)
         else:
             self.failed.emit(outcome.error)
+
+    def _break(self, error: Exception) -> None:
+        # napari shows where it came from; the run still ends in one sentence.
+        self.failed.emit(CamError(f"The run broke with {type(error).__name__}: {error}"))
 
     def _end(self) -> None:
         self._ended = True

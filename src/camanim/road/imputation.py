@@ -74,7 +74,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _laplacian(height: int, width: int) -> Any:
     """Assemble the system of all pixels: a row says that a pixel is the mean of its neighbours."""
     from scipy.sparse import coo_array, diags_array

@@ -136,7 +136,7 @@ def score(
     field of noise, so that layers differ by their masks alone.
     """
     shares = _checked(percentiles, noise, batch_size)
-    plan = _Plan(maps, (int(tensor.shape[-2]), int(tensor.shape[-1])), shares, seed)
+    plan = _Plan(maps, (int(tensor.shape[-2]), int(tensor.shape[-1])), shares, seed, progress)
     predict = _Predictor(model, tensor[0], target, noise, seed, imputer or DirectImputer())
     progress("ROAD", 0, len(plan.masks))
     before = float(predict.probabilities(tensor)[0])
@@ -172,7 +172,12 @@ class _Plan:
     """All masks of all maps, each distinct one kept once, and where each layer finds its own."""
 
     def __init__(
-        self, maps: Sequence[FloatMap], size: tuple[int, int], shares: tuple[float, ...], seed: int
+        self,
+        maps: Sequence[FloatMap],
+        size: tuple[int, int],
+        shares: tuple[float, ...],
+        seed: int,
+        progress: Progress,
     ) -> None:
         self.size = size
         self.masks: list[bytes] = []
@@ -181,6 +186,7 @@ class _Plan:
         known: dict[bytes, int] = {}
         order = tie_break(size[0] * size[1], seed)
         for i, raw in enumerate(maps):
+            progress("masks", i, len(maps))
             positive = np.maximum(raw, 0)
             self.constant.append(bool(positive.max() == positive.min()))
             if self.constant[i]:
