@@ -1,5 +1,7 @@
 """Image layer to engine input, animation to layer: axes, values and places, without a window."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,7 @@ PLACEMENTS = [
     {"scale": (0.5, 2), "translate": (10, -7)},
     {"scale": (0.5, 2), "translate": (3, 4), "rotate": 30},
     {"scale": (2, 3), "shear": [0.4], "rotate": 20},
+    {"scale": (2, 3), "shear": [[1, 0], [0.4, 1]]},
     {"scale": (2, 3), "affine": [[1, 0.3, 5], [0.1, 2, -4], [0, 0, 1]]},
 ]
 
@@ -188,3 +191,81 @@ def test_an_animation_of_a_script_can_be_added(viewer):
     assert isinstance(stack, Image)
     assert viewer.layers.index(stack) == viewer.layers.index(image) + 1
     np.testing.assert_array_equal(stack.data[0], animation.stack("global")[0])
+
+
+def test_a_new_stack_hides_the_others(viewer):
+    image = viewer.add_image(np.random.default_rng(0).random((20, 20)))
+    first = animate_layer(viewer, image, tiny())
+    second = animate_layer(viewer, image, tiny(), method="HiResCAM")
+    assert (first.visible, second.visible) == (False, True)
+    viewer.layers.selection.active = first
+    assert current_stack(viewer) is second
+
+
+def test_the_caption_goes_where_the_view_shows_no_layer_of_the_stack(viewer):
+    image = viewer.add_image(np.random.default_rng(0).random((5, 20, 30)))
+    viewer.dims.set_point(0, 2)
+    animate_layer(viewer, image, tiny())
+    text = viewer.canvas.overlays["camanim"]
+    assert text.visible
+    viewer.dims.set_point(1, 4)
+    assert not text.visible
+    viewer.dims.set_point(1, 2)
+    assert text.visible
+    viewer.dims.ndisplay = 3
+    assert not text.visible
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (5, 20, 30)])
+def test_a_stack_is_indexed_as_numpy_does(viewer, shape):
+    image = viewer.add_image(np.random.default_rng(0).random(shape))
+    data = animate_layer(viewer, image, tiny()).data
+    whole = np.asarray(data)
+    assert whole.shape == data.shape
+    assert len(data) == len(whole)
+    assert data.size == whole.size
+    keys = [0, -1, slice(1, 3), Ellipsis, (), (..., 0), (0, ..., 1), None, [0, 2], (slice(None), 0)]
+    for key in keys:
+        np.testing.assert_array_equal(data[key], whole[key], err_msg=str(key))
+
+
+def test_a_duplicate_shares_the_animation_and_not_the_normalisation(viewer):
+    image = viewer.add_image(np.random.default_rng(0).random((20, 20)))
+    stack = animate_layer(viewer, image, tiny())
+    data = copy.deepcopy(stack.data)
+    assert data.animation is stack.data.animation
+    twin = Image(data, metadata=stack.metadata)
+    set_normalization(twin, "global")
+    assert stack.data.normalization == stack.metadata["camanim"]["normalization"] == "local"
+
+
+def test_an_animation_of_another_image_is_refused(viewer):
+    image = viewer.add_image(np.zeros((20, 20)))
+    animation = camanim.animate(tiny(), np.zeros((10, 20)))
+    with pytest.raises(camanim.ImageError, match=r"\(10, 20\)"):
+        add_animation(viewer, animation, image)
+    with pytest.raises(camanim.ImageError, match="of the viewer"):
+        animate_layer(viewer, Image(np.zeros((9, 9))), tiny())
+    with pytest.raises(camanim.ImageError, match="of the viewer"):
+        animate_layer(viewer, "image", tiny())
+
+
+def test_a_view_without_a_slice_of_the_image_is_refused(viewer):
+    image = viewer.add_image(np.random.default_rng(0).random((20, 30)))
+    animate_layer(viewer, image, tiny())
+    volume = viewer.add_image(np.random.default_rng(0).random((3, 4, 20, 30)))
+    viewer.dims.order = (1, 2, 0, 3)
+    shown_slice(viewer, volume)
+    flat = viewer.add_image(np.random.default_rng(0).random((4, 20, 30)))
+    with pytest.raises(camanim.ImageError, match="roll the axes"):
+        shown_slice(viewer, flat)
+    viewer.dims.ndisplay = 3
+    with pytest.raises(camanim.ImageError, match="2-D view"):
+        shown_slice(viewer, image)
+
+
+def test_progress_is_told_of_road_too(viewer):
+    image = viewer.add_image(np.random.default_rng(0).random((20, 20)))
+    stages = []
+    animate_layer(viewer, image, tiny(), road=True, progress=lambda s, d, n: stages.append(s))
+    assert {"forward", "maps", "masks", "ROAD"} <= set(stages)

@@ -11,6 +11,7 @@ import torch
 from napari.utils.notifications import notification_manager
 from napari.utils.progress import progress as napari_progress
 from PIL import Image as PILImage
+from qtpy.QtCore import Qt
 
 import camanim
 from napari_camanim._curve import RoadCurve
@@ -232,6 +233,91 @@ def test_closing_the_dock_during_a_run_stops_it(viewer, qtbot, ramp):
         viewer.window.remove_dock_widget(window_dock)
 
 
+def test_closing_the_dock_during_a_run_adds_nothing(viewer, qtbot, stacks, ramp):
+    viewer.add_layer(ramp)
+    window_dock, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
+    widget.run()
+    task = widget._task
+    with qtbot.waitSignal(task.finished, timeout=60_000):
+        viewer.window.remove_dock_widget(window_dock)
+    assert not stacks()
+    assert widget._model is None
+
+
+def test_a_hidden_stack_is_not_what_the_dock_is_about(viewer, dock, stacks, ramp, qtbot):
+    viewer.add_layer(ramp)
+    dock.layers.setCurrentText("blocks")
+    dock.road.setChecked(True)
+    dock.run()
+    dock.finish()
+    scored = stacks()[0]
+    dock.layers.setCurrentText("unique")
+    dock.road.setChecked(False)
+    dock.run()
+    dock.finish()
+    assert not scored.visible
+    assert not dock.curve.isVisible()
+    scored.visible = True
+    viewer.layers.selection.active = scored
+    assert dock.curve.isVisible()
+    # Beyond the scored stack's last layer, where only the longer one has something.
+    viewer.dims.set_point(0, 40)
+    qtbot.wait(100)
+    for stack in stacks():
+        stack.visible = False
+    assert not dock.curve.isVisible()
+    assert not dock.export_button.isEnabled()
+
+
+def test_an_answer_to_an_old_question_is_dropped(viewer, dock, ramp):
+    """Or the number of one network's class would be explained as another's."""
+    viewer.add_layer(ramp)
+    dock.predict()
+    dock.network.setCurrentText("torchvision/resnet18")
+    dock.finish()
+    assert dock.classes.count() == 1
+    assert "press Predict again" in dock.message.text()
+
+
+def test_a_typed_class_is_the_one_that_is_explained(viewer, dock, stacks, ramp):
+    viewer.add_layer(ramp)
+    dock.predict()
+    dock.finish()
+    dock.classes.setCurrentIndex(dock.classes.findText("malig", Qt.MatchFlag.MatchStartsWith))
+    dock.classes.lineEdit().setText("norm")
+    dock.run()
+    dock.finish()
+    assert stacks()[0].metadata["camanim"]["class_name"] == "normal"
+    assert dock.classes.currentText().startswith("normal")
+    dock.classes.lineEdit().setText("no such class")
+    dock.run()
+    assert dock.classes.currentText().startswith("normal")
+    dock.finish()
+
+
+def test_export_waits_for_the_run(viewer, dock, ramp):
+    viewer.add_layer(ramp)
+    dock.run()
+    assert not dock.export_button.isEnabled()
+    dock.finish()
+    assert dock.export_button.isEnabled()
+
+
+def test_the_chosen_class_survives_what_happens_to_other_layers(viewer, dock, ramp):
+    viewer.add_layer(ramp)
+    other = viewer.add_image(np.zeros((9, 9)), name="other")
+    viewer.layers.selection.active = ramp
+    dock.predict()
+    dock.finish()
+    dock.classes.setCurrentIndex(2)
+    chosen = dock.classes.currentText()
+    viewer.add_labels(np.zeros((9, 9), int))
+    viewer.layers.remove(other)
+    ramp.name = "renamed"
+    assert dock.classes.currentText() == chosen
+    assert dock.image.currentText() == "renamed"
+
+
 def test_the_choice_of_image_follows_the_selection_and_keeps_it(viewer, dock):
     viewer.add_image(np.zeros((9, 9)), name="a")
     viewer.add_image(np.zeros((9, 9)), name="b")
@@ -256,8 +342,7 @@ def test_the_curve_shows_gaps_and_points_at_layers(qtbot):
     pixels = curve.grab().toImage()
     assert pixels.size().width() > 0
     with qtbot.waitSignal(curve.moved) as signal:
-        qtbot.mouseClick(curve, __import__("qtpy.QtCore").QtCore.Qt.MouseButton.LeftButton,
-                         pos=curve.rect().center())  # fmt: skip
+        qtbot.mouseClick(curve, Qt.MouseButton.LeftButton, pos=curve.rect().center())
     assert signal.args == [2]
     curve.set_scores([float("nan")] * 3)
     curve.grab()
