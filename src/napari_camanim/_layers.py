@@ -179,7 +179,7 @@ def stack_layer(
     along = [axis in shown.axes for axis in range(image.ndim)]
     data = StackData(animation, normalization, along)
     # From the map's pixels to the image's ...
-    cell, start = animation.geometry.affine((data._stack.shape[1], data._stack.shape[2]))
+    cell, start = animation.geometry.affine(animation.geometry.size)
     pixel, origin = np.ones(image.ndim), np.array(shown.position)
     pixel[list(shown.axes)], origin[list(shown.axes)] = cell, start
     # ... and from there to the world, with one more axis in front.
@@ -242,6 +242,11 @@ def metadata(animation: Animation, normalization: str) -> CamMetadata:
         best=None if road is None or road.best is None else road.best.label,
         provenance=animation.provenance,
     )
+
+
+def unwrapped(thing: Any) -> Any:
+    """Take a layer or a viewer out of the proxy through which plugins see napari."""
+    return getattr(thing, "__wrapped__", thing)
 
 
 def is_stack(layer: Layer) -> bool:

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary, ref
 
 from napari.components.overlays import TextOverlay
 
-from napari_camanim._layers import KEY, current_stack, is_stack, shown_index
+from napari_camanim._layers import KEY, current_stack, is_stack, shown_index, unwrapped
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -43,8 +43,8 @@ class Caption:
     @classmethod
     def on(cls, viewer: ViewerModel) -> Caption:
         """Return the viewer's caption, made when there is none, and bring it up to date."""
-        # Plugins see the viewer through a proxy; the caption belongs to the viewer itself.
-        viewer = getattr(viewer, "__wrapped__", viewer)
+        # The caption belongs to the viewer itself, however it was reached.
+        viewer = unwrapped(viewer)
         if viewer not in cls._of_viewer:
             cls._of_viewer[viewer] = cls(viewer)
         caption = cls._of_viewer[viewer]

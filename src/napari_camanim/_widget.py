@@ -24,6 +24,7 @@ from napari_camanim._layers import (
     show_index,
     shown_index,
     shown_slice,
+    unwrapped,
 )
 from napari_camanim._worker import Task
 
@@ -87,7 +88,9 @@ class CamWidget(Form):
 
     def _refresh_images(self, event: Any = None) -> None:
         """List the image layers that can be explained, keeping the choice."""
-        images = [_bare(x) for x in self.viewer.layers if isinstance(x, Image) and not is_stack(x)]
+        images = [
+            unwrapped(x) for x in self.viewer.layers if isinstance(x, Image) and not is_stack(x)
+        ]
         # Names and layers change; the choice stays with its layer, and tells of a change itself.
         self.image.blockSignals(True)
         self.image.clear()
@@ -118,7 +121,7 @@ class CamWidget(Form):
         self._on_stack()
 
     def _follow_selection(self) -> None:
-        active = _bare(self.viewer.layers.selection.active)
+        active = unwrapped(self.viewer.layers.selection.active)
         for row in range(self.image.count()):
             # Whatever is not listed, a stack or labels, leaves the choice as it is.
             if self.image.itemData(row) is active:
@@ -177,10 +180,11 @@ class CamWidget(Form):
         asked = self._question()
         name, fit = self.network.currentText(), self.fit.currentText()
 
-        def job(progress: Progress) -> tuple[Model, list[Prediction]]:
+        def job(progress: Progress) -> tuple[list[str] | None, list[Prediction]]:
             model = self._load(name, progress)
             progress("predict", 0, 0)
-            return model, model.predict(shown.pixels, 5, fit=fit, window=shown.window)
+            likeliest = model.predict(shown.pixels, 5, fit=fit, window=shown.window)
+            return model.classes, likeliest
 
         self._start(job, lambda result: self._list_classes(result, asked))
 
@@ -188,8 +192,10 @@ class CamWidget(Form):
         """What an answer of Predict depends on."""
         return self.network.currentText(), self._image, self.fit.currentText()
 
-    def _list_classes(self, result: tuple[Model, list[Prediction]], asked: tuple[Any, ...]) -> None:
-        self._model, predictions = result
+    def _list_classes(
+        self, result: tuple[list[str] | None, list[Prediction]], asked: tuple[Any, ...]
+    ) -> None:
+        names, predictions = result
         if asked != self._question():
             self._say("Network, image or fit changed meanwhile: press Predict again.")
             return
@@ -197,7 +203,7 @@ class CamWidget(Form):
         for p in predictions:
             self.classes.addItem(f"{p.name}  {p.probability:.3f}", p.index)
         likely = {p.index for p in predictions}
-        for index, name in enumerate(self._model.classes or ()):
+        for index, name in enumerate(names or ()):
             if index not in likely:
                 self.classes.addItem(name, index)
         best = predictions[0]
@@ -219,19 +225,18 @@ class CamWidget(Form):
             "window": shown.window,
         }
 
-        def job(progress: Progress) -> tuple[Model, Animation]:
+        def job(progress: Progress) -> Animation:
             model = self._load(name, progress)
             animation = camanim.animate(model, shown.pixels, progress=progress, **settings)
             if road and not animation.cancelled:
                 _score(animation, progress)
-            return model, animation
+            return animation
 
-        self._start(job, lambda result: self._add(result, layer, shown))
+        self._start(job, lambda animation: self._add(animation, layer, shown))
 
-    def _add(self, result: tuple[Model, Animation], layer: Image, shown: Shown) -> None:
+    def _add(self, animation: Animation, layer: Image, shown: Shown) -> None:
         from napari_camanim import _add
 
-        self._model, animation = result
         if layer not in self.viewer.layers:
             self._say("The image was removed, so its maps have no place.", error=True)
             return
@@ -358,11 +363,6 @@ class CamWidget(Form):
         while self._connections:
             event, slot = self._connections.pop()
             event.disconnect(slot)
-
-
-def _bare(layer: Any) -> Any:
-    """Take a layer out of the proxy through which plugins see the viewer."""
-    return getattr(layer, "__wrapped__", layer)
 
 
 def _score(animation: Animation, progress: Progress) -> None:

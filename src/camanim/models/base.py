@@ -194,9 +194,9 @@ class Model:
     def weights_hash(self) -> str:
         """Return the SHA-256 of all weights and buffers; computed again only when one has changed.
 
-        Change is seen by each tensor's memory, version, and product with a ramp, a sixth of the time.
-        The version alone would not do: writing through ``.data``, as averaging of weights often does,
-        leaves it as it was.
+        Change is seen by each tensor's memory, version, and product with a ramp, which is cheaper than
+        hashing. The version alone would not do: writing through ``.data``, as averaging of weights
+        often does, leaves it as it was.
         """
         import torch
 

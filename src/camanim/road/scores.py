@@ -9,10 +9,10 @@ and LeRF stand for the target's probability after removal. The probability befor
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,7 +67,9 @@ class Road:
     seed: int
     noise: float
 
-    @property
+    # Computed once: captions ask for them once per layer, movies once per frame.
+
+    @cached_property
     def scores(self) -> Floats:
         """(L,) score of each layer: mean over percentiles of (LeRF - MoRF) / 2; NaN if undefined."""
         scores: Floats = ((self.lerf - self.morf) / 2).mean(axis=1)
@@ -78,23 +80,24 @@ class Road:
         """(L,) the same with the sum over percentiles, as Kaczmarek et al. 2024 write it."""
         return self.scores * len(self.percentiles)
 
-    @property
+    @cached_property
     def mean(self) -> float:
         """Mean score over the layers that have one; NaN if none has."""
-        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
-            return float(np.nanmean(self.scores))
+        known = self.scores[~np.isnan(self.scores)]
+        return float(known.mean()) if known.size else float("nan")
 
-    @property
+    @cached_property
     def max(self) -> float:
         """Best score of all layers; NaN if none has one."""
-        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
-            return float(np.nanmax(self.scores))
+        known = self.scores[~np.isnan(self.scores)]
+        return float(known.max()) if known.size else float("nan")
 
-    @property
+    @cached_property
     def best(self) -> LayerInfo | None:
         """The layer with the best score, the earliest of equals; None if none has one."""
-        scores = self.scores
-        return None if np.isnan(scores).all() else self.layers[int(np.nanargmax(scores))]
+        if np.isnan(self.scores).all():
+            return None
+        return self.layers[int(np.nanargmax(self.scores))]
 
     @property
     def complete(self) -> bool:
