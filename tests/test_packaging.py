@@ -33,7 +33,7 @@ def test_the_wheel_carries_manifest_and_samples_once(built):
     images = [n for n in names if n.startswith("camanim/sample_data/images/")]
     masks = [n for n in names if n.startswith("camanim/sample_data/masks/")]
     assert (len(images), len(masks)) == (8, 6)
-    assert not [n for n in names if n.endswith("make.py")]
+    assert not [n for n in names if n.endswith("sample_data/make.py")]
     originals = {p.name for p in (ROOT / "sample_data/images").glob("*.png")}
     assert {Path(n).name for n in images} == originals
 

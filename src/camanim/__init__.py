@@ -23,29 +23,38 @@ from camanim.errors import (
 )
 
 if TYPE_CHECKING:
-    from camanim.animation import Animation, LayerInfo
-    from camanim.cams import methods
+    from camanim import targets
+    from camanim.animation import Animation
+    from camanim.cams import Method, NoMap, methods
     from camanim.images import Geometry, Preprocess, read_image
-    from camanim.models import Model, list_models, load_model
-    from camanim.pipeline import animate
+    from camanim.models import Model, Untrusted, list_models, load_model, similarity_to
+    from camanim.pipeline import animate, animate_targets
     from camanim.progress import console
     from camanim.road import Road
+    from camanim.settings import Settings
+    from camanim.trace import LayerInfo
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Animation": "camanim.animation",
     "Geometry": "camanim.images",
-    "LayerInfo": "camanim.animation",
+    "LayerInfo": "camanim.trace",
+    "Method": "camanim.cams",
     "Model": "camanim.models",
+    "NoMap": "camanim.cams",
     "Preprocess": "camanim.images",
     "Road": "camanim.road",
+    "Settings": "camanim.settings",
+    "Untrusted": "camanim.models",
     "animate": "camanim.pipeline",
+    "animate_targets": "camanim.pipeline",
     "console": "camanim.progress",
     "list_models": "camanim.models",
     "load_model": "camanim.models",
     "methods": "camanim.cams",
     "read_image": "camanim.images",
+    "similarity_to": "camanim.models",
 }
 
 __all__ = [
@@ -56,25 +65,34 @@ __all__ = [
     "ImageError",
     "LayerError",
     "LayerInfo",
+    "Method",
     "MethodError",
     "Model",
     "ModelError",
+    "NoMap",
     "OutOfMemory",
     "Preprocess",
     "RenderError",
     "Road",
     "ScoreError",
+    "Settings",
     "TargetError",
+    "Untrusted",
     "animate",
+    "animate_targets",
     "console",
     "list_models",
     "load_model",
     "methods",
     "read_image",
+    "similarity_to",
+    "targets",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "targets":
+        return import_module("camanim.targets")
     if name not in _HOMES:
         raise AttributeError(f"module 'camanim' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -8,7 +8,7 @@ house, where every other may import it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from camanim.errors import ScoreError
 from camanim.progress import Progress, silent
+from camanim.trace import LayerInfo, Status
 
 if TYPE_CHECKING:
     import torch
@@ -25,68 +26,9 @@ if TYPE_CHECKING:
     from camanim.models import Model
     from camanim.road import Imputer, Road
     from camanim.stack import Stack
-    from camanim.targets import ClassTarget
+    from camanim.targets import Target
 
 Normalization = Literal["local", "global"]
-
-
-class Status:
-    """What became of a layer; the words that tables and tooltips show."""
-
-    OK = "ok"
-    NOT_SPATIAL = "1-D"
-    OFF_PATH = "off the target's path"
-    NO_TENSOR = "no tensor output"
-    NOT_FINITE = "map not finite"
-    NOT_SELECTED = "not selected"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True)
-class LayerInfo:
-    """One call of one module.
-
-    Attributes
-    ----------
-    index : int
-        Position in the order of execution, over all calls of all modules.
-    name : str
-        The module's name as in ``named_modules()``; the network itself has the name ``""``.
-    call : int
-        0, 1, ... where a module runs more than once.
-    kind : str
-        The module's class, such as ``Conv2d``.
-    shape : tuple of int or None
-        Shape of the output, with its batch axis; None where it is no tensor.
-    parameters : int
-        Number of parameters of the module and what it contains.
-    same_as : int or None
-        Index of the earlier layer whose very output this one hands on.
-    status : str
-        One of `Status`: ``ok`` where there is a map, else why there is none.
-    milliseconds : float
-        Time its map took, beyond the network's own forward and backward; 0 without a map.
-    """
-
-    index: int
-    name: str
-    call: int
-    kind: str
-    shape: tuple[int, ...] | None
-    parameters: int
-    same_as: int | None = None
-    status: str = Status.NOT_SELECTED
-    milliseconds: float = 0.0
-
-    @property
-    def label(self) -> str:
-        """The name, with the number of the call behind a colon from the second call on."""
-        name = self.name or "(network)"
-        return f"{name}:{self.call}" if self.call else name
-
-    def with_status(self, status: str, milliseconds: float = 0.0) -> LayerInfo:
-        """Return the same layer with another status."""
-        return replace(self, status=status, milliseconds=milliseconds)
 
 
 @dataclass
@@ -99,36 +41,47 @@ class Animation:
     Attributes
     ----------
     maps : list of numpy.ndarray
-        One float32 array (h, w) per shown layer: **raw**, signed, at the layer's own resolution.
+        One float32 array per shown layer: **raw**, signed, at the layer's own resolution. (h, w); of a
+        volume (d, h, w), or (z, h, w) where a 2-D network saw each of its slices.
     layers : list of LayerInfo
         The shown layers.
     trace : list of LayerInfo
         Every call of every module.
     method : str
         Name of the method, such as ``GradCAM``.
-    target : ClassTarget
-        What was explained: class, its name.
+    target : Target
+        What was explained.
     probability : float
-        The target's probability for this image, between 0 and 1.
+        What the target is worth for this image: its probability where there is one, else its score (see
+        ``target.unit``); the mean over the slices of a volume.
     image : numpy.ndarray
-        The image as shown, uint8, (H, W) or (H, W, 3).
+        The image as shown, uint8, (H, W) or (H, W, 3); a volume (Z, Y, X) or (Z, Y, X, 3).
     geometry : Geometry
         Leads from the network's input back to the image.
     tensor : torch.Tensor
-        The network's input, (1, C, h, w).
+        The network's input, (1, C, *S); (Z, C, h, w) where a 2-D network saw the slices of a volume.
     model : Model
         The network that was explained.
     provenance : dict
         Versions, hashes and settings with which the result can be made again.
     road : Road or None
         ROAD scores of the shown layers, once `score` was called.
+    input_gradient : torch.Tensor or None
+        Gradient of the target's score in the network's input, as `tensor`; None for methods that
+        take none.
+    guided : torch.Tensor or None
+        The guided gradient in the network's input, as `tensor`; for guided methods only.
+    notes : list of str
+        What was done otherwise than asked, such as smaller batches when memory ran out.
+    extremes : list of (min, max) or None
+        Of the raw maps, where `maps` are planes of them (see `plane`).
     """
 
     maps: list[npt.NDArray[np.float32]]
     layers: list[LayerInfo]
     trace: list[LayerInfo]
     method: str
-    target: ClassTarget
+    target: Target
     probability: float
     image: npt.NDArray[np.uint8]
     geometry: Geometry
@@ -136,6 +89,10 @@ class Animation:
     model: Model = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
     road: Road | None = None
+    input_gradient: torch.Tensor | None = field(default=None, repr=False)
+    guided: torch.Tensor | None = field(default=None, repr=False)
+    notes: list[str] = field(default_factory=list)
+    extremes: list[tuple[float, float]] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -148,7 +105,7 @@ class Animation:
     def stack(
         self, normalization: Normalization | None = "local", *, signed: bool = False
     ) -> Stack:
-        """Give all maps as one lazy array (L, H, W) at the network's input size.
+        """Give all maps as one lazy array (L, H, W) or (L, D, H, W) at the network's input size.
 
         Parameters
         ----------
@@ -167,8 +124,31 @@ class Animation:
         """
         from camanim.stack import Stack
 
-        height, width = self.tensor.shape[-2:]
-        return Stack(self.maps, (height, width), normalization, signed=signed)
+        return Stack(
+            self.maps, self.geometry.size, normalization, signed=signed, extremes=self.extremes
+        )
+
+    def plane(self, z: int | None = None) -> Animation:
+        """Give the animation of one plane of a volume.
+
+        Parameters
+        ----------
+        z : int or None
+            Index along the image's first axis, by default the middle of what the maps cover.
+
+        Returns
+        -------
+        Animation
+            With maps (h, w), brightened as those of the whole volume; itself if it has no depth.
+
+        Raises
+        ------
+        ImageError
+            Where there is no such plane, or no map covers it.
+        """
+        from camanim.planes import plane_of
+
+        return plane_of(self, z)
 
     def score(
         self,
@@ -211,6 +191,8 @@ class Animation:
 
         if not self.maps:
             raise ScoreError("There is no map to score: no selected layer has one.")
+        if self.extremes is not None:
+            raise ScoreError("ROAD scores a volume as a whole: score that, not one of its planes.")
         self.road = score(
             self.model,
             self.tensor,
@@ -237,6 +219,7 @@ class Animation:
         colormap: str | None = None,
         opacity: float = 0.5,
         quality: Literal["standard", "high"] = "standard",
+        z: int | None = None,
         progress: Progress = silent,
     ) -> Path:
         """Write the movie: one frame per layer, with its name, class, colour bar and ROAD curve.
@@ -257,6 +240,8 @@ class Animation:
             Of the map over the image, in [0, 1].
         quality : {"standard", "high"}
             Of the H.264 compression.
+        z : int or None
+            Which plane of a volume, see `plane`.
         progress : Progress
             Called after every frame; raising in it leaves no file behind.
 
@@ -272,7 +257,7 @@ class Animation:
         from camanim.render import write_movie
 
         return write_movie(
-            self,
+            self.plane(z),
             path,
             normalization=normalization,
             signed=signed,
@@ -294,6 +279,7 @@ class Animation:
         size: int = 448,
         colormap: str | None = None,
         opacity: float = 0.5,
+        z: int | None = None,
     ) -> Path:
         """Write one frame of the movie as a picture.
 
@@ -303,7 +289,7 @@ class Animation:
             Must end in ``.png``. Written beside it first and renamed when complete.
         layer : int, optional
             Which of `layers`; by default the one that ROAD finds best, or the last without scores.
-        normalization, signed, size, colormap, opacity
+        normalization, signed, size, colormap, opacity, z
             As for `write_movie`.
 
         Returns
@@ -318,7 +304,7 @@ class Animation:
         from camanim.render import write_picture
 
         return write_picture(
-            self,
+            self.plane(z),
             self.best_index if layer is None else layer,
             path,
             normalization=normalization,
@@ -337,8 +323,13 @@ class Animation:
     def caption(self, i: int) -> str:
         """Say what layer `i` is, what was explained, and how it scores, in short lines."""
         layer = self.layers[i]
-        about = [f"{layer.kind}  {i + 1}/{len(self)}", f"{self.target.name} {self.probability:.2f}"]
-        highest = float(self.maps[i].max())
+        worth = (
+            f"{self.probability:.2f}"
+            if self.target.unit == "probability"
+            else (f"{self.probability:.3g}")
+        )
+        about = [f"{layer.kind}  {i + 1}/{len(self)}", f"{self.target.name} {worth}"]
+        highest = float(self.maps[i].max()) if self.extremes is None else self.extremes[i][1]
         # Scaled by its own maximum, weak evidence looks like strong.
         about.append(f"raw max {highest:.2g}" if highest > 0 else "no positive evidence")
         lines = [layer.label, "   ".join(about)]
@@ -352,7 +343,7 @@ class Animation:
         Returns
         -------
         list of dict
-            Keys: index, name, call, kind, output shape, parameters, status, raw min, raw max,
+            Keys: index, name, call, kind, output shape, layout, parameters, status, raw min, raw max,
             milliseconds, ROAD. What does not exist is None; the status says why.
         """
         from camanim.table import rows

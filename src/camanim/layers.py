@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from camanim.animation import LayerInfo
 from camanim.errors import LayerError
+from camanim.trace import LayerInfo
 
 if TYPE_CHECKING:
     from torch import nn

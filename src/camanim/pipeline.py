@@ -1,41 +1,44 @@
 """`animate`, the one way through the house.
 
-Image, model's preprocessing, one pass through the network (`capture`), and the result as plain data.
+Image, model's preprocessing, the maps (`camanim.maps`), and the result as plain data.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from camanim.animation import Animation, Status
-from camanim.cams import find_method
-from camanim.errors import LayerError
-from camanim.images import Fit, Prepared, Window, as_array
-from camanim.layers import Layers, selector
+from camanim.animation import Animation
+from camanim.cams import Method, find_method
+from camanim.errors import LayerError, ModelError, OutOfMemory, TargetError
+from camanim.images import Prepared, as_array
+from camanim.layers import Predicate, selector
 from camanim.models.base import Model
-from camanim.progress import Progress, silent
+from camanim.settings import Settings, settled
+from camanim.trace import Status
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+
+    from camanim.maps import Made
+    from camanim.passes.question import Question
 
 
 def animate(
     model: Model | nn.Module,
     image: Any,
     *,
-    method: str = "GradCAM",
-    target: int | str | None = None,
-    layers: Layers = "unique",
-    fit: Fit = "stretch",
-    window: Window | None = None,
-    seed: int = 0,
-    progress: Progress = silent,
+    method: Any = "GradCAM",
+    target: Any = None,
+    **settings: Any,
 ) -> Animation:
-    """Compute the class activation maps of all layers, in one forward and one backward pass.
+    """Compute the class activation maps of all layers, by most methods in one forward and backward.
 
     Parameters
     ----------
@@ -43,22 +46,18 @@ def animate(
         See `camanim.load_model` and `camanim.Model`; a bare network is taken with the defaults of
         `Model`.
     image : array-like
-        (H, W), (H, W, 3) or (H, W, 4), of any number type; numpy, dask, PIL.
-    method : str
-        One of `camanim.methods`, such as ``"GradCAM"``.
-    target : int, str or None
-        The class to be explained, by number or name; by default the likeliest.
-    layers : str, predicate or iterable of str
-        ``"unique"``, ``"all"``, ``"blocks"``, names, globs, kinds, or a predicate of `LayerInfo`.
-    fit : {"stretch", "crop", "native"}
-        Explain the whole image, torchvision's centre crop, or the image without resizing.
-    window : (low, high), optional
-        Intensities that become black and white.
-    seed : int
-        Of random methods.
-    progress : Progress
-        ``progress(stage, done, total)``. When it raises `Cancelled`, the maps made so far are kept
-        (``Animation.cancelled``); when there is none yet, `Cancelled` is raised.
+        (H, W), (H, W, 3) or (H, W, 4), of any number type; numpy, dask, PIL. A volume (Z, Y, X) for a
+        3-D network, or for a 2-D one with ``slices=True``.
+    method : str, function or class
+        One of `camanim.methods`, such as ``"GradCAM"``; a function of your own, or a subclass of
+        grad-cam's ``BaseCAM`` (see docs/my-own-cam.md).
+    target : int, str, Target, callable or None
+        What is explained: a class by number or name, a contrast ``"cat - dog"``, one of
+        `camanim.targets`, any function of the network's output; by default the likeliest class.
+    **settings
+        Those of `Settings`: ``options``, ``layers``, ``fit``, ``window``, ``slices``, ``eigen_smooth``,
+        ``augment``, ``counterfactual``, ``show_1d``, ``layouts``, ``batch_size``, ``device``,
+        ``precision``, ``seed``, ``progress``.
 
     Returns
     -------
@@ -76,79 +75,238 @@ def animate(
     >>> model = load_model("demo/ultrasound")  # doctest: +SKIP
     >>> animation = animate(model, np.zeros((64, 64), np.uint8))  # doctest: +SKIP
     """
-    from camanim.capture import capture
+    return animate_targets(model, image, [target], method=method, **settings)[0]
 
+
+def animate_targets(
+    model: Model | nn.Module,
+    image: Any,
+    targets: Sequence[Any],
+    *,
+    method: Any = "GradCAM",
+    **settings: Any,
+) -> list[Animation]:
+    """Explain several targets of one image: one forward, and a backward for each.
+
+    Parameters
+    ----------
+    model, image, method, **settings
+        As for `animate`.
+    targets : sequence
+        Each as for `animate`.
+
+    Returns
+    -------
+    list of Animation
+        In the order of `targets`; fewer where the run was cancelled.
+
+    Raises
+    ------
+    CamError
+    """
     if not isinstance(model, Model):
         model = Model(model)
     if hasattr(image, "dask"):
         # Computed once, not each time somebody looks at it.
         image = as_array(image)
-    if not isinstance(layers, str) and isinstance(layers, Iterable):
-        layers = list(layers)
-    chosen = find_method(method)
-    prepared = model.prepare(image, fit=fit, window=window)
-    select = selector(layers, model.net)
-    provenance = _provenance(model, image, prepared)
-    captured = capture(
-        model.net,
-        prepared.tensor,
-        method=chosen,
-        target=target,
-        classes=model.classes,
-        select=select,
-        seed=seed,
-        progress=progress,
-    )
-    shown = [layer for layer in captured.trace if layer.status == Status.OK]
-    if not shown:
-        raise LayerError(_why_none([layer.status for layer in captured.trace]))
-    return Animation(
-        maps=[captured.maps[layer.index] for layer in shown],
-        layers=shown,
-        trace=captured.trace,
-        method=chosen.name,
-        target=captured.target,
-        probability=float(captured.target.probability(captured.logits)[0]),
-        image=prepared.image,
-        geometry=prepared.geometry,
-        tensor=prepared.tensor.cpu().float(),
-        model=model,
-        provenance=provenance
-        | {
-            "method": chosen.name,
-            "target": captured.target.index,
-            "layers": getattr(layers, "__name__", str(layers)),
-            "fit": fit,
-            "window": None if window is None else [float(v) for v in window],
-            "seed": seed,
-        },
-    )
+    asked = settled(settings)
+    if not targets:
+        raise TargetError("There is no target: pass one at least, None for the likeliest class.")
+    run = _Run(model, image, find_method(method), list(targets), asked)
+    where = model.device if asked.device is None else asked.device
+    try:
+        return run.on(model.to(where) if asked.device is not None else model)
+    except OutOfMemory:
+        if str(where).startswith("cpu"):
+            raise
+        run.notes.append("The device's memory ran out: computed on the CPU.")
+        return run.on(model.to("cpu"))
 
 
-def _why_none(statuses: list[str]) -> str:
+@dataclass
+class _Run:
+    """One question to one network."""
+
+    model: Model
+    image: Any
+    method: Method
+    targets: list[Any]
+    settings: Settings
+    notes: list[str] = field(default_factory=list)
+
+    def on(self, model: Model) -> list[Animation]:
+        """Answer it on a device."""
+        settings = self.settings
+        options = self.method.checked(settings.options)
+        if settings.eigen_smooth:
+            self.method.check_smoothable()
+        prepared = model.prepare(
+            self.image, fit=settings.fit, window=settings.window, slices=settings.slices
+        )
+        maker = _Maker(self, model, options, prepared.tensor)
+        record = self._provenance(model, prepared) | settings.record()
+        made = maker.make()
+        return [
+            self._animation(model, prepared, made, t, maker, record)
+            for t in range(len(made.captured.targets))
+            if t == 0 or made.maps[t]
+        ]
+
+    def _animation(
+        self,
+        model: Model,
+        prepared: Prepared,
+        made: Made,
+        t: int,
+        maker: _Maker,
+        record: dict[str, Any],
+    ) -> Animation:
+        from camanim.maps import selected_maps
+
+        captured, target = made.captured, made.captured.targets[t]
+        trace = captured.traces[t]
+        shown, maps = selected_maps(made, t)
+        if not shown:
+            raise LayerError(_why_none(self.method, [layer.status for layer in trace]))
+        gradients = captured.input_gradients
+        values = target.value(captured.output)
+        return Animation(
+            maps=maps,
+            layers=shown,
+            trace=trace,
+            method=self.method.name,
+            target=target,
+            probability=float(values.double().mean()),
+            image=prepared.image,
+            geometry=prepared.geometry,
+            tensor=prepared.tensor.cpu().float(),
+            model=model,
+            provenance=record | {"method": self.method.name, "target": target.describe()},
+            input_gradient=gradients[t].cpu().float() if t < len(gradients) else None,
+            guided=maker.guided[t] if t < len(maker.guided) else None,
+            notes=list(dict.fromkeys(self.notes)),
+        )
+
+    def _provenance(self, model: Model, prepared: Prepared) -> dict[str, Any]:
+        """Note what the result depends on, so that it can be made again."""
+        import torch
+        import torchvision
+
+        import camanim
+
+        array = np.ascontiguousarray(self.image)
+        return {
+            "camanim": camanim.__version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "model": model.name,
+            "weights sha256": model.weights_hash(),
+            "image sha256": hashlib.sha256(array.tobytes()).hexdigest(),
+            "image shape": list(array.shape),
+            "image dtype": str(array.dtype),
+            "input shape": list(prepared.tensor.shape),
+            "device": str(prepared.tensor.device),
+        }
+
+
+class _Maker:
+    """Makes the maps of one prepared input, whatever variants of it that takes."""
+
+    def __init__(
+        self, run: _Run, model: Model, options: dict[str, Any], tensor: torch.Tensor
+    ) -> None:
+        from camanim.maps import Recipe
+        from camanim.reading import check_names
+
+        settings = run.settings
+        self.run, self.model, self.tensor, self.settings = run, model, tensor, settings
+        self.forward = model.forward(settings.precision)
+        self.select: Predicate = selector(settings.layers, self.forward.net)
+        check_names(settings.layouts or {}, self.forward.net)
+        self.recipe = Recipe(run.method, options, settings.eigen_smooth, settings.seed)
+        self.guided: list[torch.Tensor] = []
+
+    def make(self) -> Made:
+        """Make them."""
+        from camanim.maps import variants
+        from camanim.maps.guided import times_guided
+
+        settings, tensor = self.settings, self.tensor
+        if settings.batch_size < 1:
+            raise ModelError("The batch size is 1 or more.")
+        make_one = self._make_one
+        if settings.slices:
+            make_one = partial(
+                variants.in_chunks, make_one, size=self._at_once, note=self.run.notes.append
+            )
+        if settings.augment:
+            made = variants.augmented(make_one, tensor, self.settled(tensor))
+        elif settings.slices:
+            made = make_one(tensor, self.settled(tensor))
+        else:
+            made = make_one(tensor, self._aim)
+        if self.run.method.guided == "alone":
+            self.guided = [g.cpu().float() for g in made.captured.input_gradients]
+        if self.run.method.guided == "times":
+            at_once = self._at_once if settings.slices else 1
+            self.guided = times_guided(
+                made, self.forward, tensor, at_once=at_once, slices=settings.slices
+            )
+        return made
+
+    @cached_property
+    def _at_once(self) -> int:
+        """How many images may go through the network at a time."""
+        from camanim.passes.deciding import images_at_once
+
+        size, tensor = self.settings.batch_size, self.tensor
+        if len(tensor) == 1:
+            return size
+        with self.forward.asking(tuple(tensor.shape)):
+            return images_at_once(self.forward, tensor, size, self.run.notes.append)
+
+    def settled(self, tensor: torch.Tensor) -> Any:
+        """Settle the targets beforehand, over all images at once."""
+        targets = self._question(tensor, self._aim).targets()
+        return lambda output: targets
+
+    def _aim(self, output: Any) -> list[Any]:
+        from camanim.targets import Counterfactual, resolve
+
+        found = [
+            resolve(asked, output, self.model.classes, self.model.outputs)
+            for asked in self.run.targets
+        ]
+        change = self.run.method.target
+        if change is not None:
+            found = [change(t, output, **self.recipe.options) for t in found]
+        return [Counterfactual(t) for t in found] if self.settings.counterfactual else found
+
+    def _question(self, tensor: torch.Tensor, aim: Any) -> Question:
+        from camanim.passes.question import Question
+        from camanim.reading import Reader
+
+        settings = self.settings
+        return Question(
+            forward=self.forward,
+            tensor=tensor,
+            aim=aim,
+            select=self.select,
+            reader=Reader(tuple(tensor.shape), settings.layouts, show_1d=settings.show_1d),
+            progress=settings.progress,
+            note=self.run.notes.append,
+            batch_size=self._at_once,
+        )
+
+    def _make_one(self, tensor: torch.Tensor, aim: Any) -> Made:
+        from camanim.maps import make_maps
+
+        return make_maps(self.recipe, self._question(tensor, aim))
+
+
+def _why_none(method: Method, statuses: list[str]) -> str:
     wanted = sorted({status for status in statuses if status != Status.NOT_SELECTED})
     if not wanted:
         return 'The selection of layers matches no layer that ran: use "unique", "all" or names.'
-    return f"None of the selected layers has a map ({', '.join(wanted)}): select others."
-
-
-def _provenance(model: Model, image: Any, prepared: Prepared) -> dict[str, Any]:
-    """Note what the result depends on, so that it can be made again."""
-    import torch
-    import torchvision
-
-    import camanim
-
-    array = np.ascontiguousarray(image)
-    return {
-        "camanim": camanim.__version__,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "model": model.name,
-        "weights sha256": model.weights_hash(),
-        "image sha256": hashlib.sha256(array.tobytes()).hexdigest(),
-        "image shape": list(array.shape),
-        "image dtype": str(array.dtype),
-        "input shape": list(prepared.tensor.shape),
-        "device": str(prepared.tensor.device),
-    }
+    caveat = f" {method.caveat}" if method.caveat else ""
+    return f"None of the selected layers has a map ({', '.join(wanted)}): select others.{caveat}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -14,29 +15,31 @@ from camanim.animation import Normalization
 FloatMap = npt.NDArray[np.float32]
 
 
-def upsample(maps: FloatMap, size: tuple[int, int]) -> FloatMap:
-    """Resize maps bilinearly; pixels are areas, not points (``align_corners=False``).
+def upsample(maps: FloatMap, size: tuple[int, ...]) -> FloatMap:
+    """Resize maps linearly along each axis; pixels are areas, not points (``align_corners=False``).
 
     Parameters
     ----------
-    maps : (..., h, w) float32 array
-    size : (H, W)
+    maps : (..., h, w) or (..., d, h, w) float32 array
+    size : (H, W) or (D, H, W)
 
     Returns
     -------
-    (..., H, W) float32 array
+    (..., H, W) or (..., D, H, W) float32 array
     """
     import torch
     from torch.nn.functional import interpolate
 
-    planes = torch.from_numpy(np.ascontiguousarray(maps)).reshape(-1, 1, *maps.shape[-2:])
-    large = interpolate(planes, size=size, mode="bilinear", align_corners=False)
-    array: FloatMap = large.reshape(*maps.shape[:-2], *size).numpy()
+    n = len(size)
+    planes = torch.from_numpy(np.ascontiguousarray(maps)).reshape(-1, 1, *maps.shape[-n:])
+    mode = {2: "bilinear", 3: "trilinear"}[n]
+    large = interpolate(planes, size=size, mode=mode, align_corners=False)
+    array: FloatMap = large.reshape(*maps.shape[:-n], *size).numpy()
     return array
 
 
 class Stack:
-    """The maps as an array (L, H, W) of float32 that costs no more memory than the native maps.
+    """The maps as an array (L, H, W) or (L, D, H, W) of float32 that costs no more memory than they do.
 
     Supports what napari, numpy and dask ask of an array: ``shape``, ``dtype``, ``ndim``, ``size``,
     ``len``, basic and advanced indexing, ``numpy.asarray``. Limits for the normalisation are taken
@@ -44,25 +47,27 @@ class Stack:
 
     Parameters
     ----------
-    maps : sequence of (h, w) float32 arrays
+    maps : sequence of (h, w) or (d, h, w) float32 arrays
         Raw maps, each at its own resolution.
-    size : (H, W)
-        The network's input size, to which a slice is brought.
+    size : (H, W) or (D, H, W)
+        The network's input size, to which a layer's map is brought.
     normalization : {"local", "global", None}
     signed : bool
         See `Animation.stack`.
+    extremes : sequence of (min, max), optional
+        Of the raw maps, where `maps` are parts of larger ones.
     """
 
     dtype = np.dtype(np.float32)
-    ndim = 3
 
     def __init__(
         self,
         maps: Sequence[FloatMap],
-        size: tuple[int, int],
+        size: tuple[int, ...],
         normalization: Normalization | None = "local",
         *,
         signed: bool = False,
+        extremes: Sequence[tuple[float, float]] | None = None,
     ) -> None:
         if normalization not in ("local", "global", None):
             raise ValueError(f'normalization is "local", "global" or None, not {normalization!r}.')
@@ -70,29 +75,33 @@ class Stack:
         self.normalization = normalization
         self.signed = signed
         self.shape = (len(maps), *size)
-        self.size = len(maps) * size[0] * size[1]
+        self.ndim = len(self.shape)
+        self.size = math.prod(self.shape)
+        self._given = extremes
 
     def __len__(self) -> int:
         return self.shape[0]
 
     @cached_property
     def _global_limits(self) -> tuple[float, float]:
-        limits = [self._own_limits(m) for m in self.maps]
+        limits = [self._own_limits(i) for i in range(len(self))]
         return min(low for low, _ in limits), max(high for _, high in limits)
 
-    def _own_limits(self, raw: FloatMap) -> tuple[float, float]:
+    def _own_limits(self, i: int) -> tuple[float, float]:
+        raw = self.maps[i]
+        low, high = (float(raw.min()), float(raw.max())) if self._given is None else self._given[i]
         if self.signed:
-            return 0.0, float(np.abs(raw).max())
-        return max(float(raw.min()), 0.0), max(float(raw.max()), 0.0)
+            return 0.0, max(abs(low), abs(high))
+        return max(low, 0.0), max(high, 0.0)
 
     def limits(self, i: int) -> tuple[float, float]:
-        """Return the raw values that become 0 and 1 in slice `i`."""
+        """Return the raw values that become 0 and 1 in layer `i`."""
         if self.normalization == "global":
             return self._global_limits
-        return self._own_limits(self.maps[i])
+        return self._own_limits(i)
 
     def native(self, i: int) -> FloatMap:
-        """Return slice `i` normalised, at the layer's own resolution."""
+        """Return the map of layer `i` normalised, at the layer's own resolution."""
         raw = self.maps[i] if self.signed else np.maximum(self.maps[i], 0)
         if self.normalization is None:
             return raw
@@ -103,15 +112,29 @@ class Stack:
         return ((raw.astype(np.float64) - low) / span).astype(np.float32)
 
     def plane(self, i: int) -> FloatMap:
-        """Return slice `i`, (H, W)."""
-        return upsample(self.native(i), (self.shape[1], self.shape[2]))
+        """Return the map of layer `i`, (H, W) or (D, H, W)."""
+        return upsample(self.native(i), self.shape[1:])
+
+    def section(self, i: int, z: int) -> FloatMap:
+        """Return one plane of layer `i` of a volume, (H, W), without making the others."""
+        native, depth = self.native(i), self.shape[1]
+        at = np.clip((z + 0.5) * len(native) / depth - 0.5, 0, len(native) - 1)
+        below, share = int(at), at - int(at)
+        plane = native[below]
+        if share:
+            plane = (1 - share) * plane + share * native[below + 1]
+        return upsample(plane.astype(np.float32), self.shape[2:])
 
     def __getitem__(self, key: Any) -> Any:
         first, *rest = key if isinstance(key, tuple) and key else (key,)
         if all(is_plain(part) for part in rest):
             # What viewers and loops ask for: only the planes that are looked at are made.
             if is_plain(first) and not isinstance(first, slice):
-                return self.plane(range(len(self))[first])[tuple(rest)]
+                layer = range(len(self))[first]
+                if self.ndim == 4 and rest and not isinstance(rest[0], slice):
+                    z = range(self.shape[1])[rest[0]]
+                    return self.section(layer, z)[tuple(rest[1:])]
+                return self.plane(layer)[tuple(rest)]
             if isinstance(first, slice) or _is_list(first):
                 return self._planes(np.arange(len(self))[first])[(slice(None), *rest)]
         return self._planes(np.arange(len(self)))[key]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from camanim.animation import LayerInfo, Status
+from camanim.trace import LayerInfo, Status
 from camanim.writing import cannot_write, checked_path, complete_or_absent
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def _row(
         "call": layer.call,
         "kind": layer.kind,
         "output shape": None if layer.shape is None else "x".join(map(str, layer.shape)),
+        "layout": layer.layout or None,
         "parameters": layer.parameters,
         "status": status,
         "raw min": None,

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.components import ViewerModel
     from napari.layers import Image
+    from torch import nn
 
     from camanim import Animation, Model
     from camanim.animation import Normalization
+    from napari_camanim._layers import Shown
 
 __all__ = ["add_animation", "animate_layer"]
 
@@ -31,7 +35,7 @@ def add_animation(
     viewer : napari.Viewer
         Or a `napari.components.ViewerModel`, without a window.
     animation : Animation
-        Of the slice of `image_layer` that the viewer shows.
+        Of the slice of `image_layer` that the viewer shows, or of the volume along its last three axes.
     image_layer : napari.layers.Image
         Must be in the viewer.
     normalization : {"local", "global"}
@@ -48,11 +52,12 @@ def add_animation(
         When the viewer shows no slice of the image, or the animation is of another image.
     """
     from camanim.errors import ImageError
-    from napari_camanim._layers import shown_slice
+    from napari_camanim._layers import take_view
 
     _check_layer(viewer, image_layer)
-    shown = shown_slice(viewer, image_layer)
-    ours, theirs = animation.image.shape[:2], shown.pixels.shape[:2]
+    space = len(animation.geometry.size)
+    shown = take_view(viewer, image_layer).read(space)
+    ours, theirs = animation.image.shape[:space], shown.pixels.shape[:space]
     if ours != theirs:
         raise ImageError(f"The animation is of a {ours} image, the layer shows one of {theirs}.")
     return _add(viewer, animation, image_layer, shown, normalization)
@@ -61,31 +66,35 @@ def add_animation(
 def animate_layer(
     viewer: ViewerModel,
     image_layer: Image,
-    model: str | Model = "demo/ultrasound",
+    model: str | Path | Model | nn.Module = "demo/ultrasound",
     *,
     road: bool = False,
     normalization: Normalization = "local",
     **settings: Any,
 ) -> Image:
-    """Explain the shown slice of an image layer and add the stack to the viewer.
+    """Explain the shown slice of an image layer, or its volume, and add the stack to the viewer.
+
+    A network of volumes explains the volume along the image's last three axes, and so does one of
+    images with ``slices=True``; else it is the slice that the viewer shows.
 
     Parameters
     ----------
     viewer, image_layer, normalization
         See `add_animation`.
-    model : str or Model
-        A name that `camanim.load_model` knows, or a model.
+    model : str, path, Model or torch.nn.Module
+        What `camanim.load_model` knows, or a network.
     road : bool
         Whether to score all layers with ROAD too.
     **settings
-        Passed on to `camanim.animate`: ``method``, ``target``, ``layers``, ``fit``, ``seed``,
-        ``progress`` (also told of a download and of ROAD). The window is the layer's contrast limits,
+        Passed on to `camanim.animate`: ``method``, ``target``, and all of `camanim.Settings`.
+        ``progress`` is also told of a download and of ROAD. The window is the layer's contrast limits,
         for what has more than 8 bits. It all happens before the call returns; the dock runs the same
         in a thread.
 
     Returns
     -------
     napari.layers.Image
+        The stack. A guided method's own image becomes a hidden layer beside it.
 
     Raises
     ------
@@ -94,17 +103,17 @@ def animate_layer(
     """
     import camanim
     from camanim.progress import silent
-    from napari_camanim._layers import shown_slice
+    from napari_camanim._layers import take_view
     from napari_camanim._triton import load_apart
 
     load_apart()
     _check_layer(viewer, image_layer)
-    shown = shown_slice(viewer, image_layer)
     progress = settings.setdefault("progress", silent)
+    loaded = camanim.load_model(model, progress=progress)
+    space = 3 if settings.get("slices") else loaded.dims
+    shown = take_view(viewer, image_layer).read(space)
     settings.setdefault("window", shown.window)
-    if isinstance(model, str):
-        model = camanim.load_model(model, progress=progress)
-    animation = camanim.animate(model, shown.pixels, **settings)
+    animation = camanim.animate(loaded, shown.pixels, **settings)
     if road:
         animation.score(settings.get("seed", 0), progress=progress)
     return _add(viewer, animation, image_layer, shown, normalization)
@@ -123,19 +132,23 @@ def _add(
     viewer: ViewerModel,
     animation: Animation,
     image_layer: Image,
-    shown: Any,
+    shown: Shown,
     normalization: Normalization,
 ) -> Image:
-    from napari_camanim._layers import is_stack, show_index, stack_layer
+    from napari_camanim._layers import guided_layer, is_stack, show_index, stack_layer
     from napari_camanim._overlay import Caption
 
     # Two stacks at once would blend into a picture that is neither.
     for other in viewer.layers:
         if is_stack(other):
             other.visible = False
+    above = viewer.layers.index(image_layer) + 1
+    # Added by the list, which gives them names of their own when there are some like them already.
+    guided = guided_layer(animation, image_layer, shown)
+    if guided is not None:
+        viewer.layers.insert(above, guided)
     layer = stack_layer(animation, image_layer, shown, normalization)
-    # Added by the list, which gives it a name of its own when there is one like it already.
-    viewer.layers.insert(viewer.layers.index(image_layer) + 1, layer)
+    viewer.layers.insert(above, layer)
     viewer.layers.selection.active = layer
     show_index(viewer, layer, animation.best_index)
     Caption.on(viewer)

@@ -1,15 +1,15 @@
 """Image layer to engine input, and `Animation` to layer: the only place that knows axes.
 
-A stack has one axis more than its image, `layer`, in front. An image with more than two axes is
-explained where it is shown: its stack has length 1 along the axes that have a slider, and is
-translated to the shown position.
+A stack has one axis more than its image, `layer`, in front. What is explained is the shown slice, or
+the volume along the image's last three axes: the stack has length 1 along all other axes, and is
+translated to the shown position there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from napari.layers import Image
 
 from camanim.errors import ImageError
 from camanim.stack import is_plain
+from napari_camanim._metadata import KEY, metadata
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -25,85 +26,112 @@ if TYPE_CHECKING:
     from camanim import Animation
     from camanim.animation import Normalization
 
-KEY = "camanim"
-
-
-class CamMetadata(TypedDict):
-    """What stands in ``layer.metadata["camanim"]``: plain data, aligned with the slider `layer`."""
-
-    method: str
-    model: str
-    target: int
-    class_name: str
-    probability: float
-    normalization: str
-    layers: list[str]
-    kinds: list[str]
-    captions: list[str]
-    raw_limits: list[tuple[float, float]]
-    scores: list[float] | None
-    mean: float | None
-    max: float | None
-    best: str | None
-    provenance: dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Shown:
-    """The part of an image layer that is shown, and so explained.
+    """The part of an image layer that is explained.
 
     Attributes
     ----------
     pixels : array
-        (H, W) or (H, W, 3|4)
+        (H, W) or (H, W, 3|4); a volume (Z, Y, X) or (Z, Y, X, 3|4).
     window : (low, high) or None
         The layer's contrast limits; None for what has 8 bits or colours, which speaks for itself.
-    axes : (int, int)
-        The layer's axes that `pixels` runs along.
+    axes : tuple of int
+        The layer's axes that `pixels` runs along, two or three.
     position : tuple of float
         The layer's index along all of its axes; 0 along `axes`.
     """
 
     pixels: npt.NDArray[Any]
     window: tuple[float, float] | None
-    axes: tuple[int, int]
+    axes: tuple[int, ...]
     position: tuple[float, ...]
 
 
-def shown_slice(viewer: ViewerModel, layer: Image) -> Shown:
-    """Take what the viewer shows of an image layer.
+@dataclass(frozen=True)
+class View:
+    """Where a viewer stood in an image layer; pixels are read when asked for, also in a thread.
+
+    Attributes
+    ----------
+    data : array-like
+        The layer's.
+    index : tuple of int
+        Where the sliders stand, along all of the layer's axes.
+    displayed : tuple of int
+        The layer's axes that are shown; negative where the view shows one that it has not.
+    own_scale : bool
+        Whether the values speak for themselves, as 8 bits and colours do.
+    limits : (low, high)
+        The layer's contrast limits.
+    """
+
+    data: Any
+    index: tuple[int, ...]
+    displayed: tuple[int, ...]
+    own_scale: bool
+    limits: tuple[float, float]
+
+    def read(self, space: int) -> Shown:
+        """Take the shown slice (2), or the volume along the last three axes (3).
+
+        Raises
+        ------
+        ImageError
+            When the view shows no slice, the image has no depth, or the sliders stand outside of it.
+        """
+        return self._cut(self._plane() if space == 2 else self._volume())
+
+    def _plane(self) -> tuple[int, ...]:
+        if len(self.displayed) != 2:
+            raise ImageError("What is explained is a slice: switch to the 2-D view first.")
+        if len(self.index) == 2:
+            return (0, 1)
+        if self.displayed[0] < 0:
+            raise ImageError("The view shows no slice of the image: roll the axes until it does.")
+        return self.displayed
+
+    def _volume(self) -> tuple[int, ...]:
+        ndim = len(self.index)
+        if ndim < 3:
+            raise ImageError("The image has no depth, and a volume (z, y, x) is wanted.")
+        return (ndim - 3, ndim - 2, ndim - 1)
+
+    def _cut(self, axes: tuple[int, ...]) -> Shown:
+        sliced = [axis for axis in range(len(self.index)) if axis not in axes]
+        if any(not 0 <= self.index[axis] < self.data.shape[axis] for axis in sliced):
+            raise ImageError("The sliders stand outside of the image: move them into it first.")
+        at = tuple(i if axis in sliced else 0 for axis, i in enumerate(self.index))
+        key = tuple(i if axis in sliced else slice(None) for axis, i in enumerate(self.index))
+        window = None if self.own_scale else self.limits
+        return Shown(np.asarray(self.data[key]), window, axes, tuple(map(float, at)))
+
+
+def take_view(viewer: ViewerModel, layer: Image) -> View:
+    """Note where a viewer stands in an image layer.
 
     Parameters
     ----------
     viewer : napari viewer
     layer : napari.layers.Image
-
-    Raises
-    ------
-    ImageError
-        In a 3-D view of a volume, or when the sliders stand outside of the image.
     """
     data = layer.data[0] if layer.multiscale else layer.data
-    ndim = layer.ndim
-    axes, position = (0, 1), (0.0,) * ndim
-    if viewer.dims.ndisplay != 2:
-        raise ImageError("What is explained is a slice: switch to the 2-D view first.")
-    if ndim > 2:
-        before = viewer.dims.ndim - ndim
-        first, second = sorted(axis - before for axis in viewer.dims.displayed)
-        if first < 0:
-            raise ImageError("The view shows no slice of the image: roll the axes until it does.")
-        axes = (first, second)
-        index = np.round(layer.world_to_data(viewer.dims.point[-ndim:])).astype(int)
-        sliced = [a for a in range(ndim) if a not in axes]
-        if any(not 0 <= index[a] < data.shape[a] for a in sliced):
-            raise ImageError("The sliders stand outside of the image: move them into it first.")
-        position = tuple(float(index[a]) if a in sliced else 0.0 for a in range(ndim))
-        data = data[tuple(int(index[a]) if a in sliced else slice(None) for a in range(ndim))]
-    pixels = np.asarray(data)
-    own_scale = layer.rgb or pixels.dtype == np.uint8 or pixels.dtype == bool
+    before = viewer.dims.ndim - layer.ndim
     low, high = layer.contrast_limits
-    return Shown(pixels, None if own_scale else (float(low), float(high)), axes, position)
+    return View(
+        data=data,
+        index=_index(viewer, layer),
+        displayed=tuple(sorted(axis - before for axis in viewer.dims.displayed)),
+        own_scale=layer.rgb or data.dtype == np.uint8 or data.dtype == bool,
+        limits=(float(low), float(high)),
+    )
+
+
+def _index(viewer: ViewerModel, layer: Layer) -> tuple[int, ...]:
+    """Return the layer's index where the sliders stand."""
+    inside = layer.world_to_data(viewer.dims.point[-layer.ndim :])
+    return tuple(int(i) for i in np.round(inside))
 
 
 class StackData:
@@ -126,8 +154,8 @@ class StackData:
         self.normalization = normalization
         self.axes = tuple(axes)
         self._stack = animation.stack(normalization)
-        count, height, width = self._stack.shape
-        sides = iter((height, width))
+        count, *lengths = self._stack.shape
+        sides = iter(lengths)
         self.shape = (count, *(next(sides) if along else 1 for along in self.axes))
         self.ndim = len(self.shape)
         self.size = self._stack.size
@@ -138,13 +166,25 @@ class StackData:
 
     def __getitem__(self, key: Any) -> Any:
         parts = key if isinstance(key, tuple) else (key,)
-        if parts and all(is_plain(part) for part in parts):
+        if parts and len(parts) <= self.ndim and all(is_plain(part) for part in parts):
             # What napari asks for: only the planes that are looked at are made.
-            first, *rest = parts
-            chosen = np.arange(len(self))[first]
-            planes = np.expand_dims(self._stack[np.atleast_1d(chosen)], self._insert)
-            return planes[(slice(None) if isinstance(first, slice) else 0, *rest)]
+            return self._section((*parts, *[slice(None)] * (self.ndim - len(parts))))
         return np.expand_dims(np.asarray(self._stack), self._insert)[key]
+
+    def _section(self, parts: tuple[Any, ...]) -> Any:
+        """Index with an integer or a slice along every axis."""
+        along = (True, *self.axes)
+        section = self._stack[tuple(p for p, a in zip(parts, along, strict=True) if a)]
+        opened: list[slice | None] = []
+        cut: list[slice] = []
+        for part, is_along in zip(parts, along, strict=True):
+            if isinstance(part, slice):
+                opened.append(slice(None) if is_along else None)
+                cut.append(slice(None) if is_along else part)
+            elif not is_along:
+                # As numpy does: there is only one.
+                range(1)[part]
+        return section[tuple(opened)][tuple(cut)]
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Any:
         return np.asarray(self[:], dtype=dtype)
@@ -176,19 +216,10 @@ def stack_layer(
     -------
     napari.layers.Image
     """
+    place = _placement(animation, image, shown)
     along = [axis in shown.axes for axis in range(image.ndim)]
-    data = StackData(animation, normalization, along)
-    # From the map's pixels to the image's ...
-    cell, start = animation.geometry.affine(animation.geometry.size)
-    pixel, origin = np.ones(image.ndim), np.array(shown.position)
-    pixel[list(shown.axes)], origin[list(shown.axes)] = cell, start
-    # ... and from there to the world, with one more axis in front.
-    matrix = np.asarray(image.rotate) @ _shear_matrix(image) @ np.diag(image.scale)
-    labels = image.axis_labels
-    default = labels == tuple(f"{i}" for i in range(-image.ndim, 0))
-    names = (*labels[:-2], "y", "x") if default else labels
     return Image(
-        data,
+        StackData(animation, normalization, along),
         name=f"{image.name} {animation.method} {animation.target.name}",
         rgb=False,
         multiscale=False,
@@ -196,15 +227,78 @@ def stack_layer(
         opacity=0.5,
         contrast_limits=(0, 1),
         interpolation2d="nearest",
-        scale=(1, *(np.asarray(image.scale) * pixel)),
-        translate=(0, *(np.asarray(image.translate) + matrix @ origin)),
-        rotate=_with_layer_axis(np.asarray(image.rotate)),
-        shear=_with_layer_axis(_shear_matrix(image)),
-        affine=_with_layer_axis(image.affine.affine_matrix),
-        units=("pixel", *image.units),
-        axis_labels=("layer", *names),
+        scale=(1, *place["scale"]),
+        translate=(0, *place["translate"]),
+        rotate=_with_layer_axis(place["rotate"]),
+        shear=_with_layer_axis(place["shear"]),
+        affine=_with_layer_axis(place["affine"]),
+        units=("pixel", *place["units"]),
+        axis_labels=("layer", *place["axis_labels"]),
         metadata={KEY: metadata(animation, normalization)},
     )
+
+
+def guided_layer(animation: Animation, image: Image, shown: Shown) -> Image | None:
+    """Make the layer of a guided method's own image: the guided gradient, summed over channels.
+
+    It is hidden at first, as two pictures at once would blend into one that is neither.
+
+    Parameters
+    ----------
+    animation, image, shown
+        See `stack_layer`.
+
+    Returns
+    -------
+    napari.layers.Image or None
+        None where the method is not a guided one.
+    """
+    from cmap import Colormap
+
+    if animation.guided is None:
+        return None
+    # Slices lie along the batch's axis; a whole image is a batch of one.
+    pixels = animation.guided.sum(1).numpy().reshape(animation.geometry.size)
+    others = tuple(axis for axis in range(image.ndim) if axis not in shown.axes)
+    highest = float(np.abs(pixels).max()) or 1.0
+    return Image(
+        np.expand_dims(pixels, others),
+        name=f"{image.name} guided {animation.target.name}",
+        rgb=False,
+        multiscale=False,
+        visible=False,
+        colormap=Colormap("berlin").to_napari(),
+        contrast_limits=(-highest, highest),
+        interpolation2d="nearest",
+        metadata={KEY: {"guided": True, "method": animation.method}},
+        **_placement(animation, image, shown),
+    )
+
+
+def _placement(animation: Animation, image: Image, shown: Shown) -> dict[str, Any]:
+    """Lead from pixels of the network's input to the world, along the image's axes."""
+    # From the map's pixels to the image's ...
+    cell, start = animation.geometry.affine(animation.geometry.size)
+    pixel, origin = np.ones(image.ndim), np.array(shown.position)
+    pixel[list(shown.axes)], origin[list(shown.axes)] = cell, start
+    # ... and from there to the world.
+    shear = _shear_matrix(image)
+    matrix = np.asarray(image.rotate) @ shear @ np.diag(image.scale)
+    return {
+        "scale": np.asarray(image.scale) * pixel,
+        "translate": np.asarray(image.translate) + matrix @ origin,
+        "rotate": np.asarray(image.rotate),
+        "shear": shear,
+        "affine": image.affine.affine_matrix,
+        "units": image.units,
+        "axis_labels": _labels(image, len(shown.axes)),
+    }
+
+
+def _labels(image: Image, space: int) -> tuple[str, ...]:
+    labels: tuple[str, ...] = image.axis_labels
+    default = labels == tuple(f"{i}" for i in range(-image.ndim, 0))
+    return (*labels[:-space], *"zyx"[-space:]) if default else labels
 
 
 def _with_layer_axis(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -222,28 +316,6 @@ def _shear_matrix(image: Image) -> npt.NDArray[Any]:
     return matrix
 
 
-def metadata(animation: Animation, normalization: str) -> CamMetadata:
-    """Describe an animation as plain data."""
-    road = animation.road
-    return CamMetadata(
-        method=animation.method,
-        model=str(animation.provenance["model"]),
-        target=animation.target.index,
-        class_name=animation.target.name,
-        probability=animation.probability,
-        normalization=normalization,
-        layers=[layer.label for layer in animation.layers],
-        kinds=[layer.kind for layer in animation.layers],
-        captions=[animation.caption(i) for i in range(len(animation))],
-        raw_limits=[(float(m.min()), float(m.max())) for m in animation.maps],
-        scores=None if road is None else [float(s) for s in road.scores],
-        mean=None if road is None else road.mean,
-        max=None if road is None else road.max,
-        best=None if road is None or road.best is None else road.best.label,
-        provenance=animation.provenance,
-    )
-
-
 def unwrapped(thing: Any) -> Any:
     """Take a layer or a viewer out of the proxy through which plugins see napari."""
     return getattr(thing, "__wrapped__", thing)
@@ -252,6 +324,11 @@ def unwrapped(thing: Any) -> Any:
 def is_stack(layer: Layer) -> bool:
     """Whether a layer shows an animation."""
     return isinstance(layer, Image) and KEY in layer.metadata and hasattr(layer.data, "animation")
+
+
+def is_input(layer: Layer) -> bool:
+    """Whether a layer is an image that can be explained, and none that was made here."""
+    return isinstance(layer, Image) and KEY not in layer.metadata
 
 
 def set_normalization(layer: Image, normalization: Normalization) -> None:
@@ -279,13 +356,26 @@ def shown_index(viewer: ViewerModel, stack: Image) -> int | None:
     """Return which of the stack's layers is shown; None where the view shows none, or many."""
     before = viewer.dims.ndim - stack.ndim
     displayed = [axis - before for axis in viewer.dims.displayed]
-    if viewer.dims.ndisplay != 2 or 0 in displayed:
+    if 0 in displayed:
         return None
-    index = np.round(stack.world_to_data(viewer.dims.point[-stack.ndim :])).astype(int)
+    index = _index(viewer, stack)
     sliced = [axis for axis in range(stack.ndim) if axis not in displayed]
     if any(not 0 <= index[axis] < stack.data.shape[axis] for axis in sliced):
         return None
-    return int(index[0])
+    return index[0]
+
+
+def shown_plane(viewer: ViewerModel, stack: Image) -> int | None:
+    """Return which plane of its volume a stack shows; None where it shows many, or has no planes."""
+    geometry = stack.data.animation.geometry
+    if len(geometry.size) == 2:
+        return None
+    axis = 1 + stack.data.axes.index(True)
+    if axis + viewer.dims.ndim - stack.ndim in viewer.dims.displayed:
+        return None
+    place = stack.world_to_data(viewer.dims.point[-stack.ndim :])[axis]
+    cell, start = geometry.affine(geometry.size)
+    return round(float(cell[0] * place + start[0]))
 
 
 def show_index(viewer: ViewerModel, stack: Image, index: int) -> None:

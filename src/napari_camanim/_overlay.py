@@ -7,7 +7,8 @@ from weakref import WeakKeyDictionary, ref
 
 from napari.components.overlays import TextOverlay
 
-from napari_camanim._layers import KEY, current_stack, is_stack, shown_index, unwrapped
+from napari_camanim._layers import current_stack, is_stack, shown_index, unwrapped
+from napari_camanim._metadata import KEY
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -8,36 +8,38 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QFileDialog
 
-import camanim
-from camanim.errors import CamError, Cancelled
-from napari_camanim._form import LIKELIEST, Form
+from camanim.errors import CamError
+from napari_camanim import _jobs
+from napari_camanim._jobs import Explained, Question
 from napari_camanim._layers import (
-    KEY,
-    Shown,
     current_stack,
+    is_input,
     is_stack,
     set_normalization,
     show_index,
     shown_index,
-    shown_slice,
+    shown_plane,
+    take_view,
     unwrapped,
 )
+from napari_camanim._metadata import KEY
+from napari_camanim._networks import Asked
+from napari_camanim._running import RunningForm
 from napari_camanim._worker import Task
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from camanim import Animation, Model
     from camanim.animation import Normalization
     from camanim.models import Prediction
     from camanim.progress import Progress
 
 
-class CamWidget(Form):
+class CamWidget(RunningForm):
     """The dock: explain the active image layer with a network, layer by layer.
 
     Parameters
@@ -49,10 +51,9 @@ class CamWidget(Form):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self._task: Task | None = None
-        self._model: Model | None = None
+        self._search: Task | None = None
         self._image: Image | None = None
-        self._left = False
+        self._subject = 0
         self._connections: list[tuple[Any, Callable[..., None]]] = []
         self._connect()
         self._refresh_images()
@@ -64,10 +65,14 @@ class CamWidget(Form):
         self.predict_button.clicked.connect(self.predict)
         self.run_button.clicked.connect(self._run_or_cancel)
         self.export_button.clicked.connect(self._ask_and_export)
-        self.network.currentTextChanged.connect(self._forget_classes)
+        self.network.currentTextChanged.connect(self._on_network)
         self.image.currentIndexChanged.connect(self._on_image)
-        line = self.classes.lineEdit()
-        line.editingFinished.connect(self._settle_class)
+        self.method.currentTextChanged.connect(self._on_method)
+        self.advanced.network_changed.connect(self._on_network)
+        self.advanced.fit.currentTextChanged.connect(self._on_subject)
+        self.advanced.slices.toggled.connect(self._on_subject)
+        self.advanced.toggled.connect(self._find_devices)
+        self.advanced.save_button.clicked.connect(self._ask_and_save)
         self.normalization.currentTextChanged.connect(self._on_normalization)
         self.curve.moved.connect(self._on_curve)
         layers = self.viewer.layers
@@ -88,9 +93,7 @@ class CamWidget(Form):
 
     def _refresh_images(self, event: Any = None) -> None:
         """List the image layers that can be explained, keeping the choice."""
-        images = [
-            unwrapped(x) for x in self.viewer.layers if isinstance(x, Image) and not is_stack(x)
-        ]
+        images = [unwrapped(layer) for layer in self.viewer.layers if is_input(layer)]
         # Names and layers change; the choice stays with its layer, and tells of a change itself.
         self.image.blockSignals(True)
         self.image.clear()
@@ -108,7 +111,19 @@ class CamWidget(Form):
         chosen = self.image.currentData()
         if chosen is not self._image:
             self._image = chosen
-            self._forget_classes()
+            self._on_network()
+            self.advanced.set_depth(chosen is not None and chosen.ndim > 2)
+
+    def _on_network(self) -> None:
+        self.classes.forget()
+        self._on_subject()
+
+    def _on_subject(self) -> None:
+        """Count changes of what an answer of Predict depends on."""
+        self._subject += 1
+
+    def _on_method(self) -> None:
+        self.advanced.set_method(self.method.method())
 
     def _watch_stacks(self) -> None:
         """Listen to the eyes of the stacks: a hidden one is not what the dock is about."""
@@ -129,6 +144,9 @@ class CamWidget(Form):
 
     def _on_active(self, event: Any = None) -> None:
         self._follow_selection()
+        self._on_stack()
+
+    def on_end(self) -> None:
         self._on_stack()
 
     def _on_stack(self) -> None:
@@ -157,95 +175,62 @@ class CamWidget(Form):
         if stack is not None:
             set_normalization(stack, normalization)
 
-    def _forget_classes(self) -> None:
-        self.classes.clear()
-        self.classes.addItem(LIKELIEST, None)
-
-    def _settle_class(self) -> None:
-        """Let what was typed be the item it begins, so that the field shows what will be explained."""
-        text, row = self.classes.currentText(), self.classes.currentIndex()
-        if text != self.classes.itemText(row):
-            found = self.classes.findText(text, Qt.MatchFlag.MatchStartsWith)
-            self.classes.setCurrentIndex(found if text and found >= 0 else row)
-            self.classes.setEditText(self.classes.currentText())
+    def _find_devices(self, unfolded: bool) -> None:
+        """List the devices when somebody is about to look: torch, which knows them, loads slowly."""
+        if unfolded and self._search is None:
+            self._search = Task(lambda progress: _jobs.devices())
+            self._search.succeeded.connect(self.advanced.set_devices)
+            self._search.start()
 
     # -- What it does ----------------------------------------------------------------------------
 
     def predict(self) -> None:
         """List the network's five likeliest classes, and the others after them."""
-        found = self._input()
-        if found is None:
-            return
-        _, shown = found
-        asked = self._question()
-        name, fit = self.network.currentText(), self.fit.currentText()
-
-        def job(progress: Progress) -> tuple[list[str] | None, list[Prediction]]:
-            model = self._load(name, progress)
-            progress("predict", 0, 0)
-            likeliest = model.predict(shown.pixels, 5, fit=fit, window=shown.window)
-            return model.classes, likeliest
-
-        self._start(job, lambda result: self._list_classes(result, asked))
-
-    def _question(self) -> tuple[Any, ...]:
-        """What an answer of Predict depends on."""
-        return self.network.currentText(), self._image, self.fit.currentText()
+        question, subject = self._question(), self._subject
+        if question is not None:
+            self._start(
+                lambda progress: _jobs.predict(question, self.networks, progress),
+                lambda found: self._list_classes(found, subject, question.slices),
+            )
 
     def _list_classes(
-        self, result: tuple[list[str] | None, list[Prediction]], asked: tuple[Any, ...]
+        self, found: tuple[list[Prediction], list[str] | None], subject: int, slices: bool
     ) -> None:
-        names, predictions = result
-        if asked != self._question():
+        if subject != self._subject:
             self._say("Network, image or fit changed meanwhile: press Predict again.")
             return
-        self._forget_classes()
-        for p in predictions:
-            self.classes.addItem(f"{p.name}  {p.probability:.3f}", p.index)
-        likely = {p.index for p in predictions}
-        for index, name in enumerate(names or ()):
-            if index not in likely:
-                self.classes.addItem(name, index)
+        predictions, names = found
+        self.classes.offer(predictions, names)
         best = predictions[0]
-        self._say(f"{best.name}, with probability {best.probability:.3f}.")
+        of_slices = " over all slices" if slices else ""
+        self._say(f"{best.name}, with probability {best.probability:.3f}{of_slices}.")
 
     def run(self) -> None:
         """Explain the chosen image and add the stack."""
-        found = self._input()
-        if found is None:
-            return
-        self._settle_class()
-        layer, shown = found
-        name, road = self.network.currentText(), self.road.isChecked()
-        settings: dict[str, Any] = {
-            "method": self.method.currentText(),
-            "target": self.classes.currentData(),
-            "layers": self.layers.currentText(),
-            "fit": self.fit.currentText(),
-            "window": shown.window,
-        }
+        question, layer = self._question(), self._image
+        if question is not None and layer is not None:
+            self._start(
+                lambda progress: _jobs.explain(question, self.networks, progress),
+                lambda explained: self._add(explained, question, layer),
+            )
 
-        def job(progress: Progress) -> Animation:
-            model = self._load(name, progress)
-            animation = camanim.animate(model, shown.pixels, progress=progress, **settings)
-            if road and not animation.cancelled:
-                _score(animation, progress)
-            return animation
-
-        self._start(job, lambda animation: self._add(animation, layer, shown))
-
-    def _add(self, animation: Animation, layer: Image, shown: Shown) -> None:
+    def _add(self, explained: Explained, question: Question, layer: Image) -> None:
         from napari_camanim import _add
 
+        self.network.remember(question.network.source)
         if layer not in self.viewer.layers:
             self._say("The image was removed, so its maps have no place.", error=True)
             return
-        _add(self.viewer, animation, layer, shown, self.normalization.currentText())
+        # The first is added last: of several stacks only the last one stays visible.
+        for animation in reversed(explained.animations):
+            _add(self.viewer, animation, layer, explained.shown, self.normalization.currentText())
         self._on_stack()
-        self._say(_summary(animation))
+        self._say(_jobs.summary(explained))
+        if explained.problem:
+            show_error(explained.problem)
 
     def export(self, path: str | Path) -> None:
-        """Write the movie of the current stack.
+        """Write the movie of the current stack; of a volume, of the shown plane.
 
         Parameters
         ----------
@@ -257,10 +242,11 @@ class CamWidget(Form):
             self._say("There is no stack to export: run first.", error=True)
             return
         animation, normalization = stack.data.animation, stack.data.normalization
+        z = shown_plane(self.viewer, stack)
 
         def job(progress: Progress) -> Path:
             written: Path = animation.write_movie(
-                path, normalization=normalization, progress=progress
+                path, normalization=normalization, z=z, progress=progress
             )
             return written
 
@@ -271,6 +257,26 @@ class CamWidget(Form):
         if path:
             self.export(path if path.lower().endswith(".mp4") else f"{path}.mp4")
 
+    def save_card(self, path: str | Path) -> None:
+        """Write down the network and its settings.
+
+        Parameters
+        ----------
+        path : path-like
+            Ends in ``.toml``.
+        """
+        asked = self._network()
+        if asked is not None:
+            self._start(
+                lambda progress: self.networks.load(asked, progress).save_card(path),
+                lambda written: self._say(f"Wrote {written}."),
+            )
+
+    def _ask_and_save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save card", "network.toml", "Card (*.toml)")
+        if path:
+            self.save_card(path if path.lower().endswith(".toml") else f"{path}.toml")
+
     def _run_or_cancel(self) -> None:
         if self._task is None:
             self.run()
@@ -279,65 +285,32 @@ class CamWidget(Form):
             self.run_button.setText("Cancelling…")
             self.run_button.setEnabled(False)
 
-    def _input(self) -> tuple[Image, Shown] | None:
-        if self._image is None:
-            self._say("Open an image first; File > Open Sample has some.", error=True)
-            return None
+    def _network(self) -> Asked | None:
         try:
-            return self._image, shown_slice(self.viewer, self._image)
+            return Asked(self.network.source(), self.advanced.network())
         except CamError as error:
             self._say(str(error), error=True)
             return None
 
-    def _load(self, name: str, progress: Progress) -> Model:
-        """Load a network, in the thread; the last one is kept, as most runs repeat it."""
-        if self._model is None or self._model.name != name:
-            self._model = None
-            progress("load", 0, 0)
-            self._model = camanim.load_model(name, progress=progress)
-        return self._model
-
-    # -- While it runs ---------------------------------------------------------------------------
-
-    def _start(self, job: Callable[[Progress], Any], on_success: Callable[[Any], None]) -> None:
-        if self._task is not None:
-            return
-        self._task = Task(job)
-        self._task.progressed.connect(self._on_progress)
-        self._task.succeeded.connect(on_success)
-        self._task.failed.connect(self._on_failure)
-        self._task.finished.connect(self._on_finished)
-        self.predict_button.setEnabled(False)
-        self.export_button.setEnabled(False)
-        self.run_button.setText("Cancel")
-        self._say("")
-        self._task.start()
-
-    def _on_progress(self, stage: str, done: int, total: int) -> None:
-        if self.run_button.isEnabled():
-            share = f" {100 * done // total} %" if total else "…"
-            self.run_button.setText(f"Cancel ({stage}{share})")
-
-    def _on_failure(self, error: CamError) -> None:
-        if isinstance(error, Cancelled):
-            self._say("Cancelled.")
-        else:
-            self._say(str(error), error=True)
-
-    def _on_finished(self) -> None:
-        self._task = None
-        if self._left:
-            self._model = None
-            return
-        self.run_button.setText("Run")
-        self.run_button.setEnabled(True)
-        self.predict_button.setEnabled(True)
-        self._on_stack()
-
-    def _say(self, text: str, *, error: bool = False) -> None:
-        self.message.setText(text)
-        if error:
-            show_error(text)
+    def _question(self) -> Question | None:
+        """Note all that is asked; say what is missing."""
+        if self._image is None:
+            self._say("Open an image first; File > Open Sample has some.", error=True)
+            return None
+        self.classes.settle()
+        self.method.settle()
+        network = self._network()
+        if network is None:
+            return None
+        return Question(
+            network=network,
+            view=take_view(self.viewer, self._image),
+            slices=self.advanced.all_slices(),
+            targets=self.classes.requests(),
+            method=self.method.currentText(),
+            settings=self.advanced.run(),
+            road=self.road.isChecked(),
+        )
 
     # -- When it goes ----------------------------------------------------------------------------
 
@@ -353,35 +326,10 @@ class CamWidget(Form):
 
     def _leave(self) -> None:
         """Stop what runs, let the network go, and listen no more."""
-        self._left = True
-        if self._task is not None:
-            # Its end is still awaited, its result no more.
-            self._task.cancel()
-            self._task.succeeded.disconnect()
-            self._task.failed.disconnect()
-        self._model = self._image = None
+        self.stop()
+        if self._search is not None:
+            self._search.succeeded.disconnect()
+        self._image = None
         while self._connections:
             event, slot = self._connections.pop()
             event.disconnect(slot)
-
-
-def _score(animation: Animation, progress: Progress) -> None:
-    try:
-        animation.score(progress=progress)
-    except Cancelled:
-        # Cancelled before the first batch: the maps are kept, without scores.
-        return
-
-
-def _summary(animation: Animation) -> str:
-    maps = f"{len(animation)} layers"
-    if animation.cancelled:
-        maps = f"Cancelled: kept {maps}"
-    road = animation.road
-    if road is not None and road.best is not None:
-        kept = "" if road.complete else " of the layers scored so far"
-        maps += f"; ybROAD mean {road.mean:.3f}, best {road.best.label} {road.max:.3f}{kept}"
-    caution = (
-        " A teaching aid, not a diagnosis." if animation.model.name.startswith("demo/") else ""
-    )
-    return f"{maps}.{caution}"

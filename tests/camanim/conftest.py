@@ -127,6 +127,27 @@ class Shapes(nn.Module):
         return self.head(x.relu().mean(1))
 
 
+class Words(nn.Module):
+    """Gives no tensor."""
+
+    def forward(self, x: torch.Tensor) -> str:
+        return "nothing to see"
+
+
+class Says(nn.Module):
+    """Has a module whose output is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.words = nn.Conv2d(3, 4, 3), Words()
+        self.head = nn.Sequential(*head(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        self.words(x)
+        return self.head(x)
+
+
 class Then(nn.Module):
     """A convolution whose output some operation changes behind the modules' back."""
 
@@ -250,7 +271,7 @@ def zoo() -> SimpleNamespace:
         **{
             kind.__name__: kind
             for kind in (
-                Plain, Residual, Reused, Branches, HandsOn, Shapes, Then, Raises, Gives, Peak
+                Plain, Residual, Reused, Branches, HandsOn, Shapes, Says, Then, Raises, Gives, Peak
             )
         },
         head=head,

@@ -52,7 +52,7 @@ def test_run_writes_a_movie_and_a_table(picture, tmp_path):
     with table.open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
-        "index", "name", "call", "kind", "output shape", "parameters", "status",
+        "index", "name", "call", "kind", "output shape", "layout", "parameters", "status",
         "raw min", "raw max", "milliseconds", "ROAD",
     ]  # fmt: skip
     # The same numbers as from a script, and every call of every module, also those not shown.

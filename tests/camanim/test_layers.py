@@ -10,7 +10,7 @@ from torchvision.models import get_model
 
 import camanim
 from camanim import LayerError
-from camanim.animation import Status
+from camanim.trace import Status
 
 
 def labels(net: nn.Module, image: np.ndarray, layers="unique", **settings) -> list[str]:
@@ -112,13 +112,16 @@ def test_outputs_that_are_no_map_are_listed_with_the_reason(zoo, image) -> None:
     animation = camanim.animate(zoo.shake(zoo.Shapes()), image, layers="all")
     assert {layer.name: layer.status for layer in animation.trace} == {
         "stem": Status.OK,
-        "pair": Status.NO_TENSOR,
+        "pair": Status.OK,
         "last": Status.OK,
-        "tokens": Status.NOT_SPATIAL,
+        "tokens": Status.OK,
         "head": Status.NOT_SPATIAL,
         "": Status.NOT_SPATIAL,
     }
-    assert [m.shape for m in animation.maps] == [(20, 24), (20, 24)]
+    assert {layer.name: layer.layout for layer in animation.layers} == {
+        "stem": "NCHW", "pair": "[0] NCHW", "last": "NHWC", "tokens": "tokens 20 x 24"
+    }  # fmt: skip
+    assert [m.shape for m in animation.maps] == [(20, 24)] * 4
 
 
 def test_channels_last_is_read_as_such(zoo, image) -> None:
@@ -318,4 +321,4 @@ def test_the_refusal_says_why_the_selected_have_no_map(zoo, image) -> None:
     with pytest.raises(LayerError, match=Status.OFF_PATH):
         camanim.animate(zoo.Branches(), image, layers="unused")
     with pytest.raises(LayerError, match=Status.NO_TENSOR):
-        camanim.animate(zoo.Shapes(), image, layers="pair")
+        camanim.animate(zoo.Says(), image, layers="words")

@@ -21,18 +21,26 @@ from torchvision.models import get_model, get_model_weights
 
 import camanim
 from camanim import Cancelled, ImageError, ModelError
-from camanim.animation import Status
+from camanim.models import bare
 from camanim.models.files import download, read_weights
 from camanim.progress import silent
+from camanim.trace import Status
 
 # --- By name ---------------------------------------------------------------------------------
 
 
 def test_the_list_is_torchvisions_own() -> None:
-    ours = [n.partition("/")[2] for n in camanim.list_models() if n.startswith("torchvision/")]
-    assert sorted(ours) == sorted(torchvision.models.list_models(module=torchvision.models))
-    assert len(ours) == 80
+    ours = [n.partition("/")[2] for n in camanim.list_models("torchvision")]
+    models = torchvision.models
+    theirs = [
+        name
+        for module in (models, models.segmentation, models.detection, models.video)
+        for name in models.list_models(module=module)
+    ]
+    assert sorted(ours) == sorted(theirs)
+    assert len(ours) == 107
     assert camanim.list_models()[0] == "demo/ultrasound"
+    assert set(camanim.list_models("torchvision")) < set(camanim.list_models())
 
 
 @pytest.mark.parametrize(
@@ -518,6 +526,162 @@ def test_the_weights_hash_follows_every_change_and_nothing_else(zoo) -> None:
         change()
         seen.add(model.weights_hash())
     assert len(seen) == len(changes) + 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64])
+def test_the_weights_hash_knows_other_kinds_of_numbers(dtype) -> None:
+    """And a change of one value among many, where a sum in half precision would lose it."""
+    net = nn.Module()
+    net.many = nn.Parameter(torch.ones(150, 150).to(dtype))
+    net.register_buffer("few", torch.arange(5))
+    model = camanim.Model(net)
+    seen = {model.weights_hash()}
+    net.many.data[77, 78] += 0.25
+    seen.add(model.weights_hash())
+    net.many.data[77, 79], net.many.data[77, 78] = 1.25, 1
+    seen.add(model.weights_hash())
+    net.few.data[3] = 4
+    seen.add(model.weights_hash())
+    assert len(seen) == 4
+    assert model.weights_hash() in seen
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_the_weights_hash_is_not_fooled_by_values_that_are_not_finite(bad) -> None:
+    net = nn.Linear(3, 3)
+    model = camanim.Model(net)
+    net.weight.data[0, 0] = bad
+    first = model.weights_hash()
+    net.weight.data[1, 1] = 5
+    assert model.weights_hash() != first
+
+
+def test_the_weights_hash_leaves_out_what_the_state_dict_does() -> None:
+    net = nn.Linear(2, 2)
+    net.register_buffer("scratch", torch.zeros(3), persistent=False)
+    model = camanim.Model(net)
+    first = model.weights_hash()
+    net.scratch += 1
+    assert model.weights_hash() == first
+
+
+# --- Copies, wrappers, classes -----------------------------------------------------------------
+
+
+def test_a_copy_on_another_device_leaves_the_network_where_it_is(zoo) -> None:
+    net = zoo.shake(zoo.Residual())
+    model = camanim.Model(net, classes=["a", "b", "c"], extra_inputs=(torch.ones(2), "text"))
+    before = zoo.state_of(net)
+    copy = model.to("meta")
+    assert copy.device.type == "meta"
+    assert {t.device.type for t in copy.net.state_dict().values()} == {"meta"}
+    assert copy.extra_inputs[0].device.type == "meta"
+    assert copy.extra_inputs[1] == "text"
+    assert copy.classes == model.classes
+    assert zoo.state_of(net) == before
+    assert model.net is net
+    assert model.device.type == "cpu"
+    assert model.to("cpu") is model
+
+
+def test_tied_weights_stay_tied_in_a_copy() -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    net[1].weight = net[0].weight
+    net[0].weight.requires_grad_(False)
+    copy = camanim.Model(net).to("meta").net
+    assert copy[0].weight is copy[1].weight
+    assert not copy[0].weight.requires_grad
+    assert isinstance(copy[0].weight, nn.Parameter)
+    assert copy[0].bias.requires_grad
+
+
+@pytest.mark.parametrize("device", ["nowhere", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(zoo, device) -> None:
+    with pytest.raises(ModelError, match=device):
+        camanim.Model(zoo.Plain()).to(device)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [nn.DataParallel, torch.compile, lambda net: torch.compile(nn.DataParallel(net))],
+    ids=["DataParallel", "compiled", "both"],
+)
+def test_wrapped_networks_are_what_they_hold(zoo, wrap) -> None:
+    net = zoo.shake(zoo.Plain())
+    plain, wrapped = camanim.Model(net), camanim.Model(wrap(net))
+    assert bare(wrapped.net) is net
+    assert wrapped.name == "Plain"
+    assert wrapped.preprocess == plain.preprocess
+    assert wrapped.weights_hash() == plain.weights_hash()
+    assert type(wrapped.to("meta").net) is zoo.Plain
+
+
+def test_checkpoints_of_wrapped_networks_are_opened(tmp_path: Path) -> None:
+    state = {f"_orig_mod.module.{k}": v for k, v in fitting().items()}
+    path = save(state, tmp_path / "checkpoint.pth")
+    loaded = camanim.load_model("torchvision/squeezenet1_1", weights=path).net.state_dict()
+    assert torch.equal(loaded["classifier.1.bias"], state["_orig_mod.module.classifier.1.bias"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.txt", "cat\nsmall dog\n\u00e4ffle\n"),
+        ("c.txt", "\ufeffcat\r\nsmall dog\r\n\u00e4ffle\r\n\r\n"),
+        ("c.json", '["cat", "small dog", "\u00e4ffle"]'),
+        ("c.json", '{"2": "\u00e4ffle", "0": "cat", "1": "small dog"}'),
+        ("c.json", '{"0": ["n1", "cat"], "1": ["n2", "small dog"], "2": ["n3", "\u00e4ffle"]}'),
+    ],
+    ids=["lines", "of Windows", "list", "numbered", "ImageNet's"],
+)
+def test_classes_from_a_file(zoo, tmp_path: Path, name, content) -> None:
+    (tmp_path / name).write_bytes(content.encode())
+    for path in (tmp_path / name, str(tmp_path / name)):
+        model = camanim.Model(zoo.Plain(), classes=path)
+        assert model.classes == ["cat", "small dog", "\u00e4ffle"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.json", b"{"), ("c.json", b'{"1": "a", "2": "b"}'), ("c.json", b'{"a": "b"}'),
+        ("c.json", b"3"), ("c.json", b"[" * 100_000), ("c.txt", b"\xff\xfe\xff"), ("c.txt", None),
+        ("c.json", b'"cat"'),
+    ],
+    ids=["half", "from 1", "no numbers", "a number", "deep", "no text", "missing", "text"],
+)  # fmt: skip
+def test_what_are_no_classes_is_refused(zoo, tmp_path: Path, name, content) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=name):
+        camanim.Model(zoo.Plain(), classes=tmp_path / name)
+
+
+def test_classes_by_their_numbers(zoo) -> None:
+    assert camanim.Model(zoo.Plain(), classes={2: "c", 0: "a", 1: "b"}).classes == ["a", "b", "c"]
+    with pytest.raises(ModelError, match="from 0 to 1"):
+        camanim.Model(zoo.Plain(), classes={0: "a", 2: "c"})
+
+
+def test_what_outputs_and_further_inputs_are_is_checked(zoo) -> None:
+    with pytest.raises(ModelError, match="sigmoid"):
+        camanim.Model(zoo.Plain(), outputs="probability")
+    with pytest.raises(ModelError, match="extra_inputs"):
+        camanim.Model(zoo.Plain(), extra_inputs=torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("first", "channels", "dims"),
+    [
+        (nn.Conv2d(5, 2, 3), 5, 2), (nn.Conv3d(2, 2, 3), 2, 3), (nn.Linear(3, 3), 3, 2),
+        (nn.LazyConv2d(4, 3), 3, 2),
+    ],
+    ids=["2-D", "3-D", "none", "lazy"],
+)  # fmt: skip
+def test_the_first_convolution_says_what_goes_in(first, channels, dims) -> None:
+    model = camanim.Model(nn.Sequential(first))
+    assert (model.preprocess.channels, model.dims) == (channels, dims)
+    assert camanim.Model(nn.Sequential(first), preprocess=lambda image: image).dims == dims
 
 
 # --- Whole networks --------------------------------------------------------------------------

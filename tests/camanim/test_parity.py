@@ -16,8 +16,8 @@ from torch import nn
 from torchvision.models import get_model
 
 import camanim
-from camanim.animation import Status
 from camanim.stack import Stack, upsample
+from camanim.trace import Status
 
 reference = pytest.importorskip("pytorch_grad_cam")
 

@@ -13,7 +13,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 
 import camanim
 from camanim.road import DirectImputer
-from camanim.road.imputation import WEIGHTS
+from camanim.road.imputation import weights
 from camanim.road.masks import kept_pixels, tie_break
 
 RNG = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def test_every_removed_pixel_is_the_weighted_mean_of_its_neighbours(name):
     for y, x in np.argwhere(~kept):
         inside = [
             (w, filled[y + dy, x + dx])
-            for (dy, dx), w in WEIGHTS.items()
+            for (dy, dx), w in weights(2).items()
             if 0 <= y + dy < 24 and 0 <= x + dx < 30
         ]
         mean = sum(w * v for w, v in inside) / sum(w for w, _ in inside)
@@ -271,8 +271,8 @@ def test_an_imputer_of_ones_own_can_be_given(animation):
 
 
 def test_the_weights_are_those_of_the_paper():
-    assert len(WEIGHTS) == 8
-    assert sum(WEIGHTS.values()) == pytest.approx(1)
+    assert len(weights(2)) == 8
+    assert sum(weights(2).values()) == pytest.approx(1)
     for dy, dx in itertools.product((-1, 0, 1), repeat=2):
         if dy or dx:
-            assert WEIGHTS[dy, dx] == pytest.approx(1 / 6 if 0 in (dy, dx) else 1 / 12)
+            assert weights(2)[dy, dx] == pytest.approx(1 / 6 if 0 in (dy, dx) else 1 / 12)

@@ -13,6 +13,13 @@ from napari_camanim._layers import is_stack
 SHARED = Path(__file__).parents[3] / "shared"
 
 
+def pytest_collection_modifyitems(items):
+    """One process shows all windows, so that they do not take the focus from each other."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("windows"))
+
+
 @pytest.fixture
 def viewer(make_napari_viewer):
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):

@@ -10,7 +10,11 @@ from napari.layers import Image
 
 import camanim
 from napari_camanim import add_animation, animate_layer
-from napari_camanim._layers import current_stack, set_normalization, show_index, shown_slice
+from napari_camanim._layers import current_stack, set_normalization, show_index, take_view
+
+
+def shown_slice(viewer, layer):
+    return take_view(viewer, layer).read(2)
 
 
 @pytest.fixture
@@ -158,7 +162,10 @@ def test_metadata_is_plain_and_says_what_was_done(viewer):
     stack = animate_layer(viewer, image, tiny(), road=True, target="b")
     about = stack.metadata["camanim"]
     assert about["class_name"] == "b"
-    assert about["target"] == 1
+    assert about["index"] == about["target"]["index"] == 1
+    assert about["unit"] == "probability"
+    assert about["layouts"] == ["NCHW"] * len(about["layers"])
+    assert about["notes"] == []
     assert len(about["scores"]) == len(about["layers"]) == stack.data.shape[0]
     np.testing.assert_array_equal(about["scores"], stack.data.animation.road.scores)
     assert about["provenance"]["method"] == "GradCAM"
@@ -211,6 +218,15 @@ def test_the_caption_goes_where_the_view_shows_no_layer_of_the_stack(viewer):
     viewer.dims.set_point(1, 4)
     assert not text.visible
     viewer.dims.set_point(1, 2)
+    assert text.visible
+    # The slider `layer` is left in the 3-D view of a volume, and not in that of a slice.
+    viewer.dims.ndisplay = 3
+    assert text.visible
+    viewer.layers.clear()
+    viewer.dims.ndisplay = 2
+    flat = viewer.add_image(np.random.default_rng(0).random((20, 30)))
+    animate_layer(viewer, flat, tiny())
+    text = viewer.canvas.overlays["camanim"]
     assert text.visible
     viewer.dims.ndisplay = 3
     assert not text.visible

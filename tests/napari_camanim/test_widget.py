@@ -14,6 +14,7 @@ from PIL import Image as PILImage
 from qtpy.QtCore import Qt
 
 import camanim
+from camanim import pipeline
 from napari_camanim._curve import RoadCurve
 from napari_camanim._layers import show_index
 
@@ -112,7 +113,7 @@ def test_the_class_can_be_chosen(viewer, dock, stacks, ramp):
     chosen = dock.classes.currentData()
     dock.run()
     dock.finish()
-    assert stacks()[0].metadata["camanim"]["target"] == chosen
+    assert stacks()[0].metadata["camanim"]["index"] == chosen
     # Another image makes the likeliest the default again.
     viewer.add_image(np.zeros((64, 64), np.uint8), name="other")
     assert dock.image.currentText() == "other"
@@ -136,7 +137,7 @@ def test_cancel_while_scoring_keeps_what_was_computed(viewer, dock, stacks, ramp
 
 def test_cancel_while_mapping_keeps_the_maps_made(viewer, dock, stacks, ramp, monkeypatch):
     """The map whose report meets the cancel is the last one."""
-    animate = camanim.animate
+    animate = pipeline.animate_targets
 
     def cancelling(*args, progress, **settings):
         def report(stage, done, total):
@@ -146,7 +147,7 @@ def test_cancel_while_mapping_keeps_the_maps_made(viewer, dock, stacks, ramp, mo
 
         return animate(*args, progress=report, **settings)
 
-    monkeypatch.setattr(camanim, "animate", cancelling)
+    monkeypatch.setattr(pipeline, "animate_targets", cancelling)
     viewer.add_layer(ramp)
     dock.run()
     dock.finish()
@@ -169,7 +170,7 @@ def test_an_error_ends_the_run_in_one_sentence(
     def broken(*args, **settings):
         raise raised
 
-    monkeypatch.setattr(camanim, "animate", broken)
+    monkeypatch.setattr(pipeline, "animate_targets", broken)
     viewer.add_layer(ramp)
     dock.run()
     dock.finish()
@@ -187,13 +188,13 @@ def test_without_an_image_it_says_what_to_do(dock):
 
 def test_the_run_is_in_a_thread(viewer, dock, ramp, monkeypatch):
     seen = []
-    animate = camanim.animate
+    animate = pipeline.animate_targets
 
     def noting(*args, **settings):
         seen.append(threading.current_thread() is threading.main_thread())
         return animate(*args, **settings)
 
-    monkeypatch.setattr(camanim, "animate", noting)
+    monkeypatch.setattr(pipeline, "animate_targets", noting)
     viewer.add_layer(ramp)
     dock.run()
     dock.finish()
@@ -241,17 +242,17 @@ def test_closing_the_dock_during_a_run_adds_nothing(viewer, qtbot, stacks, ramp)
     with qtbot.waitSignal(task.finished, timeout=60_000):
         viewer.window.remove_dock_widget(window_dock)
     assert not stacks()
-    assert widget._model is None
+    assert widget.networks.model is None
 
 
 def test_a_hidden_stack_is_not_what_the_dock_is_about(viewer, dock, stacks, ramp, qtbot):
     viewer.add_layer(ramp)
-    dock.layers.setCurrentText("blocks")
+    dock.advanced.layers.setCurrentText("blocks")
     dock.road.setChecked(True)
     dock.run()
     dock.finish()
     scored = stacks()[0]
-    dock.layers.setCurrentText("unique")
+    dock.advanced.layers.setCurrentText("unique")
     dock.road.setChecked(False)
     dock.run()
     dock.finish()

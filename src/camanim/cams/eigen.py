@@ -2,52 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from camanim.cams.method import NoMap
+from camanim.cams.options import NotNegative, Positive
+from camanim.cams.projection import first_component, kernel_component
 from camanim.cams.registry import register
 
 if TYPE_CHECKING:
     import torch
 
-
-def first_component(features: torch.Tensor) -> torch.Tensor:
-    """Project the channel-centred features on their first principal component.
-
-    With X the pixels-by-channels matrix, less each channel's mean, this is ``X v``, v the first right
-    singular vector of X. It comes from the smaller of the two Gram matrices (``X'X v = s^2 v``, or
-    ``XX' u = s^2 u`` and ``X v = s u``), in float64 because squaring halves the digits. The sign of a
-    singular vector is arbitrary: here the value of largest magnitude is positive.
-
-    Parameters
-    ----------
-    features : torch.Tensor
-        (C, h, w)
-
-    Returns
-    -------
-    torch.Tensor
-        (h, w), in the features' type; NaN where the features are not finite.
-    """
-    import torch
-
-    if not bool(features.isfinite().all()):
-        return torch.full_like(features[0], torch.nan)
-    wide = features.flatten(1).double()
-    wide = wide - wide.mean(1, keepdim=True)
-    if wide.shape[0] <= wide.shape[1]:
-        projection = torch.linalg.eigh(wide @ wide.T).eigenvectors[:, -1] @ wide
-    else:
-        values, vectors = torch.linalg.eigh(wide.T @ wide)
-        projection = vectors[:, -1] * values[-1].clamp(min=0).sqrt()
-    projection = projection * projection[projection.abs().argmax()].sign()
-    result: torch.Tensor = projection.to(features.dtype).view(features.shape[1:])
-    return result
+Kernel = Literal["sigmoid", "rbf", "poly", "cosine", "linear"]
 
 
 @register(
     "EigenCAM",
     paper="Muhammad & Yeasin, IJCNN 2020, arXiv 2008.00299",
-    summary="First principal component of the activation; knows no class, and its sign is a convention.",
+    summary="First principal component of the activation.",
+    caveat="It knows no class, and its sign is a convention: bright may be background.",
+    gives="map",
     class_specific=False,
 )
 def eigencam(activation: torch.Tensor) -> torch.Tensor:
@@ -59,12 +32,12 @@ def eigencam(activation: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     activation : torch.Tensor
-        (C, h, w)
+        (C, *s)
 
     Returns
     -------
     torch.Tensor
-        The raw map, (h, w).
+        The raw map, (*s).
     """
     return first_component(activation)
 
@@ -72,7 +45,9 @@ def eigencam(activation: torch.Tensor) -> torch.Tensor:
 @register(
     "EigenGradCAM",
     paper="Gildenblat et al., pytorch-grad-cam, 2021",
-    summary="First principal component of gradient times activation; its sign is a convention.",
+    summary="First principal component of gradient times activation.",
+    caveat="Its sign is a convention: bright may speak against the class.",
+    gives="map",
 )
 def eigengradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """Show the first principal component of gradient times activation.
@@ -82,11 +57,84 @@ def eigengradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tens
     Parameters
     ----------
     activation, gradient : torch.Tensor
-        (C, h, w)
+        (C, *s)
 
     Returns
     -------
     torch.Tensor
-        The raw map, (h, w).
+        The raw map, (*s).
     """
     return first_component(gradient * activation)
+
+
+@register(
+    "SegEigenCAM",
+    paper="Chung & Ying, Applied Sciences 15(13):7562, 2025",
+    summary="First principal component of the activation times the gradient's magnitude.",
+    caveat="The gradient's sign is dropped, so it cannot tell what speaks for from what speaks against.",
+    gives="map",
+)
+def segeigencam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Show the first principal component of ``|g| A``, its largest magnitude positive.
+
+    Chung & Ying, "Seg-Eigen-CAM: Eigen-Value-Based Visual Explanations for Semantic Segmentation
+    Models", Applied Sciences 15(13):7562, 2025, equations 10 to 13.
+
+    Parameters
+    ----------
+    activation, gradient : torch.Tensor
+        (C, *s)
+
+    Returns
+    -------
+    torch.Tensor
+        The raw map, (*s).
+    """
+    return first_component(gradient.abs() * activation)
+
+
+@register(
+    "KPCA-CAM",
+    paper="Karmani et al., MMSP 2024, arXiv 2410.00267",
+    summary="First component of a kernel PCA of the activation: EigenCAM, bent.",
+    caveat="It knows no class, its sign is a convention, and its time grows with the pixels squared.",
+    gives="map",
+    class_specific=False,
+    aliases=("KPCACAM",),
+)
+def kpca_cam(
+    activation: torch.Tensor,
+    *,
+    kernel: Kernel = "sigmoid",
+    gamma: NotNegative | None = None,
+    pixels: Positive = 16384,
+) -> torch.Tensor:
+    """Show the first component of a kernel PCA, each pixel a sample and each channel a feature.
+
+    Karmani et al., "KPCA-CAM: Visual Explainability of Deep Computer Vision Models Using Kernel PCA",
+    MMSP 2024; kernels and their constants as scikit-learn has them (``coef0 = 1``, ``degree = 3``).
+
+    Parameters
+    ----------
+    activation : torch.Tensor
+        (C, *s)
+    kernel : {"sigmoid", "rbf", "poly", "cosine", "linear"}
+        How alike two pixels are; "linear" is EigenCAM.
+    gamma : float or None
+        The kernel's coefficient; None for 1 / C.
+    pixels : int
+        Largest layer, in pixels, that is still computed; doubling it takes four times as long.
+
+    Returns
+    -------
+    torch.Tensor
+        The raw map, (*s).
+
+    Raises
+    ------
+    NoMap
+        When the layer has more pixels.
+    """
+    if activation[0].numel() > pixels:
+        raise NoMap(f"more than {pixels} pixels")
+    return kernel_component(activation, kernel, gamma)

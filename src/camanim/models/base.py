@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from camanim.errors import ImageError, ModelError
+from camanim.errors import ImageError, ModelError, OutOfMemory
 from camanim.images import (
     Fit,
     Geometry,
@@ -20,13 +20,33 @@ from camanim.images import (
     Preprocess,
     Window,
     as_array,
-    to_display,
+    shown_image,
     unit_image,
 )
+from camanim.models.classes import Classes, class_names
+from camanim.models.fingerprint import fingerprint, sha256
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from camanim.passes.forward import Forward, Precision
+
+Outputs = Literal["auto", "softmax", "sigmoid", "values"]
+
+
+def bare(net: nn.Module) -> nn.Module:
+    """Unwrap a network: out of DataParallel, DistributedDataParallel and ``torch.compile``."""
+    from torch import nn
+
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while True:
+        if isinstance(net, wrappers):
+            net = net.module
+        elif isinstance(inner := dict(net.named_children()).get("_orig_mod"), nn.Module):
+            net = inner
+        else:
+            return net
 
 
 @dataclass(frozen=True)
@@ -51,16 +71,32 @@ class Model:
     Parameters
     ----------
     net : torch.nn.Module
-        Any classifier: from (1, C, H, W) to class scores (1, K). It is used where it lies (its device)
-        and comes back from every use as it was.
+        Any network of images: from (B, C, H, W) or (B, C, D, H, W) to whatever a target can be made
+        of, such as class scores (B, K). It is used where it lies (its device) and comes back from
+        every use as it was.
     preprocess : Preprocess or callable, optional
-        A `Preprocess`, which knows its geometry, or any callable from the image to a (1, C, H, W)
+        A `Preprocess`, which knows its geometry, or any callable from the image to a (B, C, ...)
         tensor, which is then taken as stretching the whole image. By default the image's own size,
-        intensities in [0, 1], and as many channels as the first convolution takes.
-    classes : sequence of str, optional
-        Names of the K classes, in order.
+        intensities in [0, 1], and as many channels and axes as the first convolution takes.
+    classes : sequence of str, mapping from int to str, or path, optional
+        Names of the K classes: in order, by number, or in a file (one per line, or ``.json``).
     name : str, optional
         For captions and records; by default the network's class.
+    outputs : {"auto", "softmax", "sigmoid", "values"}
+        What the scores are: of classes that exclude one another, of labels that do not, or plain
+        numbers (regression). ``"auto"`` tells by their number.
+    extra_inputs : tuple or dict
+        What `forward` takes besides the image: more positional arguments, or keywords.
+
+    Attributes
+    ----------
+    source, weights
+        Where `camanim.load_model` had the network and its weights from; a `save_card` keeps them.
+
+    Raises
+    ------
+    ModelError
+        For what is no network, or classes that are no names.
 
     Examples
     --------
@@ -76,18 +112,31 @@ class Model:
         self,
         net: nn.Module,
         preprocess: Preprocess | Callable[[Any], torch.Tensor] | None = None,
-        classes: Sequence[str] | None = None,
+        classes: Classes | None = None,
         name: str | None = None,
+        *,
+        outputs: Outputs = "auto",
+        extra_inputs: tuple[Any, ...] | dict[str, Any] = (),
     ) -> None:
         from torch import nn
 
         if not isinstance(net, nn.Module):
             raise ModelError(f"A network is a torch.nn.Module, not {type(net).__name__}.")
+        if not isinstance(extra_inputs, tuple | dict):
+            raise ModelError(
+                "extra_inputs is a tuple of further arguments of forward, or a dict of keywords, "
+                f"not {type(extra_inputs).__name__}."
+            )
         self.net = net
-        self.preprocess = preprocess or Preprocess(channels=_input_channels(net))
-        self.classes = None if classes is None else [str(c) for c in classes]
-        self.name = name or type(net).__name__
-        self._hash: tuple[object, str] | None = None
+        channels, dims = input_of(net)
+        self.preprocess = preprocess or Preprocess(channels=channels, dims=dims)
+        self.classes = class_names(classes)
+        self.name = name or type(bare(net)).__name__
+        self.outputs: Outputs = checked_outputs(outputs)
+        self.extra_inputs = extra_inputs
+        self.source: str | None = None
+        self.weights: str | Path | None = None
+        self._hash: tuple[tuple[object, ...] | None, str] | None = None
 
     def __repr__(self) -> str:
         classes = "" if self.classes is None else f", {len(self.classes)} classes"
@@ -110,8 +159,82 @@ class Model:
             (p.dtype for p in self.net.parameters() if p.is_floating_point()), torch.float32
         )
 
+    @property
+    def dims(self) -> int:
+        """How many axes the network's images have: 2 or 3."""
+        if isinstance(self.preprocess, Preprocess):
+            return self.preprocess.dims
+        return input_of(self.net)[1]
+
+    def to(self, device: str | torch.device) -> Model:
+        """Return this model with a copy of its network on another device.
+
+        The copy is made tensor by tensor, so that the first device needs no memory for it. Wrappers
+        for several GPUs and for compilation are left behind. Where all of the network lies on `device`
+        already, the model itself is returned.
+
+        Raises
+        ------
+        ModelError
+            When there is no such device, or the network cannot be copied.
+        OutOfMemory
+            When there is no room for it.
+        """
+        import torch
+
+        try:
+            target = torch.empty(0, device=device).device
+            tensors = list(chain(self.net.parameters(), self.net.buffers()))
+            if all(tensor.device == target for tensor in tensors):
+                return self
+            copied = {id(tensor): _moved(tensor, target) for tensor in tensors}
+            net = copy.deepcopy(bare(self.net), dict(copied))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise OutOfMemory(f"There is not enough memory on {device} for {self.name}.") from error
+        except Exception as error:
+            # No such device, or a network that holds what cannot be copied: each in its own way.
+            first_line = str(error).partition("\n")[0]
+            raise ModelError(f"{self.name} cannot be copied to {device}: {first_line}") from error
+        model = copy.copy(self)
+        model.net, model._hash = net, None
+        model.extra_inputs = _on(target, self.extra_inputs)
+        return model
+
+    def forward(self, precision: Precision = "float32") -> Forward:
+        """Give the network with all that its call needs beside the image."""
+        from camanim.passes.forward import Forward
+
+        extra = self.extra_inputs
+        positional, keywords = (extra, {}) if isinstance(extra, tuple) else ((), extra)
+        return Forward(bare(self.net), positional, keywords, precision)
+
+    def save_card(self, path: str | Path) -> Path:
+        """Write down where the network comes from and how it is used, as a small TOML file.
+
+        `camanim.load_model` opens it again. Paths in it are relative to the card, so that a folder with
+        a card and its weights can be passed around.
+
+        Parameters
+        ----------
+        path : path-like
+            Must end in ``.toml``.
+
+        Raises
+        ------
+        CamError
+            When the network did not come from `camanim.load_model`, or the file cannot be written.
+        """
+        from camanim.models.card import write_card
+
+        return write_card(self, path)
+
     def prepare(
-        self, image: Any, *, fit: Fit = "stretch", window: Window | None = None
+        self,
+        image: Any,
+        *,
+        fit: Fit = "stretch",
+        window: Window | None = None,
+        slices: bool = False,
     ) -> Prepared:
         """Turn an image into the network's input, on the network's device.
 
@@ -119,8 +242,9 @@ class Model:
         ----------
         image : array-like
             See `camanim.images.unit_image`.
-        fit, window
-            See `camanim.Preprocess`; a callable of your own sees the image as it is.
+        fit, window, slices
+            See `camanim.Preprocess`; a callable of your own sees the image as it is, and gives all
+            slices (Z, C, h, w) where `slices` are wanted.
 
         Raises
         ------
@@ -128,42 +252,26 @@ class Model:
             When the image cannot be used as it is.
         """
         if isinstance(self.preprocess, Preprocess):
-            prepared = self.preprocess(image, fit=fit, window=window)
+            prepared = self.preprocess(image, fit=fit, window=window, slices=slices)
         else:
-            prepared = self._prepare_by_callable(self.preprocess, image, window)
+            prepared = _prepare_by_callable(self.preprocess, image, window, slices)
         tensor = prepared.tensor.to(self.device, self.dtype)
         return Prepared(tensor, prepared.geometry, prepared.image)
 
-    @staticmethod
-    def _prepare_by_callable(
-        preprocess: Callable[[Any], torch.Tensor], image: Any, window: Window | None
-    ) -> Prepared:
-        import torch
-
-        array = as_array(image)
-        if window is None and array.dtype.kind == "f" and array.size and np.isfinite(array).all():
-            # The callable knows what its values mean; only the display needs a window.
-            low, high = float(array.min()), float(array.max())
-            window = (min(low, 0.0), max(high, 1.0))
-        shown = to_display(unit_image(array, window))
-        tensor = preprocess(image)
-        is_tensor = isinstance(tensor, torch.Tensor) and tensor.numel() > 0
-        if not is_tensor or tensor.ndim != 4 or tensor.shape[0] != 1:
-            what = tuple(tensor.shape) if is_tensor else type(tensor).__name__
-            raise ImageError(f"preprocess must return a tensor (1, C, H, W), not {what}.")
-        height, width = int(tensor.shape[2]), int(tensor.shape[3])
-        scale = (shown.shape[0] / height, shown.shape[1] / width)
-        # A copy: a network may write into its input, and this one belongs to the caller.
-        return Prepared(tensor.detach().clone(), Geometry((height, width), scale), shown)
-
     def predict(
-        self, image: Any, k: int = 5, *, fit: Fit = "stretch", window: Window | None = None
+        self,
+        image: Any,
+        k: int = 5,
+        *,
+        fit: Fit = "stretch",
+        window: Window | None = None,
+        slices: bool = False,
     ) -> list[Prediction]:
-        """Name the k likeliest classes.
+        """Name the k likeliest classes; of slices, on average.
 
         Parameters
         ----------
-        image, fit, window
+        image, fit, window, slices
             See `prepare`.
         k : int
 
@@ -177,78 +285,105 @@ class Model:
         CamError
             When the image cannot be used or the network fails on it.
         """
-        import torch
+        from camanim.passes.outputs import check_count
+        from camanim.targets import likeliest
 
-        from camanim.guard import in_eval_mode, own_errors
-        from camanim.targets import class_name, class_scores, probabilities
-
-        prepared = self.prepare(image, fit=fit, window=window)
-        with own_errors(tuple(prepared.tensor.shape)), in_eval_mode(self.net), torch.no_grad():
-            logits = class_scores(self.net(prepared.tensor))
-        likely = probabilities(logits)[0].topk(min(k, logits.shape[1]))
-        return [
-            Prediction(int(i), class_name(int(i), self.classes), float(p))
-            for p, i in zip(likely.values, likely.indices, strict=True)
-        ]
+        prepared = self.prepare(image, fit=fit, window=window, slices=slices)
+        forward = self.forward()
+        with forward.asking(tuple(prepared.tensor.shape)):
+            output = forward(prepared.tensor)
+            check_count(output, len(prepared.tensor))
+            found = likeliest(output, self.classes, self.outputs, k)
+        return [Prediction(*one) for one in found]
 
     def weights_hash(self) -> str:
         """Return the SHA-256 of all weights and buffers; computed again only when one has changed.
 
-        Change is seen by each tensor's memory, version, and product with a ramp, which is cheaper than
-        hashing. The version alone would not do: writing through ``.data``, as averaging of weights
-        often does, leaves it as it was.
+        What has changed is seen by `camanim.models.fingerprint.fingerprint`.
         """
-        import torch
-
-        state = self.net.state_dict()
-        seen = tuple(
-            (name, _fingerprint(value) if isinstance(value, torch.Tensor) else str(value))
-            for name, value in state.items()
-        )
-        if self._hash is None or self._hash[0] != seen:
-            digest = hashlib.sha256()
-            for name, value in state.items():
-                digest.update(name.encode())
-                known = isinstance(value, torch.Tensor)
-                digest.update(_bytes(value).data if known else str(value).encode())
-            self._hash = (seen, digest.hexdigest())
+        net = bare(self.net)
+        seen = fingerprint(net)
+        if self._hash is None or seen is None or self._hash[0] != seen:
+            self._hash = (seen, sha256(net))
         return self._hash[1]
 
 
-def _fingerprint(tensor: torch.Tensor) -> tuple[object, ...]:
-    """Tell a tensor from what it was: the order of its values matters too."""
-    version = None if tensor.is_inference() else tensor._version
-    flat = tensor.detach().reshape(-1)
-    if not flat.is_floating_point():
-        return tensor.data_ptr(), version, flat.tolist()
-    ramp = _ramp(flat.numel(), flat.dtype, flat.device)
-    return tensor.data_ptr(), version, float(flat @ ramp)
+def checked_outputs(outputs: str) -> Outputs:
+    """Refuse what is not one of the kinds of outputs."""
+    for known in get_args(Outputs):
+        if outputs == known:
+            kind: Outputs = known
+            return kind
+    raise ModelError(f"outputs is one of {', '.join(get_args(Outputs))}, not {outputs!r}.")
 
 
-@lru_cache(maxsize=32)
-def _long_ramp(length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def _prepare_by_callable(
+    preprocess: Callable[[Any], torch.Tensor], image: Any, window: Window | None, slices: bool
+) -> Prepared:
     import torch
 
-    return torch.linspace(0.5, 1.5, length, dtype=dtype, device=device)
+    array = as_array(image)
+    if not array.size or array.dtype.kind not in "buif":
+        raise ImageError(f"This is no image: {array.dtype} values of shape {array.shape}.")
+    tensor = preprocess(image)
+    known = isinstance(tensor, torch.Tensor) and tensor.numel() > 0
+    if not known or tensor.ndim not in ((4,) if slices else (4, 5)):
+        raise ImageError(_wrong_tensor(tensor, slices))
+    space = 3 if slices else tensor.ndim - 2
+    if len(tensor) != (len(array) if slices else 1):
+        raise ImageError(_wrong_tensor(tensor, slices))
+    shown = _shown_to_a_callable(array, window, space, int(tensor.shape[1]))
+    size = (len(tensor), *tensor.shape[2:]) if slices else tuple(tensor.shape[2:])
+    scale = tuple(n / m for n, m in zip(shown.shape, size, strict=False))
+    # A copy: a network may write into its input, and this one belongs to the caller.
+    return Prepared(tensor.detach().clone(), Geometry(size, scale), shown)
 
 
-def _ramp(length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    # Lengths are rounded up, so that few ramps serve all tensors.
-    return _long_ramp(1 << length.bit_length(), dtype, device)[:length]
+def _wrong_tensor(tensor: Any, slices: bool) -> str:
+    shape = getattr(tensor, "shape", None)
+    what = type(tensor).__name__ if shape is None else tuple(shape)
+    wanted = "(Z, C, H, W) for all slices" if slices else "(1, C, H, W) or (1, C, D, H, W)"
+    return f"preprocess must return a tensor {wanted}, not {what}."
 
 
-def _bytes(tensor: torch.Tensor) -> npt.NDArray[np.uint8]:
-    import torch
+def _shown_to_a_callable(
+    array: npt.NDArray[Any], window: Window | None, space: int, channels: int
+) -> npt.NDArray[np.uint8]:
+    if window is None and array.dtype.kind == "f" and np.isfinite(array).all():
+        # The callable knows what its values mean; only the display needs a window.
+        low, high = float(array.min()), float(array.max())
+        window = (min(low, 0.0), max(high, 1.0))
+    return shown_image(unit_image(array, window, space=space, channels=channels), space)
 
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    array: npt.NDArray[np.uint8] = flat.view(torch.uint8).numpy()
-    return array
 
-
-def _input_channels(net: nn.Module) -> int:
-    """Read off the first convolution how many channels the network takes; 3 where there is none."""
+def input_of(net: nn.Module) -> tuple[int, int]:
+    """Read off the first convolution how many channels and axes go in; 3 and 2 where there is none."""
     for module in net.modules():
         channels = getattr(module, "in_channels", None)
-        if isinstance(channels, int) and hasattr(module, "kernel_size"):
-            return channels
-    return 3
+        kernel = getattr(module, "kernel_size", None)
+        if isinstance(channels, int) and channels > 0 and kernel is not None:
+            dims = len(kernel) if isinstance(kernel, Sequence) else 2
+            return channels, dims if dims in (2, 3) else 2
+    return 3, 2
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    from torch import nn
+
+    moved = tensor.detach().to(device, copy=True)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(moved, requires_grad=tensor.requires_grad)
+    return moved
+
+
+def _on(device: torch.device, inputs: Any) -> Any:
+    """Move the tensors among further inputs."""
+    import torch
+
+    if isinstance(inputs, torch.Tensor):
+        return inputs.to(device)
+    if isinstance(inputs, Mapping):
+        return {key: _on(device, value) for key, value in inputs.items()}
+    return (
+        type(inputs)(_on(device, v) for v in inputs) if isinstance(inputs, tuple | list) else inputs
+    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from camanim.images import Preprocess
+from camanim.models.building import build
 from camanim.samples import SAMPLE_DATA
 
 if TYPE_CHECKING:
@@ -16,9 +17,15 @@ if TYPE_CHECKING:
 NAMES = ("ultrasound",)
 
 
-def load(name: str, weights: str | Path | None, progress: Progress) -> Model:
+def knows(name: str) -> bool:
+    """Whether there is such a network."""
+    return name in NAMES
+
+
+def load(
+    name: str, arguments: dict[str, Any], weights: str | Path | None, progress: Progress
+) -> Model:
     """Load a demo network; ``weights`` as in `camanim.load_model`."""
-    import torch
     from monai.networks.nets import DenseNet
     from safetensors import safe_open
 
@@ -28,9 +35,7 @@ def load(name: str, weights: str | Path | None, progress: Progress) -> Model:
     path = SAMPLE_DATA / f"{name}.safetensors"
     with safe_open(path, framework="pt") as file:
         about = file.metadata()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = DenseNet(**json.loads(about["architecture"])).eval()
+    net = build(f"demo/{name}", DenseNet, json.loads(about["architecture"]) | arguments)
     if weights is not None:
         path = path if weights == "DEFAULT" else Path(weights)
         load_into(net, read_weights(path), path, f"demo/{name}")

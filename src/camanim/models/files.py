@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+_WRAPPERS = ("module.", "_orig_mod.")
+
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     """Read a state dict without running any code that the file might hold.
@@ -53,15 +55,24 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         raise ModelError(
             f"{path} holds no state dict: save it with torch.save(net.state_dict(), ...)."
         )
-    # A network trained inside DataParallel has its names one level down.
-    weights = OrderedDict((name.removeprefix("module."), v) for name, v in state.items())
-    versions = getattr(state, "_metadata", None)
+    return _unwrapped(state)
+
+
+def _unwrapped(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Take off the prefixes of networks that were trained inside DataParallel or compiled."""
+    names, versions = list(state), getattr(state, "_metadata", None)
+    metadata = dict(versions or {})
+    while names and (prefix := _shared_prefix(names)):
+        names = [name.removeprefix(prefix) for name in names]
+        metadata = {f"{name}.".removeprefix(prefix)[:-1]: v for name, v in metadata.items()}
+    weights = OrderedDict(zip(names, state.values(), strict=True))
     if versions is not None:
-        weights._metadata = {  # type: ignore[attr-defined]
-            "" if name == "module" else name.removeprefix("module."): version
-            for name, version in versions.items()
-        }
+        weights._metadata = metadata  # type: ignore[attr-defined]
     return weights
+
+
+def _shared_prefix(names: list[str]) -> str:
+    return next((p for p in _WRAPPERS if all(name.startswith(p) for name in names)), "")
 
 
 def load_into(net: nn.Module, state: dict[str, torch.Tensor], path: str | Path, name: str) -> None:

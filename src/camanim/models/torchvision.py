@@ -1,13 +1,15 @@
-"""torchvision's classifiers, with their weights, classes and preprocessing from its own metadata."""
+"""torchvision's networks, with their weights, classes and preprocessing from its own metadata."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import ModelError
 from camanim.images import Preprocess
+from camanim.models.building import first_line, seeded
 from camanim.models.files import download, load_into, read_weights
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 # Spelled out, so that listing them imports neither torch nor torchvision; a test compares it with
 # torchvision's own list.
 # fmt: off
-NAMES = (
+CLASSIFIERS = (
     "alexnet", "convnext_base", "convnext_large", "convnext_small", "convnext_tiny",
     "densenet121", "densenet161", "densenet169", "densenet201", "efficientnet_b0",
     "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4",
@@ -38,15 +40,40 @@ NAMES = (
     "vgg19_bn", "vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32", "wide_resnet101_2",
     "wide_resnet50_2",
 )
+SEGMENTATION = (
+    "deeplabv3_mobilenet_v3_large", "deeplabv3_resnet101", "deeplabv3_resnet50", "fcn_resnet101",
+    "fcn_resnet50", "lraspp_mobilenet_v3_large",
+)
+DETECTION = (
+    "fasterrcnn_mobilenet_v3_large_320_fpn", "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fcos_resnet50_fpn",
+    "keypointrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2",
+    "retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "ssd300_vgg16",
+    "ssdlite320_mobilenet_v3_large",
+)
+VIDEO = (
+    "mc3_18", "mvit_v1_b", "mvit_v2_s", "r2plus1d_18", "r3d_18", "s3d", "swin3d_b", "swin3d_s",
+    "swin3d_t",
+)
 # fmt: on
+NAMES = CLASSIFIERS + SEGMENTATION + DETECTION + VIDEO
 
 
-def load(name: str, weights: str | Path | None, progress: Progress) -> Model:
-    """Load one of torchvision's classifiers; ``weights`` as in `camanim.load_model`."""
+def knows(name: str) -> bool:
+    """Whether there is such a network."""
+    return name in NAMES
+
+
+def load(
+    name: str, arguments: dict[str, Any], weights: str | Path | None, progress: Progress
+) -> Model:
+    """Load one of torchvision's networks; ``weights`` as in `camanim.load_model`."""
     from torchvision.models import get_model_weights
 
     from camanim.models.base import Model
 
+    if arguments:
+        raise ModelError(f"torchvision/{name} takes no arguments: its weights say what it is.")
     known = get_model_weights(name)
     default = known.DEFAULT
     if isinstance(weights, str) and weights in ("DEFAULT", *known.__members__):
@@ -58,7 +85,7 @@ def load(name: str, weights: str | Path | None, progress: Progress) -> Model:
     else:
         chosen = default
         net, classes = _from_file(name, Path(weights), default.meta["categories"])
-    return Model(net.eval(), _preprocess(chosen), classes, name=f"torchvision/{name}")
+    return Model(net.eval(), _preprocess(name, chosen), classes, name=f"torchvision/{name}")
 
 
 def _published(name: str, weights: Any, progress: Progress) -> nn.Module:
@@ -69,22 +96,22 @@ def _published(name: str, weights: Any, progress: Progress) -> nn.Module:
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     download(weights.url, path, progress)
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with _quiet(), seeded():
             net: nn.Module = get_model(name, weights=weights, progress=False)
     except Exception as error:
-        first_line = str(error).partition("\n")[0]
         raise ModelError(
-            f"{path} cannot be loaded ({first_line}): delete it to fetch it again."
+            f"{path} cannot be loaded ({first_line(error)}): delete it to fetch it again."
         ) from error
     return net
 
 
 def _build(name: str, **settings: Any) -> nn.Module:
-    import torch
     from torchvision.models import get_model
 
-    with _quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    if name in SEGMENTATION + DETECTION:
+        # They would download their backbone.
+        settings["weights_backbone"] = None
+    with _quiet(), seeded():
         net: nn.Module = get_model(name, weights=None, **settings)
     return net
 
@@ -93,34 +120,55 @@ def _from_file(name: str, path: Path, categories: list[str]) -> tuple[nn.Module,
     """Load a state dict of one's own, whatever its number of classes."""
     state = read_weights(path)
     settings: dict[str, Any] = {}
+    # The published weights come without or with the auxiliary heads; so may one's own.
+    auxiliary = any("aux" in key.lower() for key in state)
     if name in ("googlenet", "inception_v3"):
-        # The published weights come without or with the auxiliary heads; so may one's own.
-        settings["aux_logits"] = any("aux" in key.lower() for key in state)
+        settings["aux_logits"] = auxiliary
+    elif name.startswith(("deeplabv3_", "fcn_")):
+        settings["aux_loss"] = auxiliary
     net = _build(name, **settings)
-    count = _class_count(net, state)
+    count = _class_count(name, net, state, len(categories))
     if count != len(categories):
         net = _build(name, num_classes=count, **settings)
     load_into(net, state, path, f"torchvision/{name}")
     return net, categories if count == len(categories) else None
 
 
-def _class_count(net: nn.Module, state: dict[str, torch.Tensor]) -> int:
-    """Read the number of classes off the classifier's weights; torchvision's where there are none."""
-    # The classifier is the last to have one row per class, but for auxiliary ones.
-    keys = [
-        key
+def _class_count(name: str, net: nn.Module, state: dict[str, torch.Tensor], usual: int) -> int:
+    """Read the number of classes off the classifier's weights; the usual one where there are none."""
+    # The classifier is the last to have one row per class (in detection, per class and anchor), but
+    # for auxiliary ones.
+    where = re.compile("cls_score|classification_head" if name in DETECTION else "")
+    rows = {
+        key: len(weight)
         for key, weight in net.state_dict().items()
-        if weight.ndim > 1 and len(weight) == 1000 and "aux" not in key.lower()
-    ]
-    weight = state.get(keys[-1])
-    return 1000 if weight is None or weight.numel() == 0 or weight.ndim == 0 else len(weight)
+        if weight.ndim > 1 and "aux" not in key.lower() and where.search(key)
+        if (len(weight) % usual == 0 if name in DETECTION else len(weight) == usual)
+    }
+    # Networks without weights of their own are built with torchvision's number of classes.
+    key = list(rows)[-1]
+    weight = state.get(key)
+    if weight is None or weight.numel() == 0 or weight.ndim == 0:
+        return usual
+    return usual * len(weight) // rows[key]
 
 
-def _preprocess(weights: Any) -> Preprocess:
+def _preprocess(name: str, weights: Any) -> Preprocess:
     preset = weights.transforms()
+    if name in DETECTION:
+        # These networks resize and normalise inside.
+        return Preprocess()
+    if name in SEGMENTATION:
+        size: tuple[int, ...] = (preset.resize_size[0],) * 2
+    else:
+        size = (preset.crop_size[0], preset.crop_size[-1])
+    resize = preset.resize_size[0]
+    if name in VIDEO:
+        # As many frames as their training clips had.
+        size, resize = (max(16, weights.meta.get("min_temporal_size", 0)), *size), None
     return Preprocess(
-        size=(preset.crop_size[0], preset.crop_size[-1]),
-        resize=preset.resize_size[0],
+        size=size,
+        resize=resize,
         mean=tuple(preset.mean),
         std=tuple(preset.std),
         channels=3,

@@ -1,10 +1,13 @@
-"""Filling removed pixels: each becomes the weighted mean of its eight neighbours."""
+"""Filling removed pixels: each becomes the weighted mean of its neighbours, eight or twenty-six."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,9 +16,17 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
-#: Direct neighbours weigh 1/6, diagonal ones 1/12 (Rong et al. 2022, section 4.1).
-WEIGHTS = {(dy, dx): 1 / 6 if dy == 0 or dx == 0 else 1 / 12
-           for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx}  # fmt: skip
+Floats = npt.NDArray[np.float64]
+
+
+def weights(ndim: int) -> dict[tuple[int, ...], float]:
+    """Weigh the neighbours of a pixel or voxel, by their steps along each axis.
+
+    Direct neighbours weigh 1/6, diagonal ones 1/12 (Rong et al. 2022, section 4.1). That is
+    ``[1 2 1] x [1 2 1]`` less its centre; in three dimensions the same product has three factors.
+    """
+    steps = [step for step in product((-1, 0, 1), repeat=ndim) if any(step)]
+    return {step: prod(2 - abs(d) for d in step) / (4**ndim - 2**ndim) for step in steps}
 
 
 class Imputer(Protocol):
@@ -27,24 +38,25 @@ class Imputer(Protocol):
         Parameters
         ----------
         image : torch.Tensor
-            (C, H, W) float32, on the CPU.
-        kept : (B, H, W) bool
+            (C, *S) float32, on the CPU.
+        kept : (B, *S) bool
             True where a pixel stays as it is. Every removed pixel must be connected to a kept one.
 
         Returns
         -------
         torch.Tensor
-            (B, C, H, W) float32, on the CPU.
+            (B, C, *S) float32, on the CPU.
         """
         ...
 
 
 class DirectImputer:
-    """Solve the linear system of each mask directly (sparse LU, one factorisation for all channels).
+    """Solve the linear system of each mask: directly for images, by conjugate gradients for volumes.
 
     Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022:
-    a removed pixel is the weighted mean of its neighbours, with the weights of `WEIGHTS`, renormalised
-    at the border. Without noise.
+    a removed pixel is the weighted mean of its neighbours, with the weights of `weights`, renormalised
+    at the border. Without noise. Images take one sparse LU factorisation for all channels; that of a
+    volume would not fit into memory, so there the residual is brought to 1e-6 of the right-hand side.
 
     Parameters
     ----------
@@ -60,14 +72,15 @@ class DirectImputer:
         """Impute; see `Imputer`."""
         import torch
 
-        channels, height, width = image.shape
-        laplacian = _laplacian(height, width)
+        channels, *size = image.shape
+        laplacian = _laplacian(tuple(size))
         pixels = image.reshape(channels, -1).double().numpy().T
         flat = kept.reshape(len(kept), -1)
+        solve = _directly if len(size) == 2 else _by_gradients
         with ThreadPoolExecutor(self.threads) as pool:
-            filled = list(pool.map(lambda mask: _solve(laplacian, pixels, mask), flat))
+            filled = list(pool.map(lambda mask: _fill(laplacian, pixels, mask, solve), flat))
         batch = np.stack(filled).astype(np.float32).transpose(0, 2, 1)
-        return torch.from_numpy(np.ascontiguousarray(batch)).reshape(-1, channels, height, width)
+        return torch.from_numpy(np.ascontiguousarray(batch)).reshape(-1, channels, *size)
 
 
 def _processors() -> int:
@@ -75,28 +88,30 @@ def _processors() -> int:
 
 
 @lru_cache(maxsize=1)
-def _laplacian(height: int, width: int) -> Any:
+def _laplacian(size: tuple[int, ...]) -> Any:
     """Assemble the system of all pixels: a row says that a pixel is the mean of its neighbours."""
     from scipy.sparse import coo_array, diags_array
 
-    index = np.arange(height * width, dtype=np.int32).reshape(height, width)
-    rows, columns, weights = [], [], []
-    for (dy, dx), weight in WEIGHTS.items():
-        here = index[max(0, -dy) : height - max(0, dy), max(0, -dx) : width - max(0, dx)]
-        there = index[max(0, dy) : height - max(0, -dy), max(0, dx) : width - max(0, -dx)]
+    index = np.arange(prod(size), dtype=np.int32).reshape(size)
+    rows, columns, values = [], [], []
+    for step, weight in weights(len(size)).items():
+        here = index[
+            tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, size, strict=True))
+        ]
+        there = index[
+            tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, size, strict=True))
+        ]
         rows.append(here.ravel())
         columns.append(there.ravel())
-        weights.append(np.full(here.size, weight))
+        values.append(np.full(here.size, weight))
     place = (np.concatenate(rows), np.concatenate(columns))
-    neighbours = coo_array((np.concatenate(weights), place), shape=(index.size, index.size)).tocsr()
+    neighbours = coo_array((np.concatenate(values), place), shape=(index.size, index.size)).tocsr()
     return (diags_array(neighbours.sum(axis=1)) - neighbours).tocsr()
 
 
-def _solve(
-    laplacian: Any, pixels: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
-    from scipy.sparse.linalg import splu
-
+def _fill(
+    laplacian: Any, pixels: Floats, kept: npt.NDArray[np.bool_], solve: Callable[..., Floats]
+) -> Floats:
     filled = pixels.copy()
     removed = np.flatnonzero(~kept)
     if removed.size == 0:
@@ -104,10 +119,23 @@ def _solve(
     rows = laplacian[removed]
     # The known pixels' part of each equation goes to the right-hand side.
     known = pixels * kept[:, None]
-    system = rows[:, removed].tocsc()
+    filled[removed] = solve(rows[:, removed].tocsc(), -(rows @ known))
+    return filled
+
+
+def _directly(system: Any, right: Floats) -> Floats:
+    from scipy.sparse.linalg import splu
+
     # The system is symmetric and positive definite: no pivoting, and an ordering for symmetry.
     factors = splu(
         system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
     )
-    filled[removed] = factors.solve(-(rows @ known))
-    return filled
+    solution: Floats = factors.solve(right)
+    return solution
+
+
+def _by_gradients(system: Any, right: Floats) -> Floats:
+    from scipy.sparse.linalg import cg
+
+    columns = [cg(system, column, rtol=1e-6, maxiter=10_000)[0] for column in right.T]
+    return np.stack(columns, axis=1)

@@ -39,16 +39,16 @@ def kept_pixels(
 
     Parameters
     ----------
-    plane : (H, W) array
+    plane : (*S) array
         The map at the network's input size.
     percentiles : sequence of P floats
         Shares kept, in percent.
-    order : (H * W,) permutation
+    order : (N,) permutation of all pixels
         See `tie_break`.
 
     Returns
     -------
-    morf, lerf : (P, H, W) bool
+    morf, lerf : (P, *S) bool
         True where a pixel is kept. MoRF (most relevant first) keeps the k least relevant pixels, LeRF
         (least relevant first) the k most relevant ones.
     """

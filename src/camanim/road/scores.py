@@ -10,26 +10,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from camanim.animation import LayerInfo
 from camanim.errors import Cancelled, ScoreError
 from camanim.progress import Progress
 from camanim.road.imputation import DirectImputer, Imputer
 from camanim.road.masks import Masks, kept_pixels, tie_break
 from camanim.stack import FloatMap, upsample
+from camanim.trace import LayerInfo
 
 if TYPE_CHECKING:
     import torch
 
     from camanim.models import Model
-    from camanim.targets import ClassTarget
+    from camanim.targets import Target
 
 Floats = npt.NDArray[np.float64]
 
@@ -124,7 +125,7 @@ def score(
     tensor: torch.Tensor,
     maps: Sequence[FloatMap],
     layers: list[LayerInfo],
-    target: ClassTarget,
+    target: Target,
     *,
     seed: int,
     percentiles: Sequence[float],
@@ -139,10 +140,16 @@ def score(
     field of noise, so that layers differ by their masks alone.
     """
     shares = _checked(percentiles, noise, batch_size)
-    plan = _Plan(maps, (int(tensor.shape[-2]), int(tensor.shape[-1])), shares, seed, progress)
+    if len(tensor) > 1:
+        raise ScoreError(
+            f"ROAD scores the explanation of one prediction, and this is of {len(tensor)} slices: "
+            "animate the slice in question."
+        )
+    plan = _Plan(maps, tuple(tensor.shape[2:]), shares, seed, progress)
     predict = _Predictor(model, tensor[0], target, noise, seed, imputer or DirectImputer())
     progress("ROAD", 0, len(plan.masks))
-    before = float(predict.probabilities(tensor)[0])
+    before, alone = predict.first(tensor)
+    batch_size = 1 if alone else batch_size
     after = np.full(len(plan.masks), np.nan)
     # On a cancel what was predicted so far is kept; the other layers stay NaN.
     with suppress(Cancelled):
@@ -177,7 +184,7 @@ class _Plan:
     def __init__(
         self,
         maps: Sequence[FloatMap],
-        size: tuple[int, int],
+        size: tuple[int, ...],
         shares: tuple[float, ...],
         seed: int,
         progress: Progress,
@@ -187,7 +194,7 @@ class _Plan:
         self.constant: list[bool] = []
         self._places = np.full((len(maps), 2, len(shares)), -1)
         known: dict[bytes, int] = {}
-        order = tie_break(size[0] * size[1], seed)
+        order = tie_break(prod(size), seed)
         for i, raw in enumerate(maps):
             progress("masks", i, len(maps))
             positive = np.maximum(raw, 0)
@@ -205,10 +212,11 @@ class _Plan:
                     self._places[i, j, k] = known[key]
 
     def unpack(self, batch: slice) -> Masks:
-        """Return a batch of masks, (B, H, W) bool."""
+        """Return a batch of masks, (B, *S) bool."""
         rows = np.stack([np.frombuffer(mask, np.uint8) for mask in self.masks[batch]])
-        count = self.size[0] * self.size[1]
-        return np.unpackbits(rows, axis=1, count=count).astype(bool).reshape(-1, *self.size)
+        return (
+            np.unpackbits(rows, axis=1, count=prod(self.size)).astype(bool).reshape(-1, *self.size)
+        )
 
     def look_up(self, after: Floats) -> tuple[Floats, Floats]:
         """Distribute the probabilities of the distinct masks to layers and percentiles."""
@@ -224,7 +232,7 @@ class _Predictor:
         self,
         model: Model,
         image: torch.Tensor,
-        target: ClassTarget,
+        target: Target,
         noise: float,
         seed: int,
         imputer: Imputer,
@@ -232,6 +240,7 @@ class _Predictor:
         import torch
 
         self.model, self.image, self.target, self.imputer = model, image.float(), target, imputer
+        self.forward = model.forward()
         generator = torch.Generator("cpu").manual_seed(seed)
         self.noise = noise * torch.randn(image.shape, generator=generator, device="cpu")
         self.count = 0
@@ -242,15 +251,21 @@ class _Predictor:
         imputed = self.imputer(self.image, kept)
         imputed += self.noise * torch.from_numpy(~kept)[:, None]
         self.count += len(kept)
-        return self.probabilities(imputed)
+        return self.values(imputed)
 
-    def probabilities(self, batch: torch.Tensor) -> Floats:
-        import torch
+    def first(self, tensor: torch.Tensor) -> tuple[float, bool]:
+        """Score the image itself; and tell whether the network must see one image at a time."""
+        from camanim.passes.deciding import Looking
 
-        from camanim.guard import in_eval_mode, own_errors
+        looking = Looking()
+        return float(self.values(tensor, looking)[0]), looking.seen
 
-        net = self.model.net
-        with own_errors(tuple(batch.shape)), in_eval_mode(net), torch.no_grad():
-            logits = net(batch.to(self.model.device, self.model.dtype))
-            values: Floats = self.target.probability(logits).cpu().numpy()
-        return values
+    def values(
+        self, batch: torch.Tensor, looking: AbstractContextManager[Any] | None = None
+    ) -> Floats:
+        """Ask the network what the target is worth for each of the images."""
+        with self.forward.asking(tuple(batch.shape)):
+            with looking or nullcontext():
+                output = self.forward(batch.to(self.model.device, self.model.dtype))
+            worth: Floats = self.target.value(output).double().cpu().numpy()
+        return worth

@@ -28,6 +28,10 @@ class Waiting:
         self._activations[index] = activation.detach()
         self._by_storage[_storage(activation)].append(index)
 
+    def get(self, index: int) -> torch.Tensor | None:
+        """Look at an activation that will be asked for again."""
+        return self._activations.get(index)
+
     def take(self, index: int) -> torch.Tensor | None:
         """Hand an activation over, once."""
         return self._activations.pop(index, None)
@@ -35,7 +39,8 @@ class Waiting:
     def save(self, overwritten: torch.Tensor) -> None:
         """Clone the activations whose memory is about to be overwritten."""
         for index in self._by_storage.pop(_storage(overwritten), ()):
-            self._activations[index] = self._activations[index].clone()
+            if index in self._activations:
+                self._activations[index] = self._activations[index].clone()
 
     def clear(self) -> None:
         """Let go of all."""

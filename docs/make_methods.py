@@ -1,0 +1,285 @@
+"""Fill in the tables of the docs from the code, and draw the pictures of the methods' pages.
+
+    python docs/make_methods.py           # tables and pictures
+    python docs/make_methods.py --tables  # tables only: a second
+
+What stands between ``<!-- made: NAME -->`` and ``<!-- end -->`` in a page is made here: by the name of a
+method its facts, by ``methods`` the table of all, by ``settings`` the settings of `camanim.animate`.
+The pictures show the demo network on a sample image, so that a fresh clone can make them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import MISSING
+from pathlib import Path
+
+import numpy as np
+from cmap import Colormap
+from PIL import Image, ImageDraw, ImageFont
+from scipy.spatial import cKDTree
+
+import camanim
+from camanim import samples
+from camanim.cams import Method
+from camanim.settings import Settings
+from camanim.stack import upsample
+
+DOCS = Path(__file__).parent
+IMAGES = DOCS / "images"
+#: The page of each family, by the module in which its methods stand.
+PAGES = {
+    "gradient": "gradient",
+    "eigen": "principal-components",
+    "activation": "activations",
+    "perturbation": "asking-again",
+    "guided": "guided",
+    "meta": "combined",
+    "baseline": "baselines",
+}
+MADE = re.compile(r"(<!-- made: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+#: Early, in the middle, late: batch normalisations, so that every family has something to show.
+LAYERS = ("features.norm0", "features.transition2.norm", "features.norm5")
+SAMPLE = "malignant_1"
+COLORS = np.uint8(255 * Colormap("turbo").lut(256)[:, :3])
+TILE, GAP, LINE, WIDEST = 128, 6, 18, 5
+
+
+def ours() -> dict[str, Method]:
+    """List the methods that ship with the package, whatever else is installed."""
+    return {name: m for name, m in camanim.methods().items() if not m.source}
+
+
+def page_of(method: Method) -> str:
+    """Name the page that describes a method."""
+    return PAGES[method.function.__module__.rpartition(".")[2]]
+
+
+# -- Tables ----------------------------------------------------------------------------------------
+
+
+def filled(text: str) -> str:
+    """Fill in what is made in a page."""
+    return MADE.sub(lambda match: f"{match[1]}{_made(match[2])}{match[3]}", text)
+
+
+def _made(name: str) -> str:
+    if name == "methods":
+        return _all_methods()
+    if name == "settings":
+        return _settings()
+    return _facts(ours()[name])
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cell or ' ' for cell in line)} |\n" for line in lines)
+
+
+def _all_methods() -> str:
+    rows = [
+        [
+            f"[{name}]({page_of(method)}.md#{_anchor(method)})",
+            _yes(method.class_specific),
+            "as its base" if method.meta else _yes(method.needs_gradient),
+            method.cost,
+            method.summary,
+            method.caveat,
+        ]
+        for name, method in ours().items()
+    ]
+    head = ["method", "class", "gradients", "cost in passes", "what it shows", "caveat"]
+    return _table(head, rows)
+
+
+def _facts(method: Method) -> str:
+    options = [
+        f"`{o.name}={o.default:.3g}`: {_plain(o.help)}"
+        if isinstance(o.default, float)
+        else f"`{o.name}={o.default}`: {_plain(o.help)}"
+        for o in method.options.values()
+    ]
+    facts = {
+        "shows": method.summary,
+        "caveat": method.caveat,
+        "knows the class": _yes(method.class_specific),
+        "cost": method.cost,
+        "options": "<br>".join(options) or "none",
+        "also called": ", ".join(method.aliases),
+        "paper": method.paper,
+    }
+    return _table([" ", " "], [[f"*{key}*", value] for key, value in facts.items() if value])
+
+
+def _settings() -> str:
+    """Bring the docstring of `Settings` into a table."""
+    rows: list[list[str]] = []
+    fields = Settings.__dataclass_fields__
+    section = (Settings.__doc__ or "").partition("----------\n")[2]
+    for line in filter(str.strip, section.splitlines()):
+        name, colon, kind = line.strip().partition(" : ")
+        if colon and name in fields:
+            made = fields[name].default_factory
+            default = fields[name].default if made is MISSING else made()
+            shown = getattr(default, "__name__", repr(default))
+            rows.append([f"`{name}`", _plain(kind), f"`{shown}`", ""])
+        else:
+            rows[-1][3] = f"{rows[-1][3]} {_plain(line.strip())}".strip()
+    return _table(["setting", "what it is", "default", "what it does"], rows)
+
+
+def _plain(text: str) -> str:
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def anchors(text: str) -> dict[str, str]:
+    """Find the anchor that GitHub gives each title of a page."""
+    found: dict[str, str] = {}
+    fences = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+    for title in re.findall(r"^#+ (.+)$", fences.sub("", text), re.MULTILINE):
+        kept = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        same = sum(re.fullmatch(rf"{kept}(-\d+)?", other) is not None for other in found.values())
+        found[title] = f"{kept}-{same}" if same else kept
+    return found
+
+
+def _anchor(method: Method) -> str:
+    page = DOCS / "methods" / f"{page_of(method)}.md"
+    return anchors(page.read_text(encoding="utf-8"))[method.name]
+
+
+# -- Pictures --------------------------------------------------------------------------------------
+
+
+class Sheet:
+    """A grid of maps: a column for each method, a row for each layer."""
+
+    def __init__(self, columns: int, title: str) -> None:
+        self.columns = columns
+        bands = -(-columns // WIDEST)
+        self._band = 2 * LINE + len(LAYERS) * (TILE + LINE)
+        # Four columns at least, so that title and names of layers have room.
+        width = (min(max(columns, 3), WIDEST) + 1) * (TILE + GAP) + GAP
+        self.picture = Image.new("RGB", (width, 2 * LINE + bands * self._band), "white")
+        self._pen = ImageDraw.Draw(self.picture)
+        self._font, self._small = ImageFont.load_default(12), ImageFont.load_default(11)
+        self._pen.multiline_text((GAP, 3), title, "black", self._small)
+
+    def corner(self, column: int, row: int) -> tuple[int, int]:
+        """Give the upper left corner of a tile; column -1 is that of the image."""
+        band, place = divmod(max(column, 0), WIDEST)
+        x = GAP + (0 if column < 0 else place + 1) * (TILE + GAP)
+        return x, 2 * LINE + band * self._band + 2 * LINE + row * (TILE + LINE)
+
+    def head(self, column: int, text: str) -> None:
+        """Write a column's title."""
+        x, y = self.corner(column, 0)
+        self._pen.text((x, y - 2 * LINE + 2), text, "black", self._font)
+
+    def rows(self, labels: list[str]) -> None:
+        """Write the layers' names above their rows, in each band."""
+        for column in range(0, self.columns, WIDEST):
+            for row, label in enumerate(labels):
+                self.label(column, row, label)
+
+    def label(self, column: int, row: int, text: str) -> None:
+        """Write above a tile."""
+        x, y = self.corner(column, row)
+        self._pen.text((x, y - LINE + 3), text, "#555555", self._small)
+
+    def tile(self, column: int, row: int, tile: Image.Image, words: str = "") -> None:
+        """Put a map, or words in its place."""
+        at = self.corner(column, row)
+        self.picture.paste(tile.resize((TILE, TILE), Image.Resampling.BICUBIC), at)
+        if words:
+            middle = (at[0] + TILE // 2, at[1] + TILE // 2)
+            wrapped = re.sub(r"(.{8,}?) ", r"\1\n", words)
+            self._pen.multiline_text(middle, wrapped, "#555555", self._small, "mm", align="center")
+
+    def save(self, path: Path) -> None:
+        """Write it small: with the 192 colours of maps and 64 greys."""
+        greys = np.repeat(np.linspace(0, 255, 64), 3).reshape(64, 3)
+        colors = np.uint8(np.concatenate([greys, COLORS[::4], COLORS[1::2]]))
+        nearest = cKDTree(colors.astype(float)).query(np.asarray(self.picture, float))[1]
+        reduced = Image.fromarray(np.uint8(nearest))
+        reduced.putpalette(colors.tobytes())
+        reduced.save(path, optimize=True)
+
+
+def draw(page: str, model: camanim.Model) -> Path:
+    """Draw the picture of one family's page."""
+    image, mask = samples.image(SAMPLE), samples.mask(SAMPLE)
+    assert mask is not None
+    found = {
+        name: camanim.animate(model, image, method=method, layers=LAYERS)
+        for name, method in ours().items()
+        if page_of(method) == page
+    }
+    first = next(iter(found.values()))
+    worth = f"{first.target.name}, probability {first.probability:.2f}"
+    title = f"{model.name}, {SAMPLE}: {worth}\nWhite: the lesion. Each map is on its own scale."
+    sheet = Sheet(len(found), title)
+    sheet.tile(-1, 0, _outlined(Image.fromarray(image).convert("RGB"), mask))
+    sheet.head(-1, "image")
+    wanted = [layer for layer in first.trace if layer.name in LAYERS]
+    sizes = [" x ".join(map(str, (layer.shape or ())[-2:])) for layer in wanted]
+    sheet.rows([f"{x.name}, {x.kind}, {s}" for x, s in zip(wanted, sizes, strict=True)])
+    for column, (name, animation) in enumerate(found.items()):
+        sheet.head(column, name)
+        stack = animation.stack("local")
+        places = {layer.name: i for i, layer in enumerate(animation.layers)}
+        for row, layer in enumerate(LAYERS):
+            if layer in places:
+                sheet.tile(column, row, _outlined(_coloured(stack[places[layer]]), mask))
+            else:
+                [status] = [x.status for x in animation.trace if x.name == layer]
+                sheet.tile(column, row, Image.new("RGB", (TILE, TILE), "#eeeeee"), status)
+        if animation.guided is not None and column == 0:
+            sheet.tile(-1, 1, _grey(animation.guided[0].sum(0).numpy()))
+            sheet.label(-1, 1, "guided gradient")
+    path = IMAGES / f"methods-{page}.png"
+    sheet.save(path)
+    return path
+
+
+def _coloured(plane: np.ndarray) -> Image.Image:
+    return Image.fromarray(COLORS[np.uint8(255 * plane)])
+
+
+def _grey(plane: np.ndarray) -> Image.Image:
+    scaled = plane / np.percentile(np.abs(plane), 99.5)
+    return Image.fromarray(np.uint8(127.5 + 127.5 * scaled.clip(-1, 1)))
+
+
+def _outlined(picture: Image.Image, mask: np.ndarray) -> Image.Image:
+    """Draw the lesion's border, one pixel of the tile wide."""
+    inside = upsample(mask.astype(np.float32), (TILE, TILE)) > 0.5
+    steps = (np.roll(inside, step, axis) for axis in (0, 1) for step in (-1, 1))
+    border = inside & ~np.logical_and.reduce(list(steps))
+    tile = np.array(picture.resize((TILE, TILE), Image.Resampling.BICUBIC))
+    tile[border] = 255
+    return Image.fromarray(tile)
+
+
+def main() -> None:
+    """Fill in the tables; draw the pictures unless told otherwise."""
+    for path in sorted(DOCS.rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if (fresh := filled(text)) != text:
+            path.write_text(fresh, encoding="utf-8")
+            print(f"Filled in {path}")
+    if "--tables" not in sys.argv:
+        IMAGES.mkdir(exist_ok=True)
+        model = camanim.load_model("demo/ultrasound")
+        for page in PAGES.values():
+            print(f"Wrote {draw(page, model)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What an installed grad-cam offers, read from its sources: importing it would import torch."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGE = "pytorch_grad_cam"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A class that grad-cam exports.
+
+    Attributes
+    ----------
+    source : str
+        ``module:Class``
+    summary : str
+        Its docstring's first sentence.
+    """
+
+    source: str
+    summary: str
+
+
+@cache
+def grad_cam_classes() -> dict[str, Entry]:
+    """List the subclasses of ``BaseCAM`` that an installed grad-cam exports, by their names.
+
+    Returns
+    -------
+    dict of str to Entry
+        Empty where grad-cam is not installed.
+    """
+    try:
+        spec = find_spec(PACKAGE)
+    except ValueError:
+        # A stand-in without a spec, put into sys.modules.
+        return {}
+    if spec is None or spec.origin is None:
+        return {}
+    return classes_in(Path(spec.origin).parent)
+
+
+def classes_in(folder: Path) -> dict[str, Entry]:
+    """List the exported subclasses of ``BaseCAM`` in a package's folder."""
+    exported: dict[str, str] = {}
+    for node in _parsed(folder / "__init__.py").body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
+            for name in node.names:
+                exported[name.asname or name.name] = str(node.module)
+    bases: dict[str, list[str]] = {}
+    docs: dict[str, str] = {}
+    for module in set(exported.values()):
+        path = folder.joinpath(*module.split(".")[1:]).with_suffix(".py")
+        for node in _parsed(path).body if path.is_file() else ():
+            if isinstance(node, ast.ClassDef):
+                bases[node.name] = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+                docs[node.name] = ast.get_docstring(node) or ""
+    return {
+        name: Entry(f"{module}:{name}", _summary(docs[name]))
+        for name, module in exported.items()
+        if name in bases and _is_cam(name, bases)
+    }
+
+
+def _parsed(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, SyntaxError, ValueError):
+        # A grad-cam that is laid out otherwise has nothing for us to list.
+        return ast.Module([], [])
+
+
+def _is_cam(name: str, bases: dict[str, list[str]], depth: int = 9) -> bool:
+    own = bases.get(name, [])
+    return "BaseCAM" in own or (depth > 0 and any(_is_cam(base, bases, depth - 1) for base in own))
+
+
+def _summary(text: str) -> str:
+    first = " ".join(text.partition("\n\n")[0].split()).rstrip(":")
+    return first or "From pytorch-grad-cam, as it is there."

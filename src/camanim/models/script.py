@@ -1,0 +1,71 @@
+"""Networks from a user's own Python file."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from camanim.errors import ModelError
+from camanim.models.building import Untrusted, first_line, seeded
+from camanim.models.files import load_into, read_weights
+
+if TYPE_CHECKING:
+    from camanim.models.base import Model
+
+
+def load(path: Path, function: str, weights: str | Path | None, trust: bool) -> Model:
+    """Call a function without arguments that returns a network or a `Model`."""
+    from torch import nn
+
+    from camanim.models.base import Model
+
+    if not path.is_file():
+        raise ModelError(f"There is no file {path}.")
+    if not trust:
+        raise Untrusted(path, "is Python code that would be run")
+    module = _imported(path)
+    build = getattr(module, function, None)
+    if not callable(build):
+        raise ModelError(f"{path} has no function {function}: write {path.name}:NAME.")
+    try:
+        with seeded():
+            made = build()
+    except Exception as error:
+        raise ModelError(
+            f"{path.name}:{function} fails with {type(error).__name__}: {first_line(error)}"
+        ) from error
+    if not isinstance(made, Model | nn.Module):
+        raise ModelError(
+            f"{path.name}:{function} must return a torch.nn.Module or a camanim.Model, "
+            f"not {type(made).__name__}."
+        )
+    model = made if isinstance(made, Model) else Model(made)
+    if weights is not None and weights != "DEFAULT":
+        load_into(model.net, read_weights(weights), weights, path.name)
+    return model
+
+
+def _imported(path: Path) -> ModuleType:
+    """Run the file anew, so that what was changed in it counts; it may import its neighbours."""
+    name = f"camanim_script_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickles look their module up here.
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ModelError(
+            f"{path} cannot be imported: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module

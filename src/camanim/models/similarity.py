@@ -1,0 +1,49 @@
+"""Explaining what an embedding shares with that of another image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from camanim.images import Fit, Window
+
+if TYPE_CHECKING:
+    from camanim.models.base import Model
+    from camanim.targets import Similarity
+
+
+def similarity_to(
+    model: Model,
+    image: Any,
+    name: str = "similarity",
+    *,
+    fit: Fit = "stretch",
+    window: Window | None = None,
+) -> Similarity:
+    """Make a target of the cosine between the network's output and what it gives for another image.
+
+    Parameters
+    ----------
+    model : Model
+        Whose output is an embedding, (B, F).
+    image : array-like
+        The other image.
+    name : str
+        For captions.
+    fit, window
+        See `Model.prepare`.
+
+    Returns
+    -------
+    camanim.targets.Similarity
+
+    Raises
+    ------
+    CamError
+        When the image cannot be used, or the network fails on it or gives no embedding.
+    """
+    from camanim.targets import Similarity
+
+    prepared = model.prepare(image, fit=fit, window=window)
+    forward = model.forward()
+    with forward.asking(tuple(prepared.tensor.shape)):
+        return Similarity.to_output(forward(prepared.tensor), name)

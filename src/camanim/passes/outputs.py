@@ -1,0 +1,81 @@
+"""Whatever a network returns, as a whole."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from camanim.errors import TargetError
+from camanim.targets.outputs import count_images
+
+
+def mapped(function: Callable[[Any], Any], output: Any, kind: type = torch.Tensor) -> Any:
+    """Apply a function to all tensors (or whatever `kind` says) in what a network or module returns.
+
+    Containers come back as new ones, dataclasses among them, which torch's own maps pass by.
+    """
+
+    def one(leaf: Any) -> Any:
+        if isinstance(leaf, kind):
+            return function(leaf)
+        return _with_fields(leaf, lambda value: mapped(function, value, kind))
+
+    return tree_map(one, output)
+
+
+def _with_fields(leaf: Any, change: Callable[[Any], Any]) -> Any:
+    """Change the fields of a dataclass, in a copy; hand on whatever is none."""
+    if not dataclasses.is_dataclass(leaf) or isinstance(leaf, type):
+        return leaf
+    changed = copy.copy(leaf)
+    for field in dataclasses.fields(leaf):
+        if hasattr(leaf, field.name):
+            # The dataclass may be frozen; its copy is still being made.
+            object.__setattr__(changed, field.name, change(getattr(leaf, field.name)))
+    return changed
+
+
+def detached(output: Any) -> Any:
+    """Take whatever a network returns out of the graph."""
+    return mapped(torch.Tensor.detach, output)
+
+
+def joined(outputs: list[Any]) -> Any:
+    """Join what a network returned for the parts of a batch."""
+    if len(outputs) == 1:
+        return outputs[0]
+
+    def join(*parts: Any) -> Any:
+        first = parts[0]
+        if isinstance(first, torch.Tensor):
+            # What has no axes is no answer for each image.
+            return torch.cat(parts) if first.ndim else first
+        if dataclasses.is_dataclass(first) and not isinstance(first, type):
+            fields = [{f.name: getattr(p, f.name) for f in dataclasses.fields(p)} for p in parts]
+            whole, changed = joined(fields), copy.copy(first)
+            for name, value in whole.items():
+                object.__setattr__(changed, name, value)
+            return changed
+        return first
+
+    return tree_map(join, *outputs)
+
+
+def check_count(output: Any, images: int) -> None:
+    """Refuse an output that is not one answer for each image.
+
+    Raises
+    ------
+    TargetError
+    """
+    answers = count_images(output)
+    if answers is not None and answers != images:
+        raise TargetError(
+            f"The network gives {answers} answers for {images} image{'s' * (images > 1)}: "
+            "wrap it in a module that gives one for each, or pass target=a function of its output."
+        )

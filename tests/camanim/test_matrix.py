@@ -1,0 +1,163 @@
+"""Every method over every network: all layers have a map or a reason, and the network stays as it was.
+
+What is tried is that of ``docs/make_matrix.py``, which writes the tables. All of it takes an hour; so
+
+- every network has the maps of all its layers made by Grad-CAM, and of some by every formula there is;
+- with ``CAMANIM_MATRIX=families`` in the environment, one network of every family is looked at by every
+  method, over a few layers;
+- with ``CAMANIM_MATRIX=all``, every network is, over all of them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import get_model_weights, list_models
+
+import camanim
+from camanim.cams import find_method
+from camanim.cams.method import NoMap
+from camanim.models.torchvision import CLASSIFIERS
+from camanim.trace import Status
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "make_matrix.py"
+
+
+def _load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_matrix", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up.
+    sys.modules["make_matrix"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+matrix = _load()
+
+#: Methods that see a layer's activation and gradient, and ask for nothing more.
+FORMULAS = [
+    name
+    for name, method in ((n, find_method(n)) for n in camanim.methods())
+    if set(method.needs) <= {"activation", "gradient", "generator"}
+    and not (method.meta or method.averages or method.target or method.guided or method.reruns)
+]
+
+
+def test_the_matrix_has_all_classifiers_and_its_bounds_are_options() -> None:
+    assert set(CLASSIFIERS) == set(list_models(module=sys.modules["torchvision.models"]))
+    assert len(CLASSIFIERS) == 80
+    for method, options in matrix.OPTIONS.items():
+        find_method(method).checked(options)
+    assert set(camanim.methods()) >= matrix.COSTLY | matrix.PARTIAL
+    assert len(FORMULAS) > 9
+
+
+def test_the_page_is_about_these_networks_and_methods() -> None:
+    """Written by ``python docs/make_matrix.py``; run it again where this fails."""
+    text = matrix.PAGE.read_text(encoding="utf-8")
+    tables = [line.strip("| ").split(" | ")[0] for line in text.splitlines() if line[:1] == "|"]
+    assert set(CLASSIFIERS) <= set(tables)
+    assert set(camanim.methods()) <= set(tables)
+
+
+def check_trace(name: str, trace: list[camanim.LayerInfo]) -> None:
+    """Every call has a map, or a reason that its shape bears out."""
+    assert [layer.index for layer in trace] == list(range(len(trace)))
+    for layer in trace:
+        assert layer.status in matrix.STATUSES, layer
+        assert (layer.status == Status.OK) <= bool(layer.layout), layer
+        if layer.status == Status.NOT_SPATIAL and "cpb_mlp" not in layer.name:
+            # Swin V2 makes a table of positions from no image; all others are one pixel or a vector.
+            assert sum(side > 1 for side in layer.shape) < 2, layer
+        if layer.same_as is not None:
+            earlier = trace[layer.same_as]
+            assert (earlier.shape, earlier.status) == (layer.shape, layer.status), layer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_every_layer_has_a_map_or_a_reason(name: str) -> None:
+    """By Grad-CAM of all layers, and every other formula of some, in the same pass."""
+    net, size = matrix.network(name), matrix.size_of(name)
+    model, before = camanim.Model(net, name=name), matrix.checksum(net)
+    everything, animation = matrix.run(model, size, "GradCAM")
+    assert matrix.complaints(animation, size) == []
+    check_trace(name, everything.trace)
+    assert everything.maps > 0.5 * len(everything.trace)
+    some = matrix.spread(everything.trace, 12)
+    ran: list[str] = []
+
+    def every_formula(
+        activation: torch.Tensor, gradient: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        given = {"activation": activation, "gradient": gradient, "generator": generator}
+        for formula in FORMULAS:
+            try:
+                raw = find_method(formula).weigh(given)
+            except NoMap as reason:
+                pytest.fail(f"{formula}: {reason}")
+            assert raw.shape == activation.shape[1:], formula
+            assert bool(raw.isfinite().all()), formula
+            ran.append(formula)
+        return gradient.mean(tuple(range(1, gradient.ndim)))
+
+    again = camanim.animate(
+        model, matrix.image_of(size), method=every_formula, target=1, fit="native",
+        layers=lambda layer: layer.index in some,
+    )  # fmt: skip
+    assert len(ran) == len(FORMULAS) * len(some)
+    # What is returned are Grad-CAM's weights: the same maps, whatever else is selected.
+    own = {layer.index: raw for layer, raw in zip(animation.layers, animation.maps, strict=True)}
+    for layer, raw in zip(again.layers, again.maps, strict=True):
+        atol = 1e-5 * np.abs(raw).max()
+        np.testing.assert_allclose(raw, own[layer.index], rtol=1e-4, atol=atol)
+    assert matrix.checksum(net) == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    os.environ.get("CAMANIM_MATRIX") not in ("families", "all"),
+    reason="takes minutes: set CAMANIM_MATRIX=families",
+)
+@pytest.mark.parametrize("name", matrix.FAMILIES)
+def test_every_method_over_every_family(name: str) -> None:
+    """Over a few layers; without a map are those of which the method says so."""
+    net, size = matrix.network(name), matrix.size_of(name)
+    model, before = camanim.Model(net, name=name), matrix.checksum(net)
+    few = matrix.spread(matrix.run(model, size, "GradCAM")[0].trace, 3)
+    # The formulas were tried above; a large image is slow.
+    methods = camanim.methods() if size < 200 else set(camanim.methods()) - set(FORMULAS)
+    for method in methods:
+        found, animation = matrix.run(model, size, method, few)
+        assert found.maps == len(few) or method in matrix.PARTIAL, (method, found.without)
+        assert animation is None or matrix.complaints(animation, size) == []
+    assert matrix.checksum(net) == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    os.environ.get("CAMANIM_MATRIX") != "all", reason="takes an hour: set CAMANIM_MATRIX=all"
+)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_every_method_over_every_layer_of_every_network(name: str) -> None:
+    """Also: what has a map does not depend on the method, but for those that say why."""
+    row = matrix.row_of(name, every=True)
+    spatial = row.runs["GradCAM"]
+    for method, found in row.runs.items():
+        if method in matrix.COSTLY:
+            assert found.maps == found.asked, (method, found.without)
+        elif method not in matrix.PARTIAL:
+            assert found.without == spatial.without, method
+
+
+def test_published_sizes_are_no_smaller() -> None:
+    """The matrix shows networks less than they were trained on, never more."""
+    for name in CLASSIFIERS:
+        assert matrix.size_of(name) <= get_model_weights(name).DEFAULT.transforms().crop_size[0]
