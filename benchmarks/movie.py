@@ -67,10 +67,11 @@ def animate(model_name: str, image_path: str | None) -> camanim.Animation:
     animation.road = camanim.Road(
         layers=animation.layers,
         percentiles=(20, 40, 60, 80),
-        morf=after[0],
-        lerf=after[1],
+        morfs=after[:1],
+        lerfs=after[1:],
         probability=animation.probability,
         undefined=(None,) * len(animation),
+        chance=np.empty((len(animation), 0)),
         forwards=0,
         seed=0,
         noise=0.0,

@@ -27,7 +27,7 @@ LEVELS = [
     {"passes"},
     {"models", "reading", "samples"},
     {"cams", "layers", "layout", "positions", "targets", "images", "planes", "stack"},
-    {"animation"},
+    {"animation", "result"},
     {"guard", "trace", "writing"},
     {"progress", "errors"},
 ]

@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +21,7 @@ from camanim.errors import Cancelled, ScoreError
 from camanim.progress import Progress
 from camanim.road.imputation import DirectImputer, Imputer
 from camanim.road.masks import Masks, kept_pixels, tie_break
+from camanim.road.result import CANCELLED, CONSTANT, Road
 from camanim.stack import FloatMap, upsample
 from camanim.trace import LayerInfo
 
@@ -33,91 +32,6 @@ if TYPE_CHECKING:
     from camanim.targets import Target
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Road:
-    """The ROAD scores of the shown layers ("ybROAD"), in order of execution.
-
-    Attributes
-    ----------
-    layers : list of LayerInfo
-        L shown layers.
-    percentiles : tuple of P floats
-        Shares of the pixels that were kept, in percent.
-    morf, lerf : (L, P) arrays
-        The target's probability after the most or the least relevant pixels were removed. NaN where
-        there is none.
-    probability : float
-        The target's probability for the image itself.
-    undefined : tuple of (str or None)
-        For each layer, why it has no score; None where it has one.
-    forwards : int
-        Perturbed images that went through the network: 2 L P less those that were the same.
-    seed : int
-    noise : float
-    """
-
-    layers: list[LayerInfo]
-    percentiles: tuple[float, ...]
-    morf: Floats
-    lerf: Floats
-    probability: float
-    undefined: tuple[str | None, ...]
-    forwards: int
-    seed: int
-    noise: float
-
-    # Computed once: captions ask for them once per layer, movies once per frame.
-
-    @cached_property
-    def scores(self) -> Floats:
-        """(L,) score of each layer: mean over percentiles of (LeRF - MoRF) / 2; NaN if undefined."""
-        scores: Floats = ((self.lerf - self.morf) / 2).mean(axis=1)
-        return scores
-
-    @property
-    def sums(self) -> Floats:
-        """(L,) the same with the sum over percentiles, as Kaczmarek et al. 2024 write it."""
-        return self.scores * len(self.percentiles)
-
-    @cached_property
-    def mean(self) -> float:
-        """Mean score over the layers that have one; NaN if none has."""
-        known = self.scores[~np.isnan(self.scores)]
-        return float(known.mean()) if known.size else float("nan")
-
-    @cached_property
-    def max(self) -> float:
-        """Best score of all layers; NaN if none has one."""
-        known = self.scores[~np.isnan(self.scores)]
-        return float(known.max()) if known.size else float("nan")
-
-    @cached_property
-    def best(self) -> LayerInfo | None:
-        """The layer with the best score, the earliest of equals; None if none has one."""
-        if np.isnan(self.scores).all():
-            return None
-        return self.layers[int(np.nanargmax(self.scores))]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every layer was scored; not so after a cancel."""
-        return CANCELLED not in self.undefined
-
-    def caption(self, i: int) -> str:
-        """Say in a few words how layer `i` scores, and which is best."""
-        reason = self.undefined[i]
-        own = f"ROAD {self.scores[i]:.2f}" if reason is None else f"ROAD undefined ({reason})"
-        if self.best is None:
-            return own
-        if self.best is self.layers[i]:
-            return f"{own} (best)"
-        return f"{own} (best: {self.best.label}, {self.max:.2f})"
-
-
-CONSTANT = "constant map"
-CANCELLED = "cancelled"
 
 
 def score(
@@ -163,8 +77,17 @@ def score(
         for flat, m, le in zip(plan.constant, morf, lerf, strict=True)
     ]
     return Road(
-        layers, shares, morf, lerf, before, tuple(reasons), predict.count, seed, noise
-    )  # fmt: skip
+        layers=layers,
+        percentiles=shares,
+        morfs=morf[None],
+        lerfs=lerf[None],
+        probability=before,
+        undefined=tuple(reasons),
+        chance=np.empty((len(layers), 0)),
+        forwards=predict.count,
+        seed=seed,
+        noise=noise,
+    )
 
 
 def _checked(percentiles: Sequence[float], noise: float, batch_size: int) -> tuple[float, ...]:
