@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from camanim import targets
     from camanim.animation import Animation
     from camanim.cams import Method, NoMap, methods
+    from camanim.checks import Labels, Localisation, Randomisation
     from camanim.images import Geometry, Preprocess, read_image
     from camanim.models import Model, Untrusted, list_models, load_model, similarity_to
     from camanim.pipeline import animate, animate_targets
@@ -39,11 +40,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Animation": "camanim.animation",
     "Geometry": "camanim.images",
+    "Labels": "camanim.checks",
     "LayerInfo": "camanim.trace",
+    "Localisation": "camanim.checks",
     "Method": "camanim.cams",
     "Model": "camanim.models",
     "NoMap": "camanim.cams",
     "Preprocess": "camanim.images",
+    "Randomisation": "camanim.checks",
     "Road": "camanim.road",
     "Settings": "camanim.settings",
     "Untrusted": "camanim.models",
@@ -63,8 +67,10 @@ __all__ = [
     "Cancelled",
     "Geometry",
     "ImageError",
+    "Labels",
     "LayerError",
     "LayerInfo",
+    "Localisation",
     "Method",
     "MethodError",
     "Model",
@@ -72,6 +78,7 @@ __all__ = [
     "NoMap",
     "OutOfMemory",
     "Preprocess",
+    "Randomisation",
     "RenderError",
     "Road",
     "ScoreError",

@@ -6,25 +6,23 @@ module at the bottom of the house, where every other may import it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from camanim.errors import ScoreError
+from camanim.judged import Judged
 from camanim.progress import Progress, silent
-from camanim.result import Result
 
 if TYPE_CHECKING:
-    from camanim.road import Imputer, Road
     from camanim.stack import Stack
 
 Normalization = Literal["local", "global"]
 
 
-class Animation(Result):
+class Animation(Judged):
     """The maps of all shown layers of one network for one image and one target; see `Result`.
 
-    What can be made of them are its methods: `stack`, `plane`, `score`, `table`, `write_movie`, ...
+    What can be made of them are its methods: `stack`, `plane`, `table`, `write_movie`, ...; what can be
+    asked of them those of `Judged`: `score`, `measure`, `localise`, `check_randomisation`, ...
     """
 
     def stack(
@@ -74,64 +72,6 @@ class Animation(Result):
         from camanim.planes import plane_of
 
         return plane_of(self, z)
-
-    def score(
-        self,
-        seed: int = 0,
-        *,
-        percentiles: Sequence[float] = (20, 40, 60, 80),
-        noise: float = 0.01,
-        batch_size: int = 16,
-        imputer: Imputer | None = None,
-        progress: Progress = silent,
-    ) -> Road:
-        """Score how well each layer's map explains the target with ROAD; the result stays in `road`.
-
-        Parameters
-        ----------
-        seed : int
-            Of the tie-break among equal pixels and of the noise on imputed pixels.
-        percentiles : sequence of float
-            Shares of the pixels, in percent, that are *kept*.
-        noise : float
-            Standard deviation of the noise on imputed pixels, in units of the network's input.
-        batch_size : int
-            Perturbed images per forward pass.
-        imputer : Imputer, optional
-            Fills removed pixels; by default noisy linear imputation by a direct solver.
-        progress : Progress
-            Called after every batch. When it raises `Cancelled`, the layers scored so far are kept
-            and the others are NaN.
-
-        Returns
-        -------
-        Road
-
-        Raises
-        ------
-        ScoreError
-            Where there is nothing to score, or a parameter is out of range.
-        """
-        from camanim.road import score
-
-        if not self.maps:
-            raise ScoreError("There is no map to score: no selected layer has one.")
-        if self.extremes is not None:
-            raise ScoreError("ROAD scores a volume as a whole: score that, not one of its planes.")
-        self.road = score(
-            self.model,
-            self.tensor,
-            self.maps,
-            self.layers,
-            self.target,
-            seed=seed,
-            percentiles=percentiles,
-            noise=noise,
-            batch_size=batch_size,
-            imputer=imputer,
-            progress=progress,
-        )
-        return self.road
 
     def write_movie(
         self,
@@ -246,7 +186,9 @@ class Animation(Result):
         -------
         list of dict
             Keys: index, name, call, kind, output shape, layout, parameters, status, raw min, raw max,
-            milliseconds, ROAD. What does not exist is None; the status says why.
+            milliseconds; ROAD with its spread, baseline, excess, whether that is above chance, and why
+            it is undefined; then what `localise`, `check_randomisation` and `check_labels` found. What
+            does not exist is None; the status says why.
         """
         from camanim.table import rows
 
@@ -272,3 +214,43 @@ class Animation(Result):
         from camanim.table import write_table
 
         return write_table(self, path)
+
+    def write_plot(
+        self,
+        path: str | Path,
+        what: Literal["scores", "removal", "randomisation"] = "scores",
+        layer: int | None = None,
+    ) -> Path:
+        """Write a plot of the scores, or of what a check found.
+
+        Parameters
+        ----------
+        path : path-like
+            Must end in ``.png``, ``.pdf`` or ``.svg``. Written beside it first and renamed when
+            complete.
+        what : {"scores", "removal", "randomisation"}
+            "scores": ROAD over the layers with the standard deviation of its repeats, what chance
+            scores, and the best layer; below it the agreement with a mask after `localise`.
+            "removal": what the target is worth after the removal of more and more pixels, for one
+            layer. "randomisation": how much of each map is left, the more of the network is
+            randomised.
+        layer : int, optional
+            Which of `layers`. Of "removal", by default the one that ROAD finds best, or the last where
+            there is none; the others show all layers, and mark or single out this one.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        ScoreError
+            Where what is to be plotted was not computed, or the layer has no score.
+        RenderError
+            For another suffix or an unknown plot, or when the file cannot be written.
+        IndexError
+            When there is no such layer.
+        """
+        from camanim.render import write_plot
+
+        return write_plot(self, path, what, layer)

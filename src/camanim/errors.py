@@ -30,7 +30,7 @@ class LayerError(CamError):
 
 
 class ScoreError(CamError):
-    """ROAD scores cannot be computed, or were asked for before they were."""
+    """Maps cannot be scored, checked or compared with a mask, or that was not done yet."""
 
 
 class RenderError(CamError):

@@ -5,9 +5,10 @@ Image, model's preprocessing, the maps (`camanim.maps`), and the result as plain
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,12 @@ import numpy as np
 
 from camanim.animation import Animation
 from camanim.cams import Method, find_method
-from camanim.errors import LayerError, ModelError, OutOfMemory, TargetError
+from camanim.errors import LayerError, ModelError, OutOfMemory, ScoreError, TargetError
 from camanim.images import Prepared, as_array
-from camanim.layers import Predicate, selector
+from camanim.layers import Layers, Predicate, selector
 from camanim.models.base import Model
+from camanim.progress import Progress, silent
+from camanim.result import Result
 from camanim.settings import Settings, settled
 from camanim.trace import Status
 
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from camanim.maps import Made
-    from camanim.passes.question import Question
+    from camanim.passes.question import Aim, Question
+
+#: The network's input, and the record of where it comes from.
+_Ready = tuple[Prepared, dict[str, Any]]
 
 
 def animate(
@@ -112,39 +118,102 @@ def animate_targets(
     asked = settled(settings)
     if not targets:
         raise TargetError("There is no target: pass one at least, None for the likeliest class.")
-    run = _Run(model, image, find_method(method), list(targets), asked)
-    where = model.device if asked.device is None else asked.device
-    try:
-        return run.on(model.to(where) if asked.device is not None else model)
-    except OutOfMemory:
-        if str(where).startswith("cpu"):
-            raise
-        run.notes.append("The device's memory ran out: computed on the CPU.")
-        return run.on(model.to("cpu"))
+
+    def prepare(there: Model) -> _Ready:
+        prepared = there.prepare(image, fit=asked.fit, window=asked.window, slices=asked.slices)
+        return prepared, _provenance(there, image, prepared) | asked.record()
+
+    return _Run(find_method(method), list(targets), asked).answer(model, prepare)
+
+
+def again(
+    animation: Result,
+    *,
+    net: nn.Module | None = None,
+    targets: Sequence[Any] | Aim | None = None,
+    layers: Layers | None = None,
+    progress: Progress = silent,
+) -> list[Animation]:
+    """Ask the same once more, of another network or about other targets.
+
+    The network's input, the method and the settings are those of `animation`; nothing is prepared a
+    second time, and no weights are hashed.
+
+    Parameters
+    ----------
+    animation : Result
+        Of an image or of a whole volume, made by `animate`.
+    net : torch.nn.Module, optional
+        In place of the animation's network, with the same inputs and on the same device.
+    targets : sequence or callable, optional
+        Each as for `animate`; or a function from the network's output to targets, which are then taken
+        as they are. By default the very target of `animation`.
+    layers : optional
+        As for `animate`, by default what `animation` was asked for.
+    progress : Progress
+
+    Returns
+    -------
+    list of Animation
+        As of `animate_targets`.
+
+    Raises
+    ------
+    ScoreError
+        When `animation` is a plane of another one, or was put together by hand.
+    CamError
+        As of `animate_targets`.
+    """
+    if animation.extremes is not None:
+        raise ScoreError("A volume is looked at as a whole: check that, not one of its planes.")
+    if animation.asked is None:
+        raise ScoreError("Nobody knows how these maps were made: make them with camanim.animate.")
+    method, settings = animation.asked
+    settings = replace(settings, progress=progress)
+    if layers is not None:
+        settings = replace(settings, layers=layers)
+    record = dict(animation.provenance)
+    model = animation.model
+    if net is not None:
+        model = copy.copy(model)
+        model.net = net
+        record.pop("weights sha256", None)
+
+    def prepare(there: Model) -> _Ready:
+        tensor = animation.tensor.to(there.device, there.dtype)
+        return Prepared(tensor, animation.geometry, animation.image), record
+
+    aim = (lambda output: [animation.target]) if targets is None else targets
+    return _Run(method, aim if callable(aim) else list(aim), settings).answer(model, prepare)
 
 
 @dataclass
 class _Run:
     """One question to one network."""
 
-    model: Model
-    image: Any
     method: Method
-    targets: list[Any]
+    targets: list[Any] | Aim
     settings: Settings
     notes: list[str] = field(default_factory=list)
 
-    def on(self, model: Model) -> list[Animation]:
-        """Answer it on a device."""
-        settings = self.settings
-        options = self.method.checked(settings.options)
-        if settings.eigen_smooth:
+    def answer(self, model: Model, prepare: Callable[[Model], _Ready]) -> list[Animation]:
+        """Answer it where it is to be computed; where memory runs out, on the CPU."""
+        where = model.device if self.settings.device is None else self.settings.device
+        try:
+            there = model if self.settings.device is None else model.to(where)
+            return self._on(there, prepare)
+        except OutOfMemory:
+            if str(where).startswith("cpu"):
+                raise
+            self.notes.append("The device's memory ran out: computed on the CPU.")
+            return self._on(model.to("cpu"), prepare)
+
+    def _on(self, model: Model, prepare: Callable[[Model], _Ready]) -> list[Animation]:
+        options = self.method.checked(self.settings.options)
+        if self.settings.eigen_smooth:
             self.method.check_smoothable()
-        prepared = model.prepare(
-            self.image, fit=settings.fit, window=settings.window, slices=settings.slices
-        )
+        prepared, record = prepare(model)
         maker = _Maker(self, model, options, prepared.tensor)
-        record = self._provenance(model, prepared) | settings.record()
         made = maker.make()
         return [
             self._animation(model, prepared, made, t, maker, record)
@@ -185,28 +254,9 @@ class _Run:
             input_gradient=gradients[t].cpu().float() if t < len(gradients) else None,
             guided=maker.guided[t] if t < len(maker.guided) else None,
             notes=list(dict.fromkeys(self.notes)),
+            # Without a caller's callback, and for where the network lies by now.
+            asked=(self.method, replace(self.settings, progress=silent, device=None)),
         )
-
-    def _provenance(self, model: Model, prepared: Prepared) -> dict[str, Any]:
-        """Note what the result depends on, so that it can be made again."""
-        import torch
-        import torchvision
-
-        import camanim
-
-        array = np.ascontiguousarray(self.image)
-        return {
-            "camanim": camanim.__version__,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "model": model.name,
-            "weights sha256": model.weights_hash(),
-            "image sha256": hashlib.sha256(array.tobytes()).hexdigest(),
-            "image shape": list(array.shape),
-            "image dtype": str(array.dtype),
-            "input shape": list(prepared.tensor.shape),
-            "device": str(prepared.tensor.device),
-        }
 
 
 class _Maker:
@@ -273,10 +323,10 @@ class _Maker:
     def _aim(self, output: Any) -> list[Any]:
         from camanim.targets import Counterfactual, resolve
 
-        found = [
-            resolve(asked, output, self.model.classes, self.model.outputs)
-            for asked in self.run.targets
-        ]
+        targets = self.run.targets
+        if callable(targets):
+            return list(targets(output))
+        found = [resolve(t, output, self.model.classes, self.model.outputs) for t in targets]
         change = self.run.method.target
         if change is not None:
             found = [change(t, output, **self.recipe.options) for t in found]
@@ -302,6 +352,28 @@ class _Maker:
         from camanim.maps import make_maps
 
         return make_maps(self.recipe, self._question(tensor, aim))
+
+
+def _provenance(model: Model, image: Any, prepared: Prepared) -> dict[str, Any]:
+    """Note what the result depends on, so that it can be made again."""
+    import torch
+    import torchvision
+
+    import camanim
+
+    array = np.ascontiguousarray(image)
+    return {
+        "camanim": camanim.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "model": model.name,
+        "weights sha256": model.weights_hash(),
+        "image sha256": hashlib.sha256(array.tobytes()).hexdigest(),
+        "image shape": list(array.shape),
+        "image dtype": str(array.dtype),
+        "input shape": list(prepared.tensor.shape),
+        "device": str(prepared.tensor.device),
+    }
 
 
 def _why_none(method: Method, statuses: list[str]) -> str:

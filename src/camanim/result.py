@@ -13,9 +13,13 @@ from camanim.trace import LayerInfo, Status
 if TYPE_CHECKING:
     import torch
 
+    from camanim.cams import Method
+    from camanim.checks import Labels, Localisation, Randomisation
     from camanim.images import Geometry
     from camanim.models import Model
     from camanim.road import Road
+    from camanim.road.measures import Measure
+    from camanim.settings import Settings
     from camanim.targets import Target
 
 
@@ -63,6 +67,16 @@ class Result:
         What was done otherwise than asked, such as smaller batches when memory ran out.
     extremes : list of (min, max) or None
         Of the raw maps, where `maps` are planes of them (see `plane`).
+    randomisation : Randomisation or None
+        How the maps change when the weights are shuffled, once `check_randomisation` was called.
+    labels : Labels or None
+        How the maps change when another class is explained, once `check_labels` was called.
+    localisation : Localisation or None
+        How the maps agree with a mask, once `localise` was called.
+    measures : dict of str to Measure
+        Other measures, by label, such as "deletion (blur)"; see `measure`.
+    asked : (Method, Settings) or None
+        How the maps were made, for `camanim.pipeline.again`; None where nobody made them.
     """
 
     maps: list[npt.NDArray[np.float32]]
@@ -81,6 +95,11 @@ class Result:
     guided: torch.Tensor | None = field(default=None, repr=False)
     notes: list[str] = field(default_factory=list)
     extremes: list[tuple[float, float]] | None = field(default=None, repr=False)
+    randomisation: Randomisation | None = field(default=None, repr=False)
+    labels: Labels | None = field(default=None, repr=False)
+    localisation: Localisation | None = field(default=None, repr=False)
+    measures: dict[str, Measure] = field(default_factory=dict, repr=False)
+    asked: tuple[Method, Settings] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -111,4 +130,9 @@ class Result:
         lines = [layer.label, "   ".join(about)]
         if self.road is not None:
             lines.append(self.road.caption(i))
+        if self.localisation is not None:
+            lines.append(self.localisation.caption(i))
+        lines += [
+            check.short for check in (self.randomisation, self.labels) if check and check.short
+        ]
         return "\n".join(lines)

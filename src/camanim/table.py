@@ -40,15 +40,59 @@ def _row(
         "raw min": None,
         "raw max": None,
         "milliseconds": None,
-        "ROAD": None,
     }
     if i is not None:
         row["raw min"] = float(animation.maps[i].min())
         row["raw max"] = float(animation.maps[i].max())
         row["milliseconds"] = round(layer.milliseconds, 3)
-        if animation.road is not None and not np.isnan(animation.road.scores[i]):
-            row["ROAD"] = float(animation.road.scores[i])
+    measured = {
+        label: None if i is None else _number(found.values[i])
+        for label, found in animation.measures.items()
+    }
+    judged = _road(animation, i) | measured | _localisation(animation, i)
+    return row | judged | _checks(animation, i)
+
+
+def _road(animation: Animation, i: int | None) -> dict[str, Any]:
+    """Give what ROAD says of layer `i`."""
+    names = ("ROAD", "ROAD spread", "ROAD baseline", "ROAD excess")
+    row: dict[str, Any] = dict.fromkeys((*names, "ROAD above chance", "ROAD undefined"))
+    road = animation.road
+    if road is None or i is None:
+        return row
+    values = (road.scores, road.spread, road.baseline, road.excess)
+    row |= {name: _number(own[i]) for name, own in zip(names, values, strict=True)}
+    if not np.isnan(road.excess[i] - road.margin[i]):
+        row["ROAD above chance"] = bool(road.above_chance[i])
+    return row | {"ROAD undefined": road.undefined[i]}
+
+
+def _localisation(animation: Animation, i: int | None) -> dict[str, Any]:
+    """Give how the map of layer `i` agrees with a mask."""
+    names = ("pointing", "energy inside", "IoU", "average precision")
+    found = animation.localisation
+    if found is None or i is None:
+        return dict.fromkeys(names)
+    values = (found.pointing, found.energy, found.iou, found.average_precision)
+    return {name: _number(own[i]) for name, own in zip(names, values, strict=True)}
+
+
+def _checks(animation: Animation, i: int | None) -> dict[str, Any]:
+    """Give how much of the map of layer `i` is left with other weights, and for other classes."""
+    row: dict[str, Any] = dict.fromkeys(
+        ("randomised Spearman", "randomised SSIM", "other labels Spearman")
+    )
+    if i is not None and animation.randomisation is not None:
+        row["randomised Spearman"] = _number(animation.randomisation.final[i])
+        row["randomised SSIM"] = _number(animation.randomisation.final_ssim[i])
+    if i is not None and animation.labels is not None:
+        row["other labels Spearman"] = _number(animation.labels.medians[i])
     return row
+
+
+def _number(value: Any) -> float | None:
+    """Give a number; None where there is none."""
+    return None if np.isnan(value) else float(value)
 
 
 def write_table(animation: Animation, path: str | Path) -> Path:

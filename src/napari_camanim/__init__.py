@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from camanim import Animation, Model
     from camanim.animation import Normalization
-    from napari_camanim._layers import Shown
+    from napari_camanim._views import Shown
 
 __all__ = ["add_animation", "animate_layer"]
 
@@ -52,7 +52,7 @@ def add_animation(
         When the viewer shows no slice of the image, or the animation is of another image.
     """
     from camanim.errors import ImageError
-    from napari_camanim._layers import take_view
+    from napari_camanim._views import take_view
 
     _check_layer(viewer, image_layer)
     space = len(animation.geometry.size)
@@ -103,8 +103,8 @@ def animate_layer(
     """
     import camanim
     from camanim.progress import silent
-    from napari_camanim._layers import take_view
     from napari_camanim._triton import load_apart
+    from napari_camanim._views import take_view
 
     load_apart()
     _check_layer(viewer, image_layer)

@@ -1,4 +1,4 @@
-"""What most runs leave as it is, folded: the network's preprocessing, the map's options, computing."""
+"""What most runs leave as it is, folded: preprocessing, the map's options, scores, computing."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from superqt import QCollapsible
 from camanim.cams import Method
 from camanim.errors import MethodError, ModelError
 from napari_camanim._methods import OptionsForm, heading
+from napari_camanim._scoring import ScoringFields
 
 FROM_SOURCE = "from the network"
 UNFOLDED, FOLDED = "▼", "▶"
@@ -75,6 +76,7 @@ class Advanced(QCollapsible):
         self.setDuration(0)
         self._build_network()
         self._build_maps()
+        self.scoring = ScoringFields()
         self._build_computing()
         self._explain()
         self._lay_out()
@@ -167,6 +169,7 @@ class Advanced(QCollapsible):
             self.slices, self.eigen_smooth, self.augment, self.counterfactual, self.show_1d
         ):  # fmt: skip
             form.addRow(box)
+        self.scoring.add_to(form)
         form.addRow(heading("Computing"))
         form.addRow("Device", self.device)
         form.addRow("Precision", self.precision)

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_camanim._advanced import Advanced
 from napari_camanim._classes import ClassField
-from napari_camanim._curve import RoadCurve
+from napari_camanim._curve import Curve
 from napari_camanim._methods import MethodField
 from napari_camanim._networks import NetworkField, OpenButton
 
@@ -46,7 +46,7 @@ class Form(QWidget):
         self.run_button = QPushButton("Run")
         self.normalization = QComboBox()
         self.normalization.addItems(["local", "global"])
-        self.curve = RoadCurve()
+        self.curve = Curve()
         self.export_button = QPushButton("Export movie…")
         self.message = QLabel()
         self.message.setWordWrap(True)

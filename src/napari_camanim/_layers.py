@@ -1,4 +1,4 @@
-"""Image layer to engine input, and `Animation` to layer: the only place that knows axes.
+"""`Animation` to layer; with `_views` the only place that knows axes.
 
 A stack has one axis more than its image, `layer`, in front. What is explained is the shown slice, or
 the volume along the image's last three axes: the stack has length 1 along all other axes, and is
@@ -7,17 +7,15 @@ translated to the shown position there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image
 
-from camanim.errors import ImageError
 from camanim.stack import is_plain
 from napari_camanim._metadata import KEY, metadata
+from napari_camanim._views import Part, Shown, index_in
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -27,113 +25,6 @@ if TYPE_CHECKING:
     from camanim.animation import Normalization
 
 
-@dataclass(frozen=True)
-class Shown:
-    """The part of an image layer that is explained.
-
-    Attributes
-    ----------
-    pixels : array
-        (H, W) or (H, W, 3|4); a volume (Z, Y, X) or (Z, Y, X, 3|4).
-    window : (low, high) or None
-        The layer's contrast limits; None for what has 8 bits or colours, which speaks for itself.
-    axes : tuple of int
-        The layer's axes that `pixels` runs along, two or three.
-    position : tuple of float
-        The layer's index along all of its axes; 0 along `axes`.
-    """
-
-    pixels: npt.NDArray[Any]
-    window: tuple[float, float] | None
-    axes: tuple[int, ...]
-    position: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class View:
-    """Where a viewer stood in an image layer; pixels are read when asked for, also in a thread.
-
-    Attributes
-    ----------
-    data : array-like
-        The layer's.
-    index : tuple of int
-        Where the sliders stand, along all of the layer's axes.
-    displayed : tuple of int
-        The layer's axes that are shown; negative where the view shows one that it has not.
-    own_scale : bool
-        Whether the values speak for themselves, as 8 bits and colours do.
-    limits : (low, high)
-        The layer's contrast limits.
-    """
-
-    data: Any
-    index: tuple[int, ...]
-    displayed: tuple[int, ...]
-    own_scale: bool
-    limits: tuple[float, float]
-
-    def read(self, space: int) -> Shown:
-        """Take the shown slice (2), or the volume along the last three axes (3).
-
-        Raises
-        ------
-        ImageError
-            When the view shows no slice, the image has no depth, or the sliders stand outside of it.
-        """
-        return self._cut(self._plane() if space == 2 else self._volume())
-
-    def _plane(self) -> tuple[int, ...]:
-        if len(self.displayed) != 2:
-            raise ImageError("What is explained is a slice: switch to the 2-D view first.")
-        if len(self.index) == 2:
-            return (0, 1)
-        if self.displayed[0] < 0:
-            raise ImageError("The view shows no slice of the image: roll the axes until it does.")
-        return self.displayed
-
-    def _volume(self) -> tuple[int, ...]:
-        ndim = len(self.index)
-        if ndim < 3:
-            raise ImageError("The image has no depth, and a volume (z, y, x) is wanted.")
-        return (ndim - 3, ndim - 2, ndim - 1)
-
-    def _cut(self, axes: tuple[int, ...]) -> Shown:
-        sliced = [axis for axis in range(len(self.index)) if axis not in axes]
-        if any(not 0 <= self.index[axis] < self.data.shape[axis] for axis in sliced):
-            raise ImageError("The sliders stand outside of the image: move them into it first.")
-        at = tuple(i if axis in sliced else 0 for axis, i in enumerate(self.index))
-        key = tuple(i if axis in sliced else slice(None) for axis, i in enumerate(self.index))
-        window = None if self.own_scale else self.limits
-        return Shown(np.asarray(self.data[key]), window, axes, tuple(map(float, at)))
-
-
-def take_view(viewer: ViewerModel, layer: Image) -> View:
-    """Note where a viewer stands in an image layer.
-
-    Parameters
-    ----------
-    viewer : napari viewer
-    layer : napari.layers.Image
-    """
-    data = layer.data[0] if layer.multiscale else layer.data
-    before = viewer.dims.ndim - layer.ndim
-    low, high = layer.contrast_limits
-    return View(
-        data=data,
-        index=_index(viewer, layer),
-        displayed=tuple(sorted(axis - before for axis in viewer.dims.displayed)),
-        own_scale=layer.rgb or data.dtype == np.uint8 or data.dtype == bool,
-        limits=(float(low), float(high)),
-    )
-
-
-def _index(viewer: ViewerModel, layer: Layer) -> tuple[int, ...]:
-    """Return the layer's index where the sliders stand."""
-    inside = layer.world_to_data(viewer.dims.point[-layer.ndim :])
-    return tuple(int(i) for i in np.round(inside))
-
-
 class StackData:
     """A lazy stack with the axes of its layer, which also carries the animation it shows.
 
@@ -141,18 +32,22 @@ class StackData:
     ----------
     animation : Animation
     normalization : {"local", "global"}
-    axes : sequence of int
+    part : Part
+        Of the image that is explained.
+
+    Attributes
+    ----------
+    axes : tuple of bool
         For each axis of the image, whether the maps run along it (True) or it has length 1.
     """
 
     dtype = np.dtype(np.float32)
 
-    def __init__(
-        self, animation: Animation, normalization: Normalization, axes: Sequence[bool]
-    ) -> None:
+    def __init__(self, animation: Animation, normalization: Normalization, part: Part) -> None:
         self.animation = animation
         self.normalization = normalization
-        self.axes = tuple(axes)
+        self.part = part
+        self.axes = tuple(axis in part.axes for axis in range(len(part.shape)))
         self._stack = animation.stack(normalization)
         count, *lengths = self._stack.shape
         sides = iter(lengths)
@@ -195,7 +90,7 @@ class StackData:
 
     def normalized(self, normalization: Normalization) -> StackData:
         """Return the same stack with another normalisation."""
-        return StackData(self.animation, normalization, self.axes)
+        return StackData(self.animation, normalization, self.part)
 
 
 def stack_layer(
@@ -217,9 +112,8 @@ def stack_layer(
     napari.layers.Image
     """
     place = _placement(animation, image, shown)
-    along = [axis in shown.axes for axis in range(image.ndim)]
     return Image(
-        StackData(animation, normalization, along),
+        StackData(animation, normalization, shown.part),
         name=f"{image.name} {animation.method} {animation.target.name}",
         rgb=False,
         multiscale=False,
@@ -259,7 +153,7 @@ def guided_layer(animation: Animation, image: Image, shown: Shown) -> Image | No
         return None
     # Slices lie along the batch's axis; a whole image is a batch of one.
     pixels = animation.guided.sum(1).numpy().reshape(animation.geometry.size)
-    others = tuple(axis for axis in range(image.ndim) if axis not in shown.axes)
+    others = tuple(axis for axis in range(image.ndim) if axis not in shown.part.axes)
     highest = float(np.abs(pixels).max()) or 1.0
     return Image(
         np.expand_dims(pixels, others),
@@ -279,8 +173,8 @@ def _placement(animation: Animation, image: Image, shown: Shown) -> dict[str, An
     """Lead from pixels of the network's input to the world, along the image's axes."""
     # From the map's pixels to the image's ...
     cell, start = animation.geometry.affine(animation.geometry.size)
-    pixel, origin = np.ones(image.ndim), np.array(shown.position)
-    pixel[list(shown.axes)], origin[list(shown.axes)] = cell, start
+    pixel, origin = np.ones(image.ndim), np.array(shown.part.position, float)
+    pixel[list(shown.part.axes)], origin[list(shown.part.axes)] = cell, start
     # ... and from there to the world.
     shear = _shear_matrix(image)
     matrix = np.asarray(image.rotate) @ shear @ np.diag(image.scale)
@@ -291,7 +185,7 @@ def _placement(animation: Animation, image: Image, shown: Shown) -> dict[str, An
         "shear": shear,
         "affine": image.affine.affine_matrix,
         "units": image.units,
-        "axis_labels": _labels(image, len(shown.axes)),
+        "axis_labels": _labels(image, len(shown.part.axes)),
     }
 
 
@@ -340,6 +234,12 @@ def set_normalization(layer: Image, normalization: Normalization) -> None:
         layer.metadata = {**layer.metadata, KEY: about}
 
 
+def describe_again(layer: Image) -> None:
+    """Bring a stack's metadata up to date with what its animation knows by now."""
+    data = layer.data
+    layer.metadata = {**layer.metadata, KEY: metadata(data.animation, data.normalization)}
+
+
 def current_stack(viewer: ViewerModel) -> Image | None:
     """Choose the stack that captions, curve and buttons are about.
 
@@ -358,7 +258,7 @@ def shown_index(viewer: ViewerModel, stack: Image) -> int | None:
     displayed = [axis - before for axis in viewer.dims.displayed]
     if 0 in displayed:
         return None
-    index = _index(viewer, stack)
+    index = index_in(viewer, stack)
     sliced = [axis for axis in range(stack.ndim) if axis not in displayed]
     if any(not 0 <= index[axis] < stack.data.shape[axis] for axis in sliced):
         return None

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import numpy as np
+
 if TYPE_CHECKING:
     from camanim import Animation
+    from camanim.checks import Labels, Localisation, Randomisation
+    from camanim.road import Road
 
 KEY = "camanim"
 
 
 class CamMetadata(TypedDict):
-    """Plain data; the lists are aligned with the slider `layer`.
+    """Plain data, as JSON has them (and NaN); the lists are aligned with the slider `layer`.
 
     `target` is what was explained, as the target describes itself; `index` its class, None where it is
-    not about one, and `probability` what it is worth for this image, in the given `unit`.
+    not about one, and `probability` what it is worth for this image, in the given `unit`. The last
+    ones say what was measured, and are None where it was not: `scores`, `mean`, `max`, `best` and `road`
+    by ROAD, the others by `Animation.localise`, `check_randomisation` and `check_labels`.
     """
 
     method: str
@@ -29,13 +35,17 @@ class CamMetadata(TypedDict):
     kinds: list[str]
     layouts: list[str]
     captions: list[str]
-    raw_limits: list[tuple[float, float]]
+    raw_limits: list[list[float]]
+    notes: list[str]
+    provenance: dict[str, Any]
     scores: list[float] | None
     mean: float | None
     max: float | None
     best: str | None
-    notes: list[str]
-    provenance: dict[str, Any]
+    road: dict[str, Any] | None
+    localisation: dict[str, Any] | None
+    randomisation: dict[str, Any] | None
+    labels: dict[str, Any] | None
 
 
 def metadata(animation: Animation, normalization: str) -> CamMetadata:
@@ -44,21 +54,72 @@ def metadata(animation: Animation, normalization: str) -> CamMetadata:
     return CamMetadata(
         method=animation.method,
         model=str(animation.provenance["model"]),
-        target=animation.target.describe(),
+        target=plain(animation.target.describe()),
         index=animation.target.index,
         class_name=animation.target.name,
-        probability=animation.probability,
+        probability=float(animation.probability),
         unit=animation.target.unit,
         normalization=normalization,
         layers=[layer.label for layer in animation.layers],
         kinds=[layer.kind for layer in animation.layers],
         layouts=[layer.layout for layer in animation.layers],
         captions=[animation.caption(i) for i in range(len(animation))],
-        raw_limits=[(float(m.min()), float(m.max())) for m in animation.maps],
-        scores=None if road is None else [float(s) for s in road.scores],
+        raw_limits=[[float(m.min()), float(m.max())] for m in animation.maps],
+        notes=list(animation.notes),
+        provenance=plain(animation.provenance),
+        scores=None if road is None else plain(road.scores),
         mean=None if road is None else road.mean,
         max=None if road is None else road.max,
         best=None if road is None or road.best is None else road.best.label,
-        notes=list(animation.notes),
-        provenance=animation.provenance,
+        road=None if road is None else _road(road),
+        localisation=_localisation(animation.localisation),
+        randomisation=_randomisation(animation.randomisation),
+        labels=_labels(animation.labels),
     )
+
+
+def _road(road: Road) -> dict[str, Any]:
+    names = (
+        "spread", "baseline", "baseline_spread", "excess", "margin", "above_chance", "morf", "lerf",
+        "percentiles", "undefined", "probability", "seed", "noise", "forwards", "settings",
+    )  # fmt: skip
+    about = {name: plain(getattr(road, name)) for name in names}
+    about["best_plain"] = None if road.best_plain is None else road.best_plain.label
+    about["repeats"] = len(road.morfs)
+    about["draws"] = road.chance.shape[1]
+    return about
+
+
+def _localisation(found: Localisation | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    names = ("pointing", "energy", "iou", "average_precision", "share", "undefined")
+    about = {name: plain(getattr(found, name)) for name in names}
+    return about | {"best": None if found.best is None else found.best.label}
+
+
+def _randomisation(found: Randomisation | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    names = (
+        "steps", "spearman", "ssim", "threshold", "seed", "cancelled", "median", "passed", "verdict"
+    )  # fmt: skip
+    return {name: plain(getattr(found, name)) for name in names}
+
+
+def _labels(found: Labels | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    names = ("classes", "spearman", "threshold", "median", "passed", "verdict")
+    return {name: plain(getattr(found, name)) for name in names}
+
+
+def plain(value: Any) -> Any:
+    """Turn arrays, tuples and numpy's numbers into lists and Python's own."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return value

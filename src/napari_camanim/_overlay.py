@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, ref
 
@@ -12,6 +13,48 @@ from napari_camanim._metadata import KEY
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+FONT_SIZE = 9
+#: Pixels that a character takes on average, and those that the box leaves at both edges.
+CHARACTER, EDGES = 8.3, 24
+#: What stands between two facts on a line.
+BETWEEN = "   "
+#: Where a fact may be broken: after a space, and between the parts of a module's name.
+_JOINTS = re.compile(r"(?<=[ _/])|(?<=\.)(?=[^\W\d])")
+
+
+def wrapped(caption: str, width: float) -> str:
+    """Break a caption's lines where they would leave the canvas: between two facts, or else words.
+
+    Parameters
+    ----------
+    caption : str
+    width : float
+        Of the canvas in pixels.
+    """
+    fitting = max(12, int((width - EDGES) / CHARACTER))
+    return "\n".join(part for line in caption.split("\n") for part in _broken(line, fitting))
+
+
+def _broken(line: str, fitting: int) -> list[str]:
+    parts: list[str] = []
+    for fact in line.split(BETWEEN):
+        longer = f"{parts[-1]}{BETWEEN}{fact}" if parts else fact
+        if len(longer) <= fitting:
+            parts[-1:] = [longer]
+        else:
+            parts += _split(fact, fitting)
+    return parts
+
+
+def _split(fact: str, fitting: int) -> list[str]:
+    parts = [""]
+    for word in _JOINTS.split(fact):
+        if parts[-1] and len(f"{parts[-1]}{word}".rstrip()) > fitting:
+            parts.append("")
+        whole = parts[-1] + word
+        parts[-1:] = [whole[i : i + fitting] for i in range(0, len(whole), fitting)] or [""]
+    return [part.rstrip() for part in parts if part.strip()] or [""]
 
 
 class Caption:
@@ -26,7 +69,9 @@ class Caption:
         # The viewer keeps us (`_of_viewer`), not we the viewer.
         self._viewer = ref(viewer)
         # Without a colour of its own the text contrasts with the canvas in every theme.
-        self.overlay = TextOverlay(visible=True, position="bottom_left", font_size=9, box=True)
+        self.overlay = TextOverlay(
+            visible=True, position="bottom_left", font_size=FONT_SIZE, box=True
+        )
         viewer.canvas.overlays[KEY] = self.overlay
         self._events = [
             viewer.dims.events.point,
@@ -36,6 +81,7 @@ class Caption:
             viewer.layers.events.inserted,
             viewer.layers.events.removed,
             viewer.layers.events.reordered,
+            viewer.canvas.events.size,
         ]
         for event in self._events:
             event.connect(self.update)
@@ -66,7 +112,8 @@ class Caption:
         index = None if stack is None else shown_index(viewer, stack)
         self.overlay.visible = index is not None
         if stack is not None and index is not None:
-            self.overlay.text = stack.metadata[KEY]["captions"][index]
+            caption = stack.metadata[KEY]["captions"][index]
+            self.overlay.text = wrapped(caption, viewer.canvas.size[1])
 
     def _watch(self, stacks: list[Any]) -> None:
         for layer in self._watched:

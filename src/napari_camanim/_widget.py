@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
 
-from napari.layers import Image
+from napari.layers import Image, Labels
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent
 from qtpy.QtGui import QCloseEvent
@@ -17,18 +18,19 @@ from napari_camanim import _jobs
 from napari_camanim._jobs import Explained, Question
 from napari_camanim._layers import (
     current_stack,
+    describe_again,
     is_input,
     is_stack,
     set_normalization,
     show_index,
     shown_index,
     shown_plane,
-    take_view,
     unwrapped,
 )
-from napari_camanim._metadata import KEY
 from napari_camanim._networks import Asked
+from napari_camanim._overlay import Caption
 from napari_camanim._running import RunningForm
+from napari_camanim._views import Mask, take_mask, take_view
 from napari_camanim._worker import Task
 
 if TYPE_CHECKING:
@@ -54,10 +56,11 @@ class CamWidget(RunningForm):
         self._search: Task | None = None
         self._image: Image | None = None
         self._subject = 0
+        self._mask_changed = False
+        self._images: WeakKeyDictionary[Image, ref[Image]] = WeakKeyDictionary()
         self._connections: list[tuple[Any, Callable[..., None]]] = []
         self._connect()
-        self._refresh_images()
-        self._on_stack()
+        self._refresh()
 
     # -- What it listens to ----------------------------------------------------------------------
 
@@ -73,14 +76,15 @@ class CamWidget(RunningForm):
         self.advanced.slices.toggled.connect(self._on_subject)
         self.advanced.toggled.connect(self._find_devices)
         self.advanced.save_button.clicked.connect(self._ask_and_save)
+        self.advanced.scoring.mask.chosen.connect(self._on_mask)
         self.normalization.currentTextChanged.connect(self._on_normalization)
         self.curve.moved.connect(self._on_curve)
         layers = self.viewer.layers
         for event, slot in (
-            (layers.events.inserted, self._refresh_images),
-            (layers.events.removed, self._refresh_images),
-            (layers.events.reordered, self._refresh_images),
-            (layers.events.renamed, self._refresh_images),
+            (layers.events.inserted, self._refresh),
+            (layers.events.removed, self._refresh),
+            (layers.events.reordered, self._refresh),
+            (layers.events.renamed, self._refresh),
             (layers.selection.events.active, self._on_active),
             (self.viewer.dims.events.point, self._on_slider),
             (self.viewer.dims.events.ndisplay, self._on_slider),
@@ -91,9 +95,15 @@ class CamWidget(RunningForm):
         event.connect(slot)
         self._connections.append((event, slot))
 
-    def _refresh_images(self, event: Any = None) -> None:
-        """List the image layers that can be explained, keeping the choice."""
-        images = [unwrapped(layer) for layer in self.viewer.layers if is_input(layer)]
+    def _refresh(self, event: Any = None) -> None:
+        """List the layers of the viewer where they can be chosen, keeping the choices."""
+        layers = [unwrapped(layer) for layer in self.viewer.layers]
+        self._list_images([layer for layer in layers if is_input(layer)])
+        self.advanced.scoring.mask.offer([layer for layer in layers if isinstance(layer, Labels)])
+        self._watch_stacks()
+        self._on_stack()
+
+    def _list_images(self, images: list[Image]) -> None:
         # Names and layers change; the choice stays with its layer, and tells of a change itself.
         self.image.blockSignals(True)
         self.image.clear()
@@ -104,8 +114,6 @@ class CamWidget(RunningForm):
         self.image.blockSignals(False)
         self._on_image()
         self._follow_selection()
-        self._watch_stacks()
-        self._on_stack()
 
     def _on_image(self, row: int = -1) -> None:
         chosen = self.image.currentData()
@@ -148,17 +156,19 @@ class CamWidget(RunningForm):
 
     def on_end(self) -> None:
         self._on_stack()
+        if self._mask_changed:
+            self._localise()
 
     def _on_stack(self) -> None:
         """Show what is known about the current stack: its scores, its normalisation."""
         stack = current_stack(self.viewer)
         self.export_button.setEnabled(stack is not None and self._task is None)
-        scores = stack.metadata[KEY]["scores"] if stack is not None else None
-        self.curve.setVisible(scores is not None)
+        found = False
         if stack is not None:
             self.normalization.setCurrentText(stack.data.normalization)
-        if scores is not None:
-            self.curve.set_scores(scores)
+            of = stack.data.animation
+            found = self.curve.show_results(of.road, of.localisation, of.target.unit)
+        self.curve.setVisible(found)
         self._on_slider()
 
     def _on_slider(self, event: Any = None) -> None:
@@ -223,11 +233,45 @@ class CamWidget(RunningForm):
             return
         # The first is added last: of several stacks only the last one stays visible.
         for animation in reversed(explained.animations):
-            _add(self.viewer, animation, layer, explained.shown, self.normalization.currentText())
+            stack = _add(
+                self.viewer, animation, layer, explained.shown, self.normalization.currentText()
+            )
+            self._images[stack] = ref(layer)
         self._on_stack()
         self._say(_jobs.summary(explained))
         if explained.problem:
             show_error(explained.problem)
+
+    def _on_mask(self) -> None:
+        self._mask_changed = True
+        self._localise()
+
+    def _localise(self) -> None:
+        """Compare the shown stack of the chosen image with the chosen mask, when nothing else runs."""
+        if self._task is not None:
+            return
+        self._mask_changed = False
+        stack = unwrapped(current_stack(self.viewer))
+        # Another image's stack would be compared with a mask that is not its own.
+        of = None if stack is None else self._images.get(stack)
+        if stack is None or of is None or of() is not self._image:
+            return
+        animation, part, mask = stack.data.animation, stack.data.part, self._mask()
+        self._start(
+            lambda progress: _jobs.localise(animation, mask, part),
+            lambda said: self._show_localisation(stack, said),
+        )
+
+    def _show_localisation(self, stack: Image, said: tuple[str, str]) -> None:
+        found, problem = said
+        describe_again(stack)
+        self._on_stack()
+        Caption.on(self.viewer)
+        self._say(problem or found, error=bool(problem))
+
+    def _mask(self) -> Mask | None:
+        layer = self.advanced.scoring.mask.layer()
+        return None if layer is None else take_mask(layer)
 
     def export(self, path: str | Path) -> None:
         """Write the movie of the current stack; of a volume, of the shown plane.
@@ -310,6 +354,8 @@ class CamWidget(RunningForm):
             method=self.method.currentText(),
             settings=self.advanced.run(),
             road=self.road.isChecked(),
+            wanted=self.advanced.scoring.values(),
+            mask=self._mask(),
         )
 
     # -- When it goes ----------------------------------------------------------------------------

@@ -53,7 +53,10 @@ def test_run_writes_a_movie_and_a_table(picture, tmp_path):
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
         "index", "name", "call", "kind", "output shape", "layout", "parameters", "status",
-        "raw min", "raw max", "milliseconds", "ROAD",
+        "raw min", "raw max", "milliseconds",
+        "ROAD", "ROAD spread", "ROAD baseline", "ROAD excess", "ROAD above chance", "ROAD undefined",
+        "pointing", "energy inside", "IoU", "average precision",
+        "randomised Spearman", "randomised SSIM", "other labels Spearman",
     ]  # fmt: skip
     # The same numbers as from a script, and every call of every module, also those not shown.
     animation = camanim.animate(
@@ -76,9 +79,105 @@ def test_run_without_files_lists_the_layers(picture):
     assert "benign, with probability" in out
 
 
+def listed(out):
+    """Read the table on the terminal: its head, and the cells of each layer."""
+    lines = [[c.strip() for c in x.strip("│┃").replace("┃", "│").split("│")] for x in
+             out.splitlines() if x[:1] in ("│", "┃")]  # fmt: skip
+    return lines[0], {row[0]: dict(zip(lines[0], row, strict=True)) for row in lines[1:]}
+
+
+@pytest.fixture
+def mask(tmp_path):
+    """The lesion of the picture, as a label image in which another object has another number."""
+    labels = np.uint8(samples.mask("benign_1")) * 7
+    labels[:20, :20] = 1
+    path = tmp_path / "mask.png"
+    # In colour, as some programs store what is grey.
+    Image.fromarray(np.stack([labels] * 3, axis=2)).save(path)
+    return path
+
+
+def test_scores_checks_mask_and_plot(picture, mask, tmp_path):
+    plot, table = tmp_path / "plot.svg", tmp_path / "layers.csv"
+    run = ["run", picture, "--layers", "*.norm1", "--layers", "*norm5", "--road", "--repeats", "3"]
+    code, out, err = camanim_cli(
+        *run, "--draws", "5", "--checks", "--mask", mask, "--mask-label", "7", "--plot", plot
+    )
+    assert code == 0, err
+    animation = camanim.animate(
+        camanim.load_model("demo/ultrasound"), samples.image("benign_1"),
+        layers=["*.norm1", "*norm5"],
+    )  # fmt: skip
+    road = animation.score(0, repeats=3, draws=5)
+    found = animation.localise(samples.mask("benign_1"))
+    head, rows = listed(out)
+    assert head == ["layer", "kind", "output", "raw max", "ROAD", "chance", "AP"]
+    assert list(rows) == [layer.label for layer in animation.layers]
+    for i, row in enumerate(rows.values()):
+        assert row["ROAD"] == f"{road.scores[i]:.3f} ± {road.spread[i]:.3f}"
+        assert row["chance"] == f"{road.baseline[i]:.3f}"
+        assert row["AP"] == f"{found.average_precision[i]:.3f}"
+    assert f"ybROAD: mean {road.mean:.3f}" in out
+    assert f"Mask: best {found.best.label} with average precision" in out
+    assert f"where chance gives {found.share:.3f}" in out
+    assert out.count(animation.check_randomisation().verdict) == 1
+    assert out.count(animation.check_labels().verdict) == 1
+    assert str(plot) in out
+    assert "agreement with the mask" in plot.read_text() or plot.stat().st_size > 10_000
+    # The same again into a table, and another kind of plot.
+    code, out, err = camanim_cli(
+        *run[:6], "--road", "--no-baseline", "--table", table, "--plot", tmp_path / "removal.pdf",
+        "--plot-kind", "removal",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "chance" not in out
+    with table.open() as file:
+        shown = [row for row in csv.DictReader(file) if row["status"] == "ok"]
+    assert [row["ROAD spread"] + row["ROAD baseline"] for row in shown] == [""] * len(shown)
+    assert (tmp_path / "removal.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_it_is_said_where_another_layer_scores_highest_or_none_is_above_chance():
+    from types import SimpleNamespace
+
+    from camanim.cli.report import _said_by_road
+
+    layers = [SimpleNamespace(label=name) for name in ("early", "late")]
+    road = SimpleNamespace(
+        layers=layers, mean=0.2, max=0.3, scores=[0.1, 0.3], best=layers[0], best_plain=layers[1]
+    )
+    assert _said_by_road(road) == (
+        "ybROAD: mean 0.200, best early with 0.100, highest score late with 0.300."
+    )
+    road.best = layers[1]
+    assert _said_by_road(road) == "ybROAD: mean 0.200, best late with 0.300."
+    road.best = None
+    assert "no layer is above chance, highest score late with 0.300." in _said_by_road(road)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--plot", "plot.png"], "add --road, --mask or --checks"),
+        (["--plot", "plot.png", "--plot-kind", "removal", "--checks"], "add --road"),
+        (["--plot", "plot.png", "--plot-kind", "randomisation", "--road"], "add --checks"),
+        (["--repeats", "3"], "are of --road"),
+        (["--no-baseline"], "are of --road"),
+        (["--road", "--repeats", "0"], "--repeats"),
+    ],
+)
+def test_scores_that_do_not_go_together_are_a_wrong_call(picture, tmp_path, arguments, said):
+    code, _, err = camanim_cli("run", picture, *arguments)
+    assert code == 2
+    assert said in " ".join(err.replace("│", " ").split())
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["picture.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["PICTURE", "--mask", "missing.png"], "There is no file missing.png."),
+        (["PICTURE", "--road", "--plot", "plot.gif"], "must end in .png, .pdf or .svg"),
         (["missing.png"], "There is no file missing.png."),
         (["PICTURE", "--model", "torchvision/resnet5"], "Did you mean torchvision/resnet5"),
         (["PICTURE", "--method", "GradCAM+"], "Did you mean"),
@@ -108,7 +207,8 @@ def test_a_wrong_call_is_exit_code_2(picture):
 def test_help_names_every_option():
     code, out, _ = camanim_cli("run", "--help")
     assert code == 0
-    for option in ("--model", "--method", "--target", "--layers", "--road", "--movie", "--table"):
+    for option in ("--model", "--method", "--target", "--layers", "--road", "--movie", "--table",
+                   "--repeats", "--checks", "--mask", "--plot"):  # fmt: skip
         assert option in out
     assert "Example:" in out
 

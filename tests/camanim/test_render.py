@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -20,29 +20,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from camanim.animation import Animation, LayerInfo
+from camanim.animation import Animation
+from camanim.checks import Labels, Localisation, Randomisation
 from camanim.errors import Cancelled, RenderError
 from camanim.images import Geometry, Preprocess
 from camanim.render import FrameRenderer, write_movie, write_picture
+from camanim.road import Road
 from camanim.targets import ClassTarget
+from camanim.trace import LayerInfo
 
 Box = tuple[float, float, float, float]
 
 
-@dataclass
-class Scores:
-    """Stands in for `camanim.road.Road`."""
-
-    layers: list[LayerInfo]
-    scores: np.ndarray
-
-    @property
-    def best(self) -> LayerInfo | None:
-        return None if np.isnan(self.scores).all() else self.layers[int(np.nanargmax(self.scores))]
-
-    def caption(self, i: int) -> str:
-        own = "undefined" if np.isnan(self.scores[i]) else f"{self.scores[i]:.2f}"
-        return f"ROAD {own} (best: {self.best.label if self.best else None})"
+def road(layers: list[LayerInfo], scores: np.ndarray, **more) -> Road:
+    """Make scores by hand: those of one repeat, of which the layers that have none are undefined."""
+    lerfs = 2 * np.asarray(scores, float)[None, :, None]
+    given = {
+        "percentiles": (50.0,),
+        "morfs": np.where(np.isnan(lerfs), np.nan, 0.0),
+        "lerfs": lerfs,
+        "probability": 0.7312,
+        "undefined": tuple("constant map" if np.isnan(s) else None for s in scores),
+        "chance": np.empty((len(layers), 0)),
+        "forwards": 0,
+        "seed": 0,
+        "noise": 0.01,
+    }
+    return Road(layers=layers, **given | more)
 
 
 def animation(
@@ -81,7 +85,7 @@ def animation(
         provenance={"model": "torchvision/mobilenet_v2"},
     )
     if scores is not None:
-        made.road = Scores(layers, scores)  # type: ignore[assignment]
+        made.road = road(layers, scores)
     return made
 
 
@@ -267,7 +271,12 @@ def test_a_frame_says_what_it_shows() -> None:
         *("features.2.conv", "Conv2d, map 4 x 5", "Layer 3/6"),
         *("Egyptian cat", "probability 0.73", "GradCAM, torchvision/mobilenet_v2"),
         *(f"{low:.3g}", f"{(low + high) / 2:.3g}", f"{high:.3g}"),
-        *("raw values, local scale (this layer)", "ROAD 0.16 (best: features.5.conv)", "best"),
+        *(
+            "raw values, local scale (this layer)",
+            "ROAD 0.16",
+            "best: features.5.conv 0.40",
+            "best",
+        ),
     ):
         assert text in texts
     assert "no positive evidence" not in texts
@@ -352,6 +361,59 @@ def test_texts_stay_apart_and_inside(shape, count, scores, signed, size) -> None
         ink_is_apart(made, count - 1, size=size, signed=signed)
 
 
+def repeated(layers: list[LayerInfo], scores: list[float], chance: list[float]) -> Road:
+    """Make scores of three repeats, 0.1 apart, and two random maps for each layer, 0.02 apart."""
+    lerfs = 2 * (np.asarray(scores)[None] + np.array([-0.1, 0, 0.1])[:, None])[..., None]
+    morfs = np.where(np.isnan(lerfs), np.nan, 0.0)
+    drawn = np.asarray(chance)[:, None] + np.array([-0.01, 0.01])
+    return road(layers, np.asarray(scores), lerfs=lerfs, morfs=morfs, chance=drawn)
+
+
+def checked(made: Animation) -> Animation:
+    """Give an animation a mask that it agrees with by half, and two checks that it fails."""
+    count = len(made)
+    same = np.ones((1, count))
+    half = np.full(count, 0.5)
+    made.localisation = Localisation(made.layers, half, half, half, half, 0.25, (None,) * count)
+    made.randomisation = Randomisation(made.layers, ("fc",), same, same, 0.5, 0)
+    made.labels = Labels(made.layers, ("dog",), same, 0.9)
+    return made
+
+
+@pytest.mark.parametrize("size", [64, 448, 1000])
+@pytest.mark.parametrize("shape", [(8, 8), (2000, 8, 3), (300, 400, 3)])
+def test_all_that_can_be_said_stays_apart_and_inside(shape, size) -> None:
+    image = np.random.default_rng(8).integers(0, 256, shape).astype(np.uint8)
+    for name, layer in (("cat", "x"), (LONG.replace(".", " "), LONG), ("W" * 500, "W" * 500)):
+        made = checked(animation(3, image=image, name=name, layer=layer))
+        made.maps = [-np.abs(m) for m in made.maps]
+        made.road = repeated(made.layers, [-0.4, np.nan, 0.5], [0.1, 0.1, -0.2])
+        for i in range(3):
+            ink_is_apart(made, i, size=size)
+
+
+def test_a_frame_says_how_far_scores_spread_and_what_chance_would_score() -> None:
+    made = animation(4)
+    made.road = repeated(made.layers, [0.1, 0.5, 0.4, np.nan], [0.0, 0.45, 0.35, 0.0])
+    first = words(made, 0)
+    assert "ROAD 0.10 ± 0.10   chance 0.00 ± 0.01" in first
+    # Beyond what two random maps leave open, in 95 of 100 cases, lies none of them.
+    assert "no layer is above chance" in first
+    assert "layers in order of execution (grey: chance)" in first
+    assert "ROAD undefined (constant map)" in words(made, 3)
+    assert not any("chance" in text for text in words(animation(scores=np.linspace(0, 0.4, 6))))
+
+
+def test_a_frame_says_how_the_map_agrees_with_a_mask_and_which_checks_failed() -> None:
+    made = checked(animation(3))
+    said = words(made, 1)
+    assert {"mask: average precision 0.50", "energy inside 0.50", "chance 0.25"} <= set(said)
+    assert {"FAILS the randomisation check", "FAILS the label check"} <= set(said)
+    assert made.randomisation is not None
+    made.randomisation = replace(made.randomisation, spearman=np.zeros((1, 3)))
+    assert "FAILS the randomisation check" not in words(made, 1)
+
+
 def test_long_names_keep_both_ends() -> None:
     texts = words(animation(layer="start" + "." * 300 + "end"))
     second = next(text for text in texts if "…" in text)
@@ -396,6 +458,39 @@ def test_the_best_layer_is_marked() -> None:
     # The plot begins 66 pixels from the left and ends 22 from the right, 8 pixels outside the curve.
     expected = 74 + 8 / 10 * (frame.shape[1] - 30 - 74)
     assert abs(np.median(columns) - expected) < 3
+
+
+def test_best_is_the_layer_furthest_above_chance() -> None:
+    made = animation(count=11)
+    scores, chance = np.full(11, 0.1), np.full((11, 8), 0.1)
+    scores[4], chance[4] = 0.5, 0.5
+    scores[7] = 0.3
+    made.road = road(made.layers, scores, chance=chance + np.linspace(-0.01, 0.01, 8))
+    frame = FrameRenderer(made).frame(0)
+    _, columns = np.nonzero((frame == (255, 184, 92)).all(axis=2))
+    assert abs(np.median(columns) - (74 + 7 / 10 * (frame.shape[1] - 30 - 74))) < 3
+
+
+def test_chance_and_spread_are_drawn_at_their_values() -> None:
+    """The plot is read as one reads a plot: from the pixels of the zero line and of the extremes."""
+    count, flat = 21, [np.ones((4, 4), np.float32)]
+    made = animation(count, maps=flat * count)
+    plain = np.full(count, 0.5)
+    made.road = repeated(made.layers, plain, np.full(count, 0.2))
+    bare = animation(count, maps=flat * count)
+    # The same scale: from 0 to 0.6, which the spread reaches.
+    bare.road = road(bare.layers, np.append(plain[:-1], 0.6))
+    with_all, without = (FrameRenderer(each).frame(count - 1) for each in (made, bare))
+    x = without.shape[1] // 2
+    column = np.abs(with_all.astype(int) - without).sum(axis=2)[-190:-45, x]
+    zero, top = without.shape[0] - 22 - 20 - 8, without.shape[0] - 22 - 168 + 44 + 24
+    level = lambda value: round(zero - value / 0.6 * (zero - top)) - (without.shape[0] - 190)
+    changed = np.flatnonzero(column > 12)
+    assert abs(changed.min() - level(0.6)) <= 2
+    # Between the spread's lower end and chance nothing is drawn but what was there.
+    assert not column[level(0.4) + 3 : level(0.2) - 2].max() > 12
+    assert column[level(0.2) - 1 : level(0.2) + 2].max() > 60
+    assert abs(changed.max() - level(0.2)) <= 2
 
 
 # Movies ---------------------------------------------------------------------------------------

@@ -3,11 +3,15 @@
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from napari.layers import Image
 
+from camanim.checks import Localisation
+from camanim.road import Road
+from camanim.trace import LayerInfo, Status
 from napari_camanim._layers import is_stack
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -45,6 +49,17 @@ def stacks(viewer):
 
 
 @pytest.fixture
+def canvas_says(viewer):
+    """Compare the canvas with a caption, wherever its lines are broken."""
+
+    def says(caption):
+        text = viewer.canvas.overlays["camanim"].text
+        return "".join(text.split()) == "".join(caption.split())
+
+    return says
+
+
+@pytest.fixture
 def ramp():
     """A small grey image that a demo run takes no time for."""
     return Image(np.linspace(0, 255, 96 * 128).reshape(96, 128).astype(np.uint8), name="ramp")
@@ -55,3 +70,52 @@ def shared():
     if not SHARED.exists():
         pytest.skip("the shared images and weights are not here")
     return SHARED
+
+
+def _layers(count):
+    return [
+        LayerInfo(i, f"part.{i}", 0, "Conv2d", (1, 4, 8, 8), 10, None, Status.OK)
+        for i in range(count)
+    ]
+
+
+def make_road(scores, *, spread=0.0, chance=None, percentiles=(20, 40, 60, 80), of=None):
+    """Three repeats that differ by `spread`, or one; LeRF is twice the score above MoRF."""
+    scores = np.asarray(scores, float)
+    steps = np.array([-1, 0, 1]) * spread if spread else np.zeros(1)
+    repeated = scores + steps[:, None]
+    # More kept pixels, more probability.
+    fall = 0.5 * np.asarray(percentiles) / 100
+    morfs = np.broadcast_to(fall, (*repeated.shape, len(percentiles))).copy()
+    morfs[np.isnan(repeated)] = np.nan
+    return Road(
+        layers=of or _layers(len(scores)),
+        percentiles=tuple(map(float, percentiles)),
+        morfs=morfs,
+        lerfs=morfs + 2 * repeated[..., None],
+        probability=0.5,
+        undefined=tuple("constant map" if np.isnan(s) else None for s in scores),
+        chance=np.empty((len(scores), 0)) if chance is None else np.asarray(chance, float),
+        forwards=0,
+        seed=0,
+        noise=0.01,
+    )
+
+
+def make_localisation(precision, energy, share=0.1):
+    count = len(precision)
+    return Localisation(
+        layers=_layers(count),
+        pointing=np.ones(count),
+        energy=np.asarray(energy, float),
+        iou=np.full(count, 0.3),
+        average_precision=np.asarray(precision, float),
+        share=share,
+        undefined=(None,) * count,
+    )
+
+
+@pytest.fixture
+def roads():
+    """Results made by hand, so that each number on a plot is known."""
+    return SimpleNamespace(road=make_road, localisation=make_localisation)

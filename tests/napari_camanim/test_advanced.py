@@ -131,7 +131,7 @@ def test_a_changed_file_is_run_anew(viewer, dock, stacks, ramp, write, answer):
 
 
 def test_a_volume_and_a_network_of_volumes(
-    viewer, dock, stacks, volume, write, answer, qtbot, tmp_path
+    viewer, dock, stacks, volume, write, answer, canvas_says, qtbot, tmp_path
 ):
     viewer.add_image(volume, name="volume", scale=(3, 1, 1), translate=(6, 0, 0), units=("um",) * 3)
     answer(True)
@@ -153,7 +153,7 @@ def test_a_volume_and_a_network_of_volumes(
         show_index(viewer, stack, index)
         viewer.dims.set_point(1, z)
         qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)
-        assert viewer.canvas.overlays["camanim"].text == about["captions"][index]
+        assert canvas_says(about["captions"][index])
         pictures.append(viewer.screenshot(flash=False).astype(int))
     assert np.abs(pictures[0] - pictures[1]).max() > 50
     assert np.abs(pictures[1] - pictures[2]).max() > 50

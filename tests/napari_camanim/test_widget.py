@@ -15,7 +15,6 @@ from qtpy.QtCore import Qt
 
 import camanim
 from camanim import pipeline
-from napari_camanim._curve import RoadCurve
 from napari_camanim._layers import show_index
 
 CONNECTED = ("dims.events.point", "layers.events.inserted", "layers.selection.events.active")
@@ -49,7 +48,7 @@ def test_the_menus_offer_the_widget_and_the_samples(viewer):
     assert any("malignant 1" in text for text in menu_texts(window.file_menu))
 
 
-def test_the_main_job(viewer, dock, stacks, qtbot, tmp_path):
+def test_the_main_job(viewer, dock, stacks, canvas_says, qtbot, tmp_path):
     viewer.open_sample("napari-camanim", "malignant_1")
     assert viewer.layers["malignant_1 lesion"].visible is False
     viewer.layers.selection.active = viewer.layers["malignant_1"]
@@ -77,14 +76,13 @@ def test_the_main_job(viewer, dock, stacks, qtbot, tmp_path):
     about = stack.metadata["camanim"]
     best = about["layers"].index(about["best"])
     assert viewer.dims.current_step[0] == best
-    text = viewer.canvas.overlays["camanim"]
     qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)
-    assert text.text == about["captions"][best]
-    assert f"ROAD {about['max']:.2f}" in text.text
+    assert canvas_says(about["captions"][best])
+    assert f"ROAD {about['scores'][best]:.2f}" in viewer.canvas.overlays["camanim"].text
     first = viewer.screenshot(flash=False)
     show_index(viewer, stack, 0)
     qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)
-    assert text.text == about["captions"][0]
+    assert canvas_says(about["captions"][0])
     assert np.abs(viewer.screenshot(flash=False).astype(int) - first).max() > 50
 
     animation = stack.data.animation
@@ -333,23 +331,9 @@ def test_the_choice_of_image_follows_the_selection_and_keeps_it(viewer, dock):
     assert dock.image.currentText() == "b"
 
 
-def test_the_curve_shows_gaps_and_points_at_layers(qtbot):
-    curve = RoadCurve()
-    qtbot.addWidget(curve)
-    curve.resize(200, 90)
-    curve.show()
-    curve.set_scores([0.1, float("nan"), 0.5, -0.2, 0.3])
-    curve.set_index(3)
-    pixels = curve.grab().toImage()
-    assert pixels.size().width() > 0
-    with qtbot.waitSignal(curve.moved) as signal:
-        qtbot.mouseClick(curve, Qt.MouseButton.LeftButton, pos=curve.rect().center())
-    assert signal.args == [2]
-    curve.set_scores([float("nan")] * 3)
-    curve.grab()
-
-
-def test_mobilenet_knows_the_egyptian_cat(viewer, dock, stacks, shared, monkeypatch, qtbot):
+def test_mobilenet_knows_the_egyptian_cat(
+    viewer, dock, stacks, canvas_says, shared, monkeypatch, qtbot
+):
     monkeypatch.setenv("TORCH_HOME", str(shared / "torch"))
     pixels = np.asarray(PILImage.open(shared / "images/cat.jpg").convert("RGB"))
     viewer.add_image(pixels, name="cat", scale=(0.5, 0.5), units=("um", "um"))
@@ -367,9 +351,7 @@ def test_mobilenet_knows_the_egyptian_cat(viewer, dock, stacks, shared, monkeypa
     for index in (0, 70, 148):
         show_index(viewer, stack, index)
         qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)
-        assert (
-            viewer.canvas.overlays["camanim"].text == stack.metadata["camanim"]["captions"][index]
-        )
+        assert canvas_says(stack.metadata["camanim"]["captions"][index])
 
 
 OPEN_DOCK = """

@@ -2,232 +2,88 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
 import camanim
-from camanim.animation import Normalization
+from camanim.cli import options
 from camanim.cli.report import listing, report
-from camanim.images import Fit
 from camanim.progress import console
 from camanim.writing import checked_path
 
-Quality = Literal["standard", "high"]
-Outputs = Literal["auto", "softmax", "sigmoid", "values"]
-Precision = Literal["float32", "bfloat16", "float16"]
-
-NETWORK, EXPLAIN, SCORE, OUTPUT = "The network", "What is explained, and how", "Scores", "Output"
+if TYPE_CHECKING:
+    from camanim.render.plots import Plot
 
 
 def run(
-    image: Annotated[Path, typer.Argument(help="The image file.", show_default=False)],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A name of `camanim models`, a card (.toml), a MONAI bundle's folder, an exported "
-            "network (.pt2) or Python code (file.py:build).",
-            rich_help_panel=NETWORK,
-        ),
-    ] = "demo/ultrasound",
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="DEFAULT, a torchvision name, a file, or 'none' for random ones.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = "DEFAULT",
-    classes: Annotated[
-        Path | None,
-        typer.Option(help="File with the classes' names, one a line.", rich_help_panel=NETWORK),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(help="Input size, such as 224, 224,320 or native.", rich_help_panel=NETWORK),
-    ] = None,
-    mean: Annotated[
-        str | None, typer.Option(help="Such as 0.5 or 0.4,0.4,0.3.", rich_help_panel=NETWORK)
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="Such as 0.5 or 0.2,0.2,0.3.", rich_help_panel=NETWORK)
-    ] = None,
-    channels: Annotated[
-        int | None, typer.Option(help="Channels of the input.", rich_help_panel=NETWORK)
-    ] = None,
-    outputs: Annotated[
-        Outputs | None,
-        typer.Option(help="What the network's scores are.", rich_help_panel=NETWORK),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Such as cuda, mps or cpu.", rich_help_panel=NETWORK)
-    ] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="Of autocast.", rich_help_panel=NETWORK)
-    ] = "float32",
-    trust: Annotated[
-        bool,
-        typer.Option(
-            "--trust", help="Allow the network's files to run code.", rich_help_panel=NETWORK
-        ),
-    ] = False,
-    save_card: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write down the network and its settings here (.toml).", rich_help_panel=NETWORK
-        ),
-    ] = None,
-    method: Annotated[
-        str, typer.Option(help="A method of `camanim methods`.", rich_help_panel=EXPLAIN)
-    ] = "GradCAM",
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option",
-            "-o",
-            help="Of the method, such as channels=64; may be given several times.",
-            rich_help_panel=EXPLAIN,
-        ),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            help="Class to explain, by number or name, or 'A - B'; else the likeliest.",
-            rich_help_panel=EXPLAIN,
-        ),
-    ] = None,
-    counterfactual: Annotated[
-        bool,
-        typer.Option("--counterfactual", help="Explain minus the score.", rich_help_panel=EXPLAIN),
-    ] = False,
-    eigen_smooth: Annotated[
-        bool,
-        typer.Option(
-            "--eigen-smooth",
-            help="First principal component of what the channels contribute.",
-            rich_help_panel=EXPLAIN,
-        ),
-    ] = False,
-    augment: Annotated[
-        bool,
-        typer.Option(
-            "--augment", help="Mean over six variants of the image.", rich_help_panel=EXPLAIN
-        ),
-    ] = False,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="unique (default), all, blocks, a name, a glob (features.*), a kind (Conv2d); "
-            "may be given several times.",
-            rich_help_panel=EXPLAIN,
-        ),
-    ] = None,
-    layout: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="How a layer's output is read, such as 'blocks.*=tokens:1'; may be given several "
-            "times.",
-            rich_help_panel=EXPLAIN,
-        ),
-    ] = None,
-    show_1d: Annotated[
-        bool,
-        typer.Option(
-            "--show-1d", help="Show layers without space as stripes.", rich_help_panel=EXPLAIN
-        ),
-    ] = False,
-    slices: Annotated[
-        bool,
-        typer.Option(
-            "--slices",
-            help="A 2-D network explains every slice of a volume.",
-            rich_help_panel=EXPLAIN,
-        ),
-    ] = False,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Images per forward pass.", rich_help_panel=EXPLAIN)
-    ] = 16,
-    fit: Annotated[
-        Fit,
-        typer.Option(help="How the image meets the network's input size.", rich_help_panel=EXPLAIN),
-    ] = "stretch",
-    window: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            help="Intensities that become black and white.",
-            show_default=False,
-            rich_help_panel=EXPLAIN,
-        ),
-    ] = None,
-    road: Annotated[
-        bool, typer.Option("--road", help="Score every layer with ROAD.", rich_help_panel=SCORE)
-    ] = False,
-    seed: Annotated[
-        int, typer.Option(help="Of random methods and of ROAD.", rich_help_panel=SCORE)
-    ] = 0,
-    movie: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the movie here (.mp4).", show_default=False, rich_help_panel=OUTPUT
-        ),
-    ] = None,
-    z: Annotated[
-        int | None,
-        typer.Option(
-            help="Plane of a volume that the movie shows; else the middle.", rich_help_panel=OUTPUT
-        ),
-    ] = None,
-    normalization: Annotated[
-        Normalization,
-        typer.Option(
-            help="Each layer on a scale of its own, or all on one.", rich_help_panel=OUTPUT
-        ),
-    ] = "local",
-    signed: Annotated[
-        bool,
-        typer.Option(
-            "--signed",
-            help="Show negative evidence too, in diverging colours.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    fps: Annotated[
-        float,
-        typer.Option(
-            min=0.01, max=1000, help="Frames a second of the movie.", rich_help_panel=OUTPUT
-        ),
-    ] = 5,
-    quality: Annotated[
-        Quality, typer.Option(help="Of the movie.", rich_help_panel=OUTPUT)
-    ] = "standard",
-    table: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write one row per layer here (.csv).", show_default=False, rich_help_panel=OUTPUT
-        ),
-    ] = None,
+    image: options.Image,
+    model: options.Network = "demo/ultrasound",
+    weights: options.Weights = "DEFAULT",
+    classes: options.Classes = None,
+    size: options.Size = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    channels: options.Channels = None,
+    outputs: options.Outputs = None,
+    device: options.Device = None,
+    precision: options.Precision = "float32",
+    trust: options.Trust = False,
+    save_card: options.SaveCard = None,
+    method: options.Method = "GradCAM",
+    option: options.MethodOptions = None,
+    target: options.Target = None,
+    counterfactual: options.Counterfactual = False,
+    eigen_smooth: options.EigenSmooth = False,
+    augment: options.Augment = False,
+    layers: options.Layers = None,
+    layout: options.Layout = None,
+    show_1d: options.Show1d = False,
+    slices: options.Slices = False,
+    batch_size: options.BatchSize = 16,
+    fit: options.FitImage = "stretch",
+    window: options.Window = None,
+    road: options.ScoreRoad = False,
+    repeats: options.Repeats = 1,
+    no_baseline: options.NoBaseline = False,
+    draws: options.Draws = 8,
+    checks: options.Checks = False,
+    mask: options.Mask = None,
+    mask_label: options.MaskLabel = None,
+    plot: options.PlotFile = None,
+    plot_kind: options.PlotKind = None,
+    seed: options.Seed = 0,
+    movie: options.Movie = None,
+    z: options.Plane = None,
+    normalization: options.Scale = "local",
+    signed: options.Signed = False,
+    fps: options.Fps = 5,
+    quality: options.Quality = "standard",
+    table: options.Table = None,
 ) -> None:
-    """Explain one image: the maps of all layers, their ROAD scores, a movie, a table.
+    """Explain one image: the maps of all layers, their scores, a movie, a table, a plot.
 
     Without --table the layers are listed on the terminal.
 
     Example: camanim run cat.jpg --model torchvision/mobilenet_v2 --road --movie cat.mp4
     """
+    # Before the work, not after it.
     for path, suffix in ((movie, ".mp4"), (table, ".csv"), (save_card, ".toml")):
         if path is not None:
-            # Before the work, not after it.
             checked_path(path, suffix)
-    pixels = camanim.read_image(image)
+    _check_scores(road=road, asked=repeats > 1 or no_baseline or draws != 8)
+    kind = _plot_kind(plot, plot_kind, road=road, mask=mask is not None, checks=checks)
+    pixels, marked = camanim.read_image(image), None if mask is None else _read_mask(mask)
     with console() as progress:
         loaded = camanim.load_model(
             model,
             None if weights.lower() == "none" else weights,
             classes=classes,
-            size=_size(size),
-            mean=_numbers(mean, "--mean"),
-            std=_numbers(std, "--std"),
+            size=options.size(size),
+            mean=options.numbers(mean, "--mean"),
+            std=options.numbers(std, "--std"),
             channels=channels,
             outputs=outputs,
             trust=trust,
@@ -237,13 +93,13 @@ def run(
             loaded,
             pixels,
             method=method,
-            options={key: _value(text) for key, text in _pairs(option, "--option")},
+            options={key: options.value(x) for key, x in options.pairs(option, "--option")},
             target=target,
             counterfactual=counterfactual,
             eigen_smooth=eigen_smooth,
             augment=augment,
             layers=layers or "unique",
-            layouts=dict(_pairs(layout, "--layout")),
+            layouts=dict(options.pairs(layout, "--layout")),
             show_1d=show_1d,
             slices=slices,
             batch_size=batch_size,
@@ -254,8 +110,16 @@ def run(
             seed=seed,
             progress=progress,
         )
+        if marked is not None:
+            # First, as this is where a mask of another size is told.
+            animation.localise(marked, label=mask_label)
         if road:
-            animation.score(seed, progress=progress)
+            animation.score(
+                seed, repeats=repeats, baseline=not no_baseline, draws=draws, progress=progress
+            )
+        if checks:
+            animation.check_randomisation(seed=seed, progress=progress)
+            animation.check_labels(seed=seed, progress=progress)
         if movie is not None:
             animation.write_movie(
                 movie,
@@ -268,39 +132,48 @@ def run(
             )
     if save_card is not None:
         loaded.save_card(save_card)
+    if plot is not None and kind is not None:
+        animation.write_plot(plot, kind)
     if table is not None:
         animation.write_table(table)
     else:
         Console().print(listing(animation))
-    report(animation, [path for path in (movie, table, save_card) if path is not None])
+    report(animation, [path for path in (movie, table, plot, save_card) if path is not None])
 
 
-def _pairs(texts: list[str] | None, of: str) -> list[tuple[str, str]]:
-    for text in texts or ():
-        if "=" not in text:
-            raise typer.BadParameter(f"{of} is key=value, not {text!r}.")
-    return [(key, value) for key, _, value in (text.partition("=") for text in texts or ())]
+def _check_scores(*, road: bool, asked: bool) -> None:
+    if asked and not road:
+        raise typer.BadParameter("--repeats, --draws and --no-baseline are of --road: add it.")
 
 
-def _value(text: str) -> Any:
-    """Read an option's value as Python writes it; whatever is no literal is a text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
-
-
-def _numbers(text: str | None, of: str) -> list[float] | None:
-    if text is None:
+def _plot_kind(
+    path: Path | None, kind: Plot | None, *, road: bool, mask: bool, checks: bool
+) -> Plot | None:
+    """Choose what to plot from what there will be; say at once where there will be nothing."""
+    if path is None:
         return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise typer.BadParameter(f"{of} is numbers with commas between, not {text!r}.") from error
+    from camanim.render.plots import checked_plot
+
+    checked_plot(path)
+    possible: dict[Plot, bool] = {
+        "scores": road or mask,
+        "removal": road,
+        "randomisation": checks,
+    }
+    there = [name for name, given in possible.items() if given]
+    if not there or kind not in (None, *there):
+        wanted = {"scores": "--road or --mask", "removal": "--road", "randomisation": "--checks"}
+        raise typer.BadParameter(
+            f"--plot has nothing to show: add {wanted.get(kind or '', '--road, --mask or --checks')}."
+        )
+    return kind or there[0]
 
 
-def _size(text: str | None) -> list[int] | int | str | None:
-    if text is None or text == "native":
-        return text
-    numbers = [int(number) for number in _numbers(text, "--size") or ()]
-    return numbers if len(numbers) > 1 else numbers[0]
+def _read_mask(path: Path) -> Any:
+    """Read a mask; a grey one that is stored in colour becomes grey."""
+    labels = camanim.read_image(path)
+    if labels.ndim == 3 and labels.shape[2] in (3, 4):
+        colours = labels[..., :3]
+        if (colours == colours[..., :1]).all():
+            return colours[..., 0]
+    return labels

@@ -12,7 +12,7 @@ import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -35,6 +35,9 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
+MemoryFormat = Literal["contiguous", "channels_last"]
+
+
 def fast_copy(forward: Forward, tensor: torch.Tensor) -> Forward:
     """Copy a network into a form that answers faster.
 
@@ -50,27 +53,34 @@ def fast_copy(forward: Forward, tensor: torch.Tensor) -> Forward:
     Forward
         The network itself where it cannot be copied, or where the copy answers otherwise.
     """
-    try:
-        fast = replace(forward, net=copy.deepcopy(forward.net))
-    except (RuntimeError, TypeError, AttributeError, NotImplementedError, MemoryError):
-        # The network has something that cannot be copied, or the copy does not fit into memory.
+    fast = folded_copy(forward, tensor)
+    if fast is None:
         return forward
-    for convolution, normalization in _pairs(fast, tensor):
-        _fold(fast.net, convolution, normalization)
-    if tensor.ndim not in (4, 5):
-        return fast if _agree(forward, fast, tensor) else forward
-    for last in (True, False):
-        _lay_out(fast.net, tensor.ndim, last=last)
-        if _agree(forward, fast, tensor):
+    formats: tuple[MemoryFormat, ...] = ("channels_last", "contiguous")
+    for memory_format in formats:
+        lay_out(fast.net, tensor.ndim, memory_format)
+        if agree(forward, fast, tensor):
             return fast
     return forward
 
 
-def _lay_out(net: nn.Module, ndim: int, *, last: bool) -> None:
-    """Put the channels of weights last in memory, or first."""
-    formats = (torch.channels_last, torch.channels_last_3d)
-    chosen = formats[ndim - 4] if last else torch.contiguous_format
-    net.to(memory_format=chosen)
+def folded_copy(forward: Forward, tensor: torch.Tensor) -> Forward | None:
+    """Copy a network, with batch normalisations folded; None where it cannot be copied."""
+    try:
+        fast = replace(forward, net=copy.deepcopy(forward.net))
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError, MemoryError):
+        # The network has something that cannot be copied, or the copy does not fit into memory.
+        return None
+    for convolution, normalization in _pairs(fast, tensor):
+        _fold(fast.net, convolution, normalization)
+    return fast
+
+
+def lay_out(net: nn.Module, ndim: int, memory_format: MemoryFormat) -> None:
+    """Put the channels of weights last in memory, or first; inputs have `ndim` axes."""
+    if ndim in (4, 5):
+        last = (torch.channels_last, torch.channels_last_3d)[ndim - 4]
+        net.to(memory_format=last if memory_format == "channels_last" else torch.contiguous_format)
 
 
 class _Uses(TorchFunctionMode):
@@ -141,7 +151,7 @@ def _fold(net: nn.Module, convolution: str, normalization: str) -> None:
     net.set_submodule(normalization, nn.Identity())
 
 
-def _agree(slow: Forward, fast: Forward, tensor: torch.Tensor) -> bool:
+def agree(slow: Forward, fast: Forward, tensor: torch.Tensor) -> bool:
     """Whether both give the same for a batch of images, however bright."""
     images = torch.cat([tensor * factor for factor in FACTORS])
     try:

@@ -1,6 +1,7 @@
-"""Movies and pictures of an animation: what each layer looked at, and how well that explains."""
+"""Movies, pictures and plots of an animation: what each layer looked at, and how well that explains."""
 
 from camanim.render.frames import FrameRenderer
 from camanim.render.movie import write_movie, write_picture
+from camanim.render.plots import plot, write_plot
 
-__all__ = ["FrameRenderer", "write_movie", "write_picture"]
+__all__ = ["FrameRenderer", "plot", "write_movie", "write_picture", "write_plot"]

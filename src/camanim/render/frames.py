@@ -6,40 +6,32 @@ blend and a few words. Lengths are written for an image whose longer side has 44
 
 from __future__ import annotations
 
-import unicodedata
-from bisect import bisect_right
 from difflib import get_close_matches
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from cmap import Catalog, Colormap
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from camanim.animation import Normalization
 from camanim.errors import RenderError
+from camanim.render.curve import Curve
+from camanim.render.pen import BACKGROUND, TEXT, Box, Pen, plain
 
 if TYPE_CHECKING:
     from camanim.animation import Animation
-    from camanim.road import Road
     from camanim.stack import FloatMap
 
 Frame = npt.NDArray[np.uint8]
-Box = tuple[int, int, int, int]
-Point = tuple[float, float]
 
 #: Without and with negative evidence. Both are dark where there is none, so that the image shows.
 COLORMAPS = {False: "turbo", True: "berlin"}
 SIZES = (64, 4096)
 
-MARGIN, PANEL, CURVE = 22, 264, 148
-BACKGROUND, SURFACE, RULE = (15, 18, 24), (24, 29, 38), (56, 64, 79)
-TEXT, QUIET, ACCENT, WARM = (242, 245, 250), (158, 168, 184), (86, 184, 255), (255, 184, 92)
-STYLES = {"title": (21, TEXT), "body": (15, TEXT), "warning": (15, WARM), "small": (13, QUIET),
-          "number": (13, TEXT), "place": (13, ACCENT), "best": (13, WARM)}  # fmt: skip
-# Signs that Pillow's own font lacks and that have a plain neighbour.
-_PLAIN = dict(zip("×–—−‐‑’‘“”→", "x-----''\"\">", strict=True)) | {"ß": "ss", "æ": "ae", "ø": "o"}
+MARGIN, PANEL, CURVE = 22, 264, 168
+#: Lines that say how a map agrees with a mask.
+MASK = 3
 
 
 class FrameRenderer:
@@ -73,7 +65,7 @@ class FrameRenderer:
         self.stack = animation.stack(normalization, signed=signed)
         self._colors = _lookup_table(COLORMAPS[bool(signed)] if colormap is None else colormap)
         # Beside a small image the words stay legible.
-        self._pen = pen = _Pen(max(size, 336) / 448)
+        self._pen = pen = Pen(max(size, 336) / 448)
         longest = max((plain(x.label) for x in animation.layers), key=pen.fonts["title"].getlength)
         self._label_lines = len(pen.wrap(longest, "title", pen.px(PANEL)))
         self._class = pen.wrap(animation.target.name, "body", pen.px(PANEL))
@@ -112,7 +104,12 @@ class FrameRenderer:
         """Find a place for everything, and draw what is the same in all frames."""
         px, road = self._pen.px, self.animation.road
         margin = px(MARGIN)
-        panel_height = px(64 + 27 * self._label_lines) + px(20 * len(self._class) + 128)
+        checks = (self.animation.randomisation, self.animation.labels)
+        self._failed = [check.short for check in checks if check is not None and check.short]
+        self._facts = 102 + 20 * len(self._class) + 18 * len(self._failed)
+        panel_height = px(64 + 27 * self._label_lines) + px(self._facts + 26)
+        if self.animation.localisation is not None:
+            panel_height += px(18 * MASK)
         row = max(image.height, panel_height)
         self._panel = (2 * margin + image.width, margin)
         width = self._panel[0] + px(PANEL) + margin
@@ -126,7 +123,7 @@ class FrameRenderer:
         if road is not None:
             places = [layer.index for layer in self.animation.layers]
             box = (margin, curve_top, width - margin, curve_top + px(CURVE))
-            self._curve = _Curve(road, places, box, self._pen)
+            self._curve = Curve(road, places, box, self._pen)
             self._curve.draw(self._background)
 
     def _place_map(self, image: Image.Image, at: tuple[int, int]) -> None:
@@ -143,7 +140,7 @@ class FrameRenderer:
     def _write_facts(self, bottom: int) -> None:
         """Write class, probability and method; below them the colour bar, down to `bottom`."""
         pen, (left, _) = self._pen, self._panel
-        baseline, width = bottom - pen.px(20 * len(self._class) + 102), pen.px(PANEL)
+        baseline, width = bottom - pen.px(self._facts), pen.px(PANEL)
         for line in self._class:
             pen.write(self._background, (left, baseline), line, "body")
             baseline += pen.px(20)
@@ -152,6 +149,9 @@ class FrameRenderer:
         method = f"{self.animation.method}, {model}" if model else self.animation.method
         for line in (probability, method):
             pen.write(self._background, (left, baseline), line, width=width)
+            baseline += pen.px(18)
+        for line in self._failed:
+            pen.write(self._background, (left, baseline), line, "failed", width=width)
             baseline += pen.px(18)
         self._bar: Box = (left, bottom - pen.px(30), left + width, bottom - pen.px(18))
         scale = {"local": "local scale (this layer)", "global": "global scale (all layers)"}
@@ -185,6 +185,11 @@ class FrameRenderer:
         pen.write(canvas, (left, top + pen.px(below)), kind, width=pen.px(PANEL))
         if raw.max() <= 0:
             pen.write(canvas, (left, top + pen.px(below + 22)), "no positive evidence", "warning")
+        if self.animation.localisation is not None:
+            parts = self.animation.localisation.caption(i).split("   ")
+            for k, line in enumerate(parts[:MASK]):
+                at = (left, top + pen.px(below + 40 + 18 * k))
+                pen.write(canvas, at, line, width=pen.px(PANEL))
 
     def _write_limits(self, canvas: Image.Image, i: int, places: FloatMap) -> None:
         """Write the raw values of the colour bar; underline what this layer uses of a global one."""
@@ -199,166 +204,6 @@ class FrameRenderer:
         if self.stack.normalization == "global" and high > low:
             x0, x1 = (left + float(v) * (right - 1 - left) for v in (places.min(), places.max()))
             ImageDraw.Draw(canvas).rectangle((x0, bottom, x1, bottom + self._pen.px(2) - 1), TEXT)
-
-
-class _Curve:
-    """The ROAD scores over the layers ("ybROAD") with a cursor; under a line that tells the score."""
-
-    def __init__(self, road: Road, places: list[int], box: Box, pen: _Pen) -> None:
-        self.road, self.pen, (left, top, right, bottom) = road, pen, box
-        self.scores = np.asarray(road.scores, np.float64)
-        self.defined = np.isfinite(self.scores)
-        self.best = None if road.best is None else places.index(road.best.index)
-        finite = self.scores[self.defined]
-        self.low, self.high = float(finite.min(initial=0)), float(finite.max(initial=0))
-        self.caption_at, self.width = (left, top + pen.px(14)), right - left
-        self.box = (left + pen.px(44), top + pen.px(24), right, bottom - pen.px(20))
-        # Pillow draws without antialiasing: draw large, then shrink. So the curve, too.
-        side = 8 * pen.px(5)
-        large = Image.new("L", (side, side))
-        ImageDraw.Draw(large).ellipse((0, 0, side - 1, side - 1), 255)
-        self.dot = large.reduce(4)
-
-    def at(self, i: int, score: float) -> Point:
-        """Return the pixel of a score. There is room for a word above the highest."""
-        (left, top, right, bottom), px = self.box, self.pen.px
-        steps, span = len(self.scores) - 1, self.high - self.low
-        x = i / steps if steps else 0.5
-        y = (score - self.low) / span if span else 0.5
-        below, above = bottom - px(8), top + px(24)
-        return left + px(8) + x * (right - left - 2 * px(8)), below - y * (below - above)
-
-    def mark(self, canvas: Image.Image, i: int) -> None:
-        """Draw the cursor at layer `i`, without a dot where it has no score, and tell the score."""
-        pen, (_, top, _, bottom), defined = self.pen, self.box, bool(self.defined[i])
-        pen.write(canvas, self.caption_at, self.road.caption(i), "body", width=self.width)
-        x, y = (round(v) for v in self.at(i, self.scores[i] if defined else 0.0))
-        line = (x, y if defined else top + pen.px(24), x + pen.px(1) - 1, bottom - 1)
-        ImageDraw.Draw(canvas).rectangle(line, TEXT if defined else QUIET)
-        if defined:
-            corner = (x + (pen.px(1) - self.dot.width) // 2, y - self.dot.height // 2)
-            canvas.paste(Image.new("RGB", self.dot.size, TEXT), corner, self.dot)
-
-    def draw(self, canvas: Image.Image) -> None:
-        """Draw all but the cursor."""
-        left, top, right, bottom = self.box
-        inside = (left, top, right - 1, bottom - 1)
-        ImageDraw.Draw(canvas).rounded_rectangle(inside, self.pen.px(5), SURFACE)
-        self._write_axes(canvas)
-        factor = max(1, min(4, round(4 / self.pen.unit)))
-        large = Image.new("RGBA", ((right - left) * factor, (bottom - top) * factor), (*ACCENT, 0))
-        self._trace(large, factor)
-        small = large.reduce(factor)
-        canvas.paste(small.convert("RGB"), (left, top), small.getchannel("A"))
-
-    def _trace(self, large: Image.Image, factor: int) -> None:
-        """Draw the curve, broken where a layer has no score, and a ring around the best."""
-        draw, thick = ImageDraw.Draw(large), round(1.8 * factor * self.pen.unit)
-
-        def at(i: int, score: float) -> Point:
-            x, y = self.at(i, score)
-            return (x - self.box[0]) * factor, (y - self.box[1]) * factor
-
-        def around(i: int, radius: float) -> tuple[float, float, float, float]:
-            (x, y), r = at(i, self.scores[i]), radius * factor * self.pen.unit
-            return x - r, y - r, x + r, y + r
-
-        edges = np.flatnonzero(np.diff(self.defined, prepend=False, append=False))
-        for start, stop in edges.reshape(-1, 2).tolist():
-            points = [at(i, self.scores[i]) for i in range(start, stop)]
-            if len(points) == 1:
-                draw.ellipse(around(start, 2), (*ACCENT, 255))
-                continue
-            draw.polygon([*points, at(stop - 1, 0), at(start, 0)], (*ACCENT, 46))
-            draw.line(points, (*ACCENT, 255), thick, joint="curve")
-        if self.best is not None:
-            draw.ellipse(around(self.best, 6), outline=(*WARM, 255), width=thick)
-
-    def _write_axes(self, canvas: Image.Image) -> None:
-        (left, top, right, bottom), pen = self.box, self.pen
-        middle, baseline = (left + right) // 2, bottom + pen.px(16)
-        taken: list[int] = []
-        for value in (0.0, self.high, self.low) if self.defined.any() else ():
-            y = round(self.at(0, value)[1])
-            if all(abs(y - other) >= pen.px(15) for other in taken):
-                taken.append(y)
-                number = f"{value:.2f}" if value else "0"
-                pen.write(canvas, (left - pen.px(8), y), number, anchor="rm")
-                ImageDraw.Draw(canvas).line((left, y, right - 1, y), RULE, pen.px(1))
-        if self.best is None:
-            # Above the cursor, which would cross it.
-            pen.write(canvas, (middle, top + pen.px(16)), "no layer has a score", anchor="ms")
-        else:
-            x, highest = self.at(self.best, self.scores[self.best])
-            at = (min(max(x, left + pen.px(22)), right - pen.px(22)), highest - pen.px(10))
-            pen.write(canvas, at, "best", "best", "ms")
-        if len(self.scores) > 1:
-            pen.write(canvas, (left + pen.px(8), baseline), "1", anchor="ms")
-            pen.write(canvas, (right, baseline), str(len(self.scores)), anchor="rs")
-        pen.write(canvas, (middle, baseline), "layers in order of execution", anchor="ms")
-
-
-class _Pen:
-    """Writes with Pillow's own font, at one scale."""
-
-    def __init__(self, unit: float) -> None:
-        self.unit = unit
-        self.fonts = {name: ImageFont.load_default(p * unit) for name, (p, _) in STYLES.items()}
-
-    def px(self, length: float) -> int:
-        """Scale a length to whole pixels, one at least."""
-        return max(1, round(length * self.unit))
-
-    def write(
-        self,
-        canvas: Image.Image,
-        at: Point,
-        text: str,
-        style: str = "small",
-        anchor: str = "ls",
-        width: float = np.inf,
-    ) -> None:
-        """Write one line, at `at` by Pillow's anchor (left, on the baseline), within `width`."""
-        words = self.shorten(plain(text), style, width)
-        ImageDraw.Draw(canvas).text(at, words, STYLES[style][1], self.fonts[style], anchor)
-
-    def shorten(self, text: str, style: str, width: float) -> str:
-        """Leave out the middle of `text`, so that it is no wider than `width` pixels."""
-        short, kept, length = text, len(text), self.fonts[style].getlength
-        while kept and length(short) > width:
-            # Far too long names come near in one step.
-            kept = min(kept - 1, int(kept * width / length(short)) + 1)
-            short = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
-        return short
-
-    def wrap(self, text: str, style: str, width: float) -> list[str]:
-        """Set `text` in one line, or in two, of which the second may be shortened."""
-        text, length = plain(text), self.fonts[style].getlength
-        if length(text) <= width:
-            return [text]
-        cut = bisect_right(range(1, len(text)), width, key=lambda k: length(text[:k]))
-        # Rather behind a dot or a space, unless that leaves the first line half empty.
-        gap = max(text.rfind(sign, 0, cut) for sign in " ._/") + 1
-        cut = gap if gap > cut / 2 else cut
-        return [text[:cut].rstrip(), self.shorten(text[cut:].lstrip(), style, width)]
-
-
-def plain(text: str) -> str:
-    """Write `text` with what the font can draw: without accents, and ``?`` for foreign scripts."""
-    return "".join(map(_plain_sign, text))
-
-
-@lru_cache(maxsize=4096)
-def _plain_sign(sign: str) -> str:
-    if sign.isspace():
-        return " "
-    if unicodedata.category(sign)[0] in "CM":
-        return ""
-    font = ImageFont.load_default(20)
-    if bytes(font.getmask(sign)) != bytes(font.getmask("\uffff")):
-        return sign
-    parts = unicodedata.normalize("NFKD", _PLAIN.get(sign, sign))
-    return "".join(p for p in parts if p.isascii()) or "?"
 
 
 def _lookup_table(colormap: str) -> npt.NDArray[np.uint8]:

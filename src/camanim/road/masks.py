@@ -10,10 +10,11 @@ import numpy.typing as npt
 from camanim.stack import FloatMap
 
 Masks = npt.NDArray[np.bool_]
+Ranks = npt.NDArray[np.uint64]
 
 
-def tie_break(count: int, seed: int) -> npt.NDArray[np.intp]:
-    """Draw the order in which equal pixels are ranked; one order serves all maps.
+def tie_break(count: int, seed: int) -> Ranks:
+    """Draw how equal pixels are ranked among each other; one ranking serves all maps.
 
     Parameters
     ----------
@@ -25,12 +26,10 @@ def tie_break(count: int, seed: int) -> npt.NDArray[np.intp]:
     -------
     (count,) permutation
     """
-    return np.random.default_rng(seed).permutation(count)
+    return np.random.default_rng(seed).permutation(count).astype(np.uint64)
 
 
-def kept_pixels(
-    plane: FloatMap, percentiles: Sequence[float], order: npt.NDArray[np.intp]
-) -> tuple[Masks, Masks]:
+def kept_pixels(plane: FloatMap, percentiles: Sequence[float], ties: Ranks) -> tuple[Masks, Masks]:
     """Mark the pixels that are kept when the most or the least relevant ones are removed first.
 
     Pixels are ranked, not compared with a threshold: a map that is zero over most of the image would
@@ -39,11 +38,11 @@ def kept_pixels(
 
     Parameters
     ----------
-    plane : (*S) array
-        The map at the network's input size.
+    plane : (*S) float32 array
+        The map at the network's input size, without NaN.
     percentiles : sequence of P floats
         Shares kept, in percent.
-    order : (N,) permutation of all pixels
+    ties : (N,) permutation of all pixels
         See `tie_break`.
 
     Returns
@@ -52,11 +51,22 @@ def kept_pixels(
         True where a pixel is kept. MoRF (most relevant first) keeps the k least relevant pixels, LeRF
         (least relevant first) the k most relevant ones.
     """
-    flat = plane.reshape(-1)
-    ascending = order[np.argsort(flat[order], kind="stable")]
-    ranks = np.empty(plane.shape, np.intp)
-    ranks.flat[ascending] = np.arange(flat.size)
-    counts = [round(p / 100 * flat.size) for p in percentiles]
-    morf = np.stack([ranks < k for k in counts])
-    lerf = np.stack([ranks >= flat.size - k for k in counts])
-    return morf, lerf
+    # One whole number per pixel, its value above its rank among equals: sorted ten times as fast as
+    # pixels by two keys.
+    keys = (_ordered_bits(plane.reshape(-1)) << np.uint64(32)) | ties
+    ranked = np.sort(keys)
+    count = len(keys)
+    keys = keys.reshape(plane.shape)
+    counts = [round(p / 100 * count) for p in percentiles]
+    everything = np.ones(plane.shape, bool)
+    morf = [keys < ranked[k] if k < count else everything for k in counts]
+    lerf = [keys >= ranked[count - k] if k > 0 else ~everything for k in counts]
+    return np.stack(morf), np.stack(lerf)
+
+
+def _ordered_bits(values: FloatMap) -> npt.NDArray[np.uint64]:
+    """Turn floats into whole numbers of the same order."""
+    # Minus zero becomes zero: they are equal.
+    bits = (np.ascontiguousarray(values, np.float32) + np.float32(0)).view(np.uint32)
+    negative = bits >> np.uint32(31) == 1
+    return np.where(negative, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)

@@ -10,185 +10,242 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from math import prod
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import Cancelled, ScoreError
+from camanim.guard import call_back
 from camanim.progress import Progress
-from camanim.road.imputation import DirectImputer, Imputer
-from camanim.road.masks import Masks, kept_pixels, tie_break
-from camanim.road.result import CANCELLED, CONSTANT, Road
-from camanim.stack import FloatMap, upsample
-from camanim.trace import LayerInfo
+from camanim.road.chance import random_maps
+from camanim.road.form import Form, MemoryFormat, Wish
+from camanim.road.imputation import Imputer
+from camanim.road.multigrid import MultigridImputer
+from camanim.road.plan import Entry, Plan
+from camanim.road.predictor import BUDGET, FEW, Predictor
+from camanim.road.remembered import (
+    Values,
+    known_values,
+    machine_and_network,
+    recall_form,
+    remember_form,
+)
+from camanim.road.result import CANCELLED, CONSTANT, NOT_FINITE, NOTHING_POSITIVE, Road
+from camanim.stack import FloatMap
 
 if TYPE_CHECKING:
     import torch
 
-    from camanim.models import Model
-    from camanim.targets import Target
+    from camanim.passes.forward import Forward, Precision
+    from camanim.result import Result
 
 Floats = npt.NDArray[np.float64]
 
 
-def score(
-    model: Model,
-    tensor: torch.Tensor,
-    maps: Sequence[FloatMap],
-    layers: list[LayerInfo],
-    target: Target,
-    *,
-    seed: int,
-    percentiles: Sequence[float],
-    noise: float,
-    batch_size: int,
-    imputer: Imputer | None,
-    progress: Progress,
-) -> Road:
-    """Score maps with ROAD; see `Animation.score` for the parameters.
+@dataclass(frozen=True)
+class Scoring:
+    """How layers are scored: the keywords of `Animation.score`.
 
-    Identical masks are imputed and predicted once, whichever layer they come from. All masks share one
-    field of noise, so that layers differ by their masks alone.
+    Raises
+    ------
+    ScoreError
+        Where one is out of range.
     """
-    shares = _checked(percentiles, noise, batch_size)
-    if len(tensor) > 1:
-        raise ScoreError(
-            f"ROAD scores the explanation of one prediction, and this is of {len(tensor)} slices: "
-            "animate the slice in question."
-        )
-    plan = _Plan(maps, tuple(tensor.shape[2:]), shares, seed, progress)
-    predict = _Predictor(model, tensor[0], target, noise, seed, imputer or DirectImputer())
-    progress("ROAD", 0, len(plan.masks))
-    before, alone = predict.first(tensor)
-    batch_size = 1 if alone else batch_size
-    after = np.full(len(plan.masks), np.nan)
-    # On a cancel what was predicted so far is kept; the other layers stay NaN.
-    with suppress(Cancelled):
-        for start in range(0, len(plan.masks), batch_size):
-            batch = slice(start, min(start + batch_size, len(plan.masks)))
-            after[batch] = predict(plan.unpack(batch))
-            progress("ROAD", batch.stop, len(plan.masks))
-    morf, lerf = plan.look_up(after)
-    reasons = [
-        CONSTANT if flat else CANCELLED if np.isnan([*m, *le]).any() else None
-        for flat, m, le in zip(plan.constant, morf, lerf, strict=True)
-    ]
+
+    seed: int = 0
+    repeats: int = 1
+    baseline: bool = True
+    percentiles: Sequence[float] = (20, 40, 60, 80)
+    draws: int = 8
+    noise: float = 0.01
+    imputer: Imputer | None = None
+    batch_size: int | None = None
+    memory_format: MemoryFormat | None = None
+    precision: Precision | None = None
+
+    def __post_init__(self) -> None:
+        if not self.shares or not all(0 < p < 100 for p in self.shares):
+            raise ScoreError("Percentiles are shares of kept pixels, each between 0 and 100.")
+        if not (np.isfinite(self.noise) and self.noise >= 0):
+            raise ScoreError("The noise is a standard deviation: 0 or more.")
+        if self.repeats < 1:
+            raise ScoreError("There is 1 repeat at least; 3 tell how far a score spreads.")
+        if self.baseline and self.draws < 2:
+            raise ScoreError(
+                "A baseline takes 2 random maps at least, to tell how far they spread."
+            )
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The percentiles as numbers."""
+        return tuple(float(p) for p in self.percentiles)
+
+    @property
+    def wish(self) -> Wish:
+        """What is fixed of the form in which the network is asked."""
+        return Wish(self.batch_size, self.memory_format, self.precision)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """One seed per repeat."""
+        return tuple(range(self.seed, self.seed + self.repeats))
+
+
+def score(result: Result, scoring: Scoring, progress: Progress) -> Road:
+    """Score the maps of a result with ROAD; see `Animation.score`.
+
+    Identical masks are imputed and predicted once, whichever layer they come from, and what was
+    predicted before for the same image and target is looked up. All masks of a repeat share one field
+    of noise and one tie-break, so that layers differ by their maps alone.
+    """
+    check_scorable(result)
+    entries, undefined, chance = _entries(result.maps, scoring)
+    size = tuple(result.tensor.shape[2:])
+    plan = Plan(entries, size, scoring.shares, scoring.seeds, progress)
+    values, facts = _ask(result, scoring, plan, progress)
+    morfs, lerfs = plan.look_up(values)
+    count = len(result.maps)
+    missing = [bool(np.isnan(morfs[:, i] + lerfs[:, i]).any()) for i in range(count)]
+    # Each random map takes part in one repeat.
+    drawn = np.nanmax(((lerfs - morfs) / 2).mean(axis=2), axis=0, initial=-np.inf)
+    drawn = np.where(np.isfinite(drawn), drawn, np.nan)
     return Road(
-        layers=layers,
-        percentiles=shares,
-        morfs=morf[None],
-        lerfs=lerf[None],
-        probability=before,
-        undefined=tuple(reasons),
-        chance=np.empty((len(layers), 0)),
-        forwards=predict.count,
-        seed=seed,
-        noise=noise,
+        layers=result.layers,
+        percentiles=scoring.shares,
+        morfs=morfs[:, :count],
+        lerfs=lerfs[:, :count],
+        undefined=tuple(
+            reason or (CANCELLED if gone else None)
+            for reason, gone in zip(undefined, missing, strict=True)
+        ),
+        chance=drawn[chance],
+        seed=scoring.seed,
+        noise=scoring.noise,
+        **facts,
     )
 
 
-def _checked(percentiles: Sequence[float], noise: float, batch_size: int) -> tuple[float, ...]:
-    shares = tuple(float(p) for p in percentiles)
-    if not shares or not all(0 < p < 100 for p in shares):
-        raise ScoreError("Percentiles are shares of kept pixels, each between 0 and 100.")
-    if not (np.isfinite(noise) and noise >= 0):
-        raise ScoreError("The noise is a standard deviation: 0 or more.")
-    if batch_size < 1:
-        raise ScoreError("The batch size is 1 or more.")
-    return shares
+def check_scorable(result: Result) -> None:
+    """Refuse what cannot be scored.
 
-
-class _Plan:
-    """All masks of all maps, each distinct one kept once, and where each layer finds its own."""
-
-    def __init__(
-        self,
-        maps: Sequence[FloatMap],
-        size: tuple[int, ...],
-        shares: tuple[float, ...],
-        seed: int,
-        progress: Progress,
-    ) -> None:
-        self.size = size
-        self.masks: list[bytes] = []
-        self.constant: list[bool] = []
-        self._places = np.full((len(maps), 2, len(shares)), -1)
-        known: dict[bytes, int] = {}
-        order = tie_break(prod(size), seed)
-        for i, raw in enumerate(maps):
-            progress("masks", i, len(maps))
-            positive = np.maximum(raw, 0)
-            self.constant.append(bool(positive.max() == positive.min()))
-            if self.constant[i]:
-                continue
-            both = kept_pixels(upsample(positive, size), shares, order)
-            for j, masks in enumerate(both):
-                for k, mask in enumerate(masks):
-                    packed = np.packbits(mask).tobytes()
-                    key = hashlib.blake2b(packed, digest_size=16).digest()
-                    if key not in known:
-                        known[key] = len(self.masks)
-                        self.masks.append(packed)
-                    self._places[i, j, k] = known[key]
-
-    def unpack(self, batch: slice) -> Masks:
-        """Return a batch of masks, (B, *S) bool."""
-        rows = np.stack([np.frombuffer(mask, np.uint8) for mask in self.masks[batch]])
-        return (
-            np.unpackbits(rows, axis=1, count=prod(self.size)).astype(bool).reshape(-1, *self.size)
+    Raises
+    ------
+    ScoreError
+    """
+    if not result.maps:
+        raise ScoreError("There is no map to score: no selected layer has one.")
+    if result.extremes is not None:
+        raise ScoreError("ROAD scores a volume as a whole: score that, not one of its planes.")
+    if len(result.tensor) > 1:
+        raise ScoreError(
+            f"ROAD scores the explanation of one prediction, and this is of {len(result.tensor)} "
+            "slices: animate the slice in question."
         )
 
-    def look_up(self, after: Floats) -> tuple[Floats, Floats]:
-        """Distribute the probabilities of the distinct masks to layers and percentiles."""
-        # The last entry serves the place -1 of maps that have no mask.
-        values = np.append(after, np.nan)[self._places]
-        return values[:, 0], values[:, 1]
+
+def why_undefined(raw: FloatMap) -> str | None:
+    """Say why a map has no score; None where it has one."""
+    if not np.isfinite(raw).all():
+        return NOT_FINITE
+    if raw.max() <= 0:
+        return NOTHING_POSITIVE
+    return CONSTANT if max(raw.min(), 0) == raw.max() else None
 
 
-class _Predictor:
-    """Masks in, the target's probabilities out."""
+def _entries(
+    maps: Sequence[FloatMap], scoring: Scoring
+) -> tuple[list[Entry], list[str | None], npt.NDArray[np.intp]]:
+    """List what is scored: the layers' maps, and after them random ones of every resolution.
 
-    def __init__(
-        self,
-        model: Model,
-        image: torch.Tensor,
-        target: Target,
-        noise: float,
-        seed: int,
-        imputer: Imputer,
-    ) -> None:
-        import torch
+    Returns
+    -------
+    entries : list of Entry
+    undefined : list of (str or None)
+    chance : (L, D) int
+        Which entries are random maps of each layer's resolution.
+    """
+    every = tuple(range(scoring.repeats))
+    undefined = [why_undefined(raw) for raw in maps]
+    entries = [Entry(raw, () if why else every) for raw, why in zip(maps, undefined, strict=True)]
+    draws = scoring.draws if scoring.baseline else 0
+    places: dict[tuple[int, ...], list[int]] = {}
+    for raw, why in zip(maps, undefined, strict=True):
+        if why is None and raw.shape not in places:
+            drawn = random_maps(raw.shape, draws, scoring.seed)
+            places[raw.shape] = [len(entries) + d for d in range(len(drawn))]
+            entries += [Entry(own, (d % scoring.repeats,)) for d, own in enumerate(drawn)]
+    # An undefined layer is its own, undefined, baseline.
+    chance = [places.get(raw.shape) or [i] * draws for i, raw in enumerate(maps)]
+    return entries, undefined, np.array(chance, np.intp).reshape(len(maps), draws)
 
-        self.model, self.image, self.target, self.imputer = model, image.float(), target, imputer
-        self.forward = model.forward()
-        generator = torch.Generator("cpu").manual_seed(seed)
-        self.noise = noise * torch.randn(image.shape, generator=generator, device="cpu")
-        self.count = 0
 
-    def __call__(self, kept: Masks) -> Floats:
-        import torch
+def _ask(
+    result: Result, scoring: Scoring, plan: Plan, progress: Progress
+) -> tuple[Floats, dict[str, Any]]:
+    """Find the values of all perturbed images, and what a `Road` tells of the way.
 
-        imputed = self.imputer(self.image, kept)
-        imputed += self.noise * torch.from_numpy(~kept)[:, None]
-        self.count += len(kept)
-        return self.values(imputed)
+    On a cancel what was predicted so far is kept; the others are NaN.
+    """
+    model = result.model
+    forward = model.forward()
+    image = result.tensor.to(model.device, model.dtype)
+    imputer = scoring.imputer or MultigridImputer()
+    progress("ROAD", 0, len(plan.keys))
+    with forward.asking(tuple(image.shape)):
+        predictor = Predictor(forward, image, result.target, scoring.noise, scoring.seeds, imputer)
+        form = _form(predictor, scoring.wish, plan, forward, image)
+        predictor.take(form)
+        about = (
+            model.weights_hash(),
+            hashlib.sha256(result.tensor.numpy().tobytes()).digest(),
+            predictor.before,
+            scoring.noise,
+            imputer,
+            predictor.form,
+            str(image.device),
+        )
+        known = known_values(forward.net, about, result.target)
+        already = len(known)
+        with suppress(Cancelled):
+            _predict(predictor, plan, known, progress)
+    values = np.array([known.get(key, np.nan) for key in plan.keys], np.float64)
+    facts = {
+        "probability": predictor.before,
+        "forwards": len(known) - already,
+        "settings": asdict(predictor.form),
+    }
+    return values, facts
 
-    def first(self, tensor: torch.Tensor) -> tuple[float, bool]:
-        """Score the image itself; and tell whether the network must see one image at a time."""
-        from camanim.passes.deciding import Looking
 
-        looking = Looking()
-        return float(self.values(tensor, looking)[0]), looking.seen
+def _form(
+    predictor: Predictor, wish: Wish, plan: Plan, forward: Forward, image: torch.Tensor
+) -> Form:
+    """Choose in which form the network is asked: as the caller wishes, as before, or as measured."""
+    count = len(plan.keys)
+    if predictor.alone:
+        return replace(wish.on(Form()), batch_size=1)
+    if count < FEW or None not in astuple(wish):
+        return wish.on(Form())
+    name = machine_and_network(forward.net, image, wish)
+    form = recall_form(name)
+    if form is None:
+        samples, _ = plan.images(range(0, count, max(count // 16, 1))[:16])
+        form = predictor.measure(wish, samples, BUDGET * count)
+        remember_form(name, form)
+    return form
 
-    def values(
-        self, batch: torch.Tensor, looking: AbstractContextManager[Any] | None = None
-    ) -> Floats:
-        """Ask the network what the target is worth for each of the images."""
-        with self.forward.asking(tuple(batch.shape)):
-            with looking or nullcontext():
-                output = self.forward(batch.to(self.model.device, self.model.dtype))
-            worth: Floats = self.target.value(output).double().cpu().numpy()
-        return worth
+
+def _predict(predictor: Predictor, plan: Plan, known: Values, progress: Progress) -> None:
+    """Predict what is not known yet, batch by batch."""
+    todo = [i for i, key in enumerate(plan.keys) if key not in known]
+    done = len(plan.keys) - len(todo)
+    while todo:
+        batch, todo = todo[: predictor.form.batch_size], todo[predictor.form.batch_size :]
+        keys = [plan.keys[i] for i in batch]
+        values = predictor(*plan.images(batch), [key.seed for key in keys])
+        known.update(zip(keys, values.tolist(), strict=True))
+        done += len(batch)
+        call_back(progress, "ROAD", done, len(plan.keys))

@@ -1,0 +1,141 @@
+"""Where the maps are bright, compared with where the object is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from camanim.checks.mask import object_cells
+from camanim.checks.measures import average_precision, energy, overlap, pointing
+from camanim.errors import ScoreError
+from camanim.road.result import CONSTANT, NOT_FINITE, NOTHING_POSITIVE
+from camanim.stack import upsample
+from camanim.trace import LayerInfo
+
+if TYPE_CHECKING:
+    from camanim.result import Result
+    from camanim.stack import FloatMap
+
+Floats = npt.NDArray[np.float64]
+
+#: Cells count as equal when they differ by less than this part of the maximum: float32 has not more.
+DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """How the positive part of each layer's map agrees with a mask, at the network's input size.
+
+    That a map is bright on the object is no proof that it is right: a network may look elsewhere, and a
+    right map then shows that.
+
+    Attributes
+    ----------
+    layers : list of LayerInfo
+        L shown layers.
+    pointing : (L,) array
+        Share of the brightest cells that lie inside: 1 or 0 where one is brightest (pointing game
+        without its tolerance, Zhang et al., IJCV 2018).
+    energy : (L,) array
+        Share of the positive evidence that lies inside (Wang et al., CVPR Workshops 2020).
+    iou : (L,) array
+        Intersection over union of the mask and as many of the highest cells.
+    average_precision : (L,) array
+        Of finding the mask's cells by their values.
+    share : float
+        Of the mask in what is explained: what chance gives, but for `iou`.
+    undefined : tuple of (str or None)
+        For each layer, why all four are NaN; None where they are not.
+    """
+
+    layers: list[LayerInfo]
+    pointing: Floats
+    energy: Floats
+    iou: Floats
+    average_precision: Floats
+    share: float
+    undefined: tuple[str | None, ...]
+
+    @cached_property
+    def best(self) -> LayerInfo | None:
+        """The layer with the highest average precision, the earliest of equals; None if none has one."""
+        if np.isnan(self.average_precision).all():
+            return None
+        return self.layers[int(np.nanargmax(self.average_precision))]
+
+    def caption(self, i: int) -> str:
+        """Say in a few words how layer `i` agrees with the mask, and what chance would give."""
+        if self.undefined[i] is not None:
+            return f"mask: undefined ({self.undefined[i]})"
+        return (
+            f"mask: average precision {self.average_precision[i]:.2f}   "
+            f"energy inside {self.energy[i]:.2f}   chance {self.share:.2f}"
+        )
+
+
+def localise(animation: Result, mask: Any, *, label: int | None = None) -> Localisation:
+    """Compare the positive part of each map, at the network's input size, with a mask of the object.
+
+    Parameters
+    ----------
+    animation : Result
+        Of an image, a volume, or a plane of one.
+    mask : array-like
+        As large as the image as shown: (H, W) or (Z, Y, X), bool or integer; numpy, dask, torch. A cell
+        of the network's input belongs to the object when half of its area or more does; where none
+        does, the fullest ones are taken.
+    label : int, optional
+        Which value is the object; by default all but 0.
+
+    Returns
+    -------
+    Localisation
+
+    Raises
+    ------
+    ScoreError
+        When there is no map; when the mask has another size, holds no object within what the network
+        saw, or covers all of that.
+    """
+    if not animation.maps:
+        raise ScoreError("There is no map to compare: no selected layer has one.")
+    geometry = animation.geometry
+    shape = animation.image.shape[: len(geometry.size)]
+    inside = object_cells(mask, label, shape, geometry).reshape(-1)
+    rows, reasons = [], []
+    for raw in animation.maps:
+        values, reason = _cells(raw, geometry.size)
+        reasons.append(reason)
+        measures = (pointing, energy, overlap, average_precision)
+        rows.append([np.nan if reason else measure(values, inside) for measure in measures])
+    columns = np.array(rows, np.float64).T
+    return Localisation(
+        layers=animation.layers,
+        pointing=columns[0],
+        energy=columns[1],
+        iou=columns[2],
+        average_precision=columns[3],
+        share=float(inside.mean()),
+        undefined=tuple(reasons),
+    )
+
+
+def _cells(raw: FloatMap, size: tuple[int, ...]) -> tuple[Floats, str | None]:
+    """Bring a map's positive part to the network's input, as shares of the maximum, (N,)."""
+    nothing = np.zeros(0)
+    if not np.isfinite(raw).all():
+        return nothing, NOT_FINITE
+    positive = np.maximum(raw, 0).astype(np.float64)
+    if positive.max() <= 0:
+        return nothing, NOTHING_POSITIVE
+    # Shares first: raw maps of deep networks come close to float32's smallest numbers.
+    large = upsample((positive / positive.max()).astype(np.float32), size)
+    values: Floats = large.reshape(-1).astype(np.float64).round(DECIMALS)
+    # Also where the map has more cells than the input, and its only ones got lost.
+    if values.max() == values.min():
+        return nothing, NOTHING_POSITIVE if values.max() <= 0 else CONSTANT
+    return values, None

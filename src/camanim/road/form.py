@@ -1,0 +1,202 @@
+"""In which form a network is asked: batch, memory format and precision, found by a short measurement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args
+
+import torch
+
+from camanim.errors import OutOfMemory, ScoreError
+from camanim.guard import is_out_of_memory
+from camanim.passes.fast import agree, folded_copy, lay_out
+from camanim.passes.forward import Forward, Precision
+
+MemoryFormat = Literal["own", "contiguous", "channels_last"]
+
+#: How much faster a larger batch, and half precision, must be to be taken.
+WORTH_A_BATCH, WORTH_HALF = 1.03, 1.15
+#: How far half precision may move a value.
+CLOSE = 2e-3
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the network is asked.
+
+    Attributes
+    ----------
+    batch_size : int
+        Perturbed images per forward pass.
+    memory_format : {"own", "contiguous", "channels_last"}
+        "own" is the network itself; the others are of a copy with its batch normalisations folded.
+    precision : {"float32", "bfloat16", "float16"}
+        Of autocast.
+    """
+
+    batch_size: int = 8
+    memory_format: MemoryFormat = "own"
+    precision: Precision = "float32"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the caller fixes of a form; what is None is measured."""
+
+    batch_size: int | None = None
+    memory_format: MemoryFormat | None = None
+    precision: Precision | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ScoreError("The batch size is 1 or more.")
+        for name, kinds in (("memory_format", MemoryFormat), ("precision", Precision)):
+            value, known = getattr(self, name), get_args(kinds)
+            if value is not None and value not in known:
+                raise ScoreError(f"{name} is one of {', '.join(known)}, not {value!r}.")
+
+    def on(self, form: Form) -> Form:
+        """Give a form in which these wishes hold."""
+        names = [f.name for f in fields(self)]
+        return replace(form, **{n: getattr(self, n) for n in names if getattr(self, n) is not None})
+
+
+class Forms:
+    """A network in any form.
+
+    Parameters
+    ----------
+    forward : Forward
+        Within `Forward.asking`.
+    tensor : torch.Tensor
+        (1, C, *S), an input.
+
+    Attributes
+    ----------
+    own : Forward
+        The network itself.
+    """
+
+    def __init__(self, forward: Forward, tensor: torch.Tensor) -> None:
+        self.own, self._tensor = forward, tensor
+        self._copy: Forward | None = None
+        self._agrees: dict[MemoryFormat, bool] = {}
+
+    def __call__(self, form: Form) -> Forward:
+        """Give the network in a form.
+
+        Raises
+        ------
+        ScoreError
+            Where a copy cannot be had, or answers otherwise.
+        """
+        if form.memory_format == "own":
+            return replace(self.own, precision=form.precision)
+        if not self.has(form.memory_format):
+            raise ScoreError(
+                f"The network does not answer the same as a copy in the format {form.memory_format}: "
+                'use memory_format="own".'
+            )
+        assert self._copy is not None
+        lay_out(self._copy.net, self._tensor.ndim, form.memory_format)
+        return replace(self._copy, precision=form.precision)
+
+    def has(self, memory_format: MemoryFormat) -> bool:
+        """Whether the network can be had in a format."""
+        if memory_format == "own":
+            return True
+        if memory_format not in self._agrees:
+            if self._copy is None and not self._agrees:
+                self._copy = folded_copy(self.own, self._tensor)
+            if self._copy is not None:
+                lay_out(self._copy.net, self._tensor.ndim, memory_format)
+            self._agrees[memory_format] = self._copy is not None and agree(
+                self.own, self._copy, self._tensor
+            )
+        return self._agrees[memory_format]
+
+
+class Measurement:
+    """Finds the form that answers fastest.
+
+    Parameters
+    ----------
+    forms : Forms
+    value : callable
+        From a network and (B, C, *S) to the target's (B,) values.
+    images : torch.Tensor
+        (B, C, *S) perturbed images, by which half precision is judged; repeated for larger batches.
+    budget : float
+        How many images it may show to the network.
+    """
+
+    def __init__(
+        self,
+        forms: Forms,
+        value: Callable[[Forward, torch.Tensor], torch.Tensor],
+        images: torch.Tensor,
+        budget: float,
+    ) -> None:
+        self._forms, self._value, self._images, self._left = forms, value, images, budget
+        self._seconds: dict[Form, float] = {}
+
+    def best(self, wish: Wish) -> Form:
+        """Try formats, then batches, then half precision, for as long as it pays."""
+        formats: list[MemoryFormat] = ["channels_last", "contiguous"]
+        if wish.memory_format is not None:
+            formats = [wish.memory_format]
+        formats = [f for f in formats if self._forms.has(f)] or ["own"]
+        tried = [wish.on(Form(8, f)) for f in formats]
+        best = min(tried, key=self._time) if len(tried) > 1 else tried[0]
+        while wish.batch_size is None:
+            larger = replace(best, batch_size=2 * best.batch_size)
+            if not self._is_faster(larger, best, WORTH_A_BATCH):
+                break
+            best = larger
+        half = replace(best, precision=half_precision(self._images.device))
+        if wish.precision is None and half != best and self._is_faster(half, best, WORTH_HALF):
+            best = half if self._is_close(half, best) else best
+        return best
+
+    def _is_faster(self, form: Form, than: Form, factor: float) -> bool:
+        """Whether a form is that many times as fast; not so where there is no budget left to know."""
+        if 2 * form.batch_size > self._left:
+            return False
+        return self._time(form) * factor < self._time(than)
+
+    def _time(self, form: Form) -> float:
+        """Measure the seconds per image, once."""
+        if form not in self._seconds:
+            network, images = self._forms(form), self._batch(form.batch_size)
+            self._left -= 2 * form.batch_size
+            try:
+                self._value(network, images)
+                start = time.perf_counter()
+                # The values come to the CPU, so that a GPU has done its work.
+                self._value(network, images).cpu()
+                self._seconds[form] = (time.perf_counter() - start) / form.batch_size
+            except (RuntimeError, MemoryError, OutOfMemory) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._seconds[form] = float("inf")
+        return self._seconds[form]
+
+    def _batch(self, size: int) -> torch.Tensor:
+        repeats = -(-size // len(self._images))
+        return self._images.repeat(repeats, *[1] * (self._images.ndim - 1))[:size]
+
+    def _is_close(self, form: Form, to: Form) -> bool:
+        values = [self._value(self._forms(f), self._images) for f in (form, to)]
+        return bool((values[0] - values[1]).abs().max() <= CLOSE)
+
+
+def half_precision(device: torch.device) -> Precision:
+    """Name the half precision that a device computes fast; float32 where it has none."""
+    if device.type == "cuda":
+        return "float16"
+    known: dict[str, object] = (
+        getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    )
+    return "bfloat16" if any(known.get(name) for name in ("avx512_bf16", "amx_bf16")) else "float32"

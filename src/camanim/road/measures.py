@@ -1,0 +1,183 @@
+"""Other measures of the same kind as ROAD: what the prediction loses, or keeps, without some pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.integrate import trapezoid
+
+from camanim.errors import Cancelled, ScoreError
+from camanim.guard import call_back
+from camanim.progress import Progress
+from camanim.road.fills import BlurImputer, MeanImputer
+from camanim.road.imputation import Imputer
+from camanim.road.multigrid import MultigridImputer
+from camanim.road.scores import Scoring, check_scorable, score, why_undefined
+from camanim.stack import upsample
+from camanim.trace import LayerInfo
+
+if TYPE_CHECKING:
+    from camanim.result import Result
+
+Floats = npt.NDArray[np.float64]
+Name = Literal["deletion", "insertion", "drop", "increase"]
+Imputation = Literal["blur", "mean", "road"]
+
+IMPUTERS: dict[str, Imputer] = {
+    "blur": BlurImputer(),
+    "mean": MeanImputer(),
+    "road": MultigridImputer(),
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What one measure says of each shown layer.
+
+    Attributes
+    ----------
+    layers : list of LayerInfo
+        L shown layers.
+    name : {"deletion", "insertion", "drop", "increase"}
+    imputation : {"blur", "mean", "road"}
+    values : (L,) array
+        NaN where undefined.
+    undefined : tuple of (str or None)
+        For each layer, why it has no value.
+    shares : tuple of S floats
+        Of deletion and insertion: shares of the pixels that were removed, or inserted, from 0 to 1.
+    curves : (L, S) array
+        The target's probability at each of them.
+    """
+
+    layers: list[LayerInfo]
+    name: Name
+    imputation: Imputation
+    values: Floats
+    undefined: tuple[str | None, ...]
+    shares: tuple[float, ...]
+    curves: Floats
+
+    @property
+    def label(self) -> str:
+        """Name of its column in tables, such as "deletion (blur)"."""
+        return f"{self.name} ({self.imputation})"
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a good map has a high value."""
+        return self.name in ("insertion", "increase")
+
+    @cached_property
+    def best(self) -> LayerInfo | None:
+        """The layer with the best value, the earliest of equals; None if none has one."""
+        if np.isnan(self.values).all():
+            return None
+        find = np.nanargmax if self.higher_is_better else np.nanargmin
+        return self.layers[int(find(self.values))]
+
+
+def measure(
+    result: Result, name: str, imputation: str, *, steps: int, seed: int, progress: Progress
+) -> Measure:
+    """Measure the maps of a result; see `Animation.measure`."""
+    if name not in get_args(Name):
+        raise ScoreError(f"A measure is one of {', '.join(get_args(Name))}, not {name!r}.")
+    if imputation not in get_args(Imputation):
+        raise ScoreError(f"An imputation is one of {', '.join(IMPUTERS)}, not {imputation!r}.")
+    if steps < 2:
+        raise ScoreError("A curve takes 2 steps at least.")
+    check_scorable(result)
+    if name in ("deletion", "insertion"):
+        shares, curves = _curves(result, name, imputation, steps, seed, progress)
+        values = np.asarray(trapezoid(curves, shares, axis=1))
+    else:
+        shares, curves = (), np.empty((len(result.maps), 0))
+        values = _confidence(result, name, imputation, progress)
+    undefined = [why_undefined(raw) for raw in result.maps]
+    reasons = [
+        why or ("cancelled" if np.isnan(value) else None)
+        for why, value in zip(undefined, values, strict=True)
+    ]
+    return Measure(
+        layers=result.layers,
+        name=cast("Name", name),
+        imputation=cast("Imputation", imputation),
+        values=values,
+        undefined=tuple(reasons),
+        shares=tuple(shares),
+        curves=curves,
+    )
+
+
+def _curves(
+    result: Result, name: str, imputation: str, steps: int, seed: int, progress: Progress
+) -> tuple[Sequence[float], Floats]:
+    """Remove the most relevant pixels step by step, or insert them."""
+    kept = tuple(100 * i / steps for i in range(1, steps))
+    scoring = Scoring(
+        seed, baseline=False, percentiles=kept, noise=0.0, imputer=IMPUTERS[imputation]
+    )
+    road = score(result, scoring, progress)
+    nothing = _value_of_nothing(result, imputation)
+    ends = np.full((len(result.maps), 1), 1.0)
+    if name == "insertion":
+        curves = np.hstack([ends * nothing, road.lerf, ends * road.probability])
+    else:
+        # MoRF at a share kept is deletion at the share removed.
+        curves = np.hstack([ends * road.probability, road.morf[:, ::-1], ends * nothing])
+    curves[np.isnan(road.scores)] = np.nan
+    return [i / steps for i in range(steps + 1)], curves
+
+
+def _value_of_nothing(result: Result, imputation: str) -> float:
+    """Ask what the target is worth where every pixel is imputed."""
+    # From no pixel at all ROAD imputes nothing; what is left is the mean.
+    fill = MeanImputer() if imputation == "road" else IMPUTERS[imputation]
+    image = result.tensor[0]
+    nothing = torch.zeros(1, *image.shape[1:], dtype=torch.bool)
+    return float(_values(result, fill(image, nothing))[0])
+
+
+def _confidence(result: Result, name: str, imputation: str, progress: Progress) -> Floats:
+    """Show the network what each map lights up, and compare its confidence with that for the image."""
+    image, size = result.tensor[0], tuple(result.tensor.shape[2:])
+    before = float(_values(result, image[None])[0])
+    values = np.full(len(result.maps), np.nan)
+    # On a cancel the layers measured so far are kept.
+    with suppress(Cancelled):
+        for i, raw in enumerate(result.maps):
+            progress("confidence", i, len(result.maps))
+            if why_undefined(raw) is not None:
+                continue
+            soft = torch.from_numpy(upsample(np.maximum(raw, 0), size))
+            after = float(_values(result, _lit(image, soft / soft.max(), imputation))[0])
+            if name == "increase":
+                values[i] = float(after > before)
+            elif before > 0:
+                values[i] = max(0.0, before - after) / before
+    return values
+
+
+def _lit(image: torch.Tensor, soft: torch.Tensor, imputation: str) -> torch.Tensor:
+    """Show the image where a map in [0, 1] is high, and what is imputed where it is low."""
+    fill, soft = IMPUTERS[imputation], soft[None]
+    if imputation == "road":
+        return fill(image, soft >= 0.5)
+    filled = fill(image, torch.zeros_like(soft, dtype=torch.bool))
+    return soft[:, None] * image + (1 - soft[:, None]) * filled
+
+
+def _values(result: Result, images: torch.Tensor) -> torch.Tensor:
+    forward = result.model.forward()
+    images = images.to(result.model.device, result.model.dtype)
+    with forward.asking(tuple(images.shape)):
+        values: torch.Tensor = call_back(result.target.value, forward(images))
+    return values.double().cpu()

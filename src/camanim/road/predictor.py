@@ -1,0 +1,143 @@
+"""Masks in, the target's values out: impute, add noise, ask the network."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from camanim.errors import OutOfMemory
+from camanim.guard import call_back, is_out_of_memory
+from camanim.passes.deciding import Looking
+from camanim.passes.forward import Forward
+from camanim.road.form import Form, Forms, Measurement, Wish
+from camanim.road.imputation import Imputer
+from camanim.road.masks import Masks
+
+if TYPE_CHECKING:
+    from camanim.targets import Target
+
+Floats = npt.NDArray[np.float64]
+
+#: Images below which a measurement costs more than it gains; share of the images that one may cost.
+FEW, BUDGET = 200, 0.06
+
+
+class Predictor:
+    """Asks a network about perturbed images.
+
+    Parameters
+    ----------
+    forward : Forward
+        Within `Forward.asking`.
+    image : torch.Tensor
+        (1, C, *S), on the network's device and of its type.
+    target : Target
+    noise : float
+        Standard deviation of what is added to imputed pixels.
+    seeds : tuple of R ints
+        Of the noise; one field per seed serves all masks.
+    imputer : Imputer
+
+    Attributes
+    ----------
+    before : float
+        The target's value for the image itself.
+    alone : bool
+        Whether the network must see one image at a time, as it looks at values to find its way.
+    form : Form
+        How the network is asked.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        image: torch.Tensor,
+        target: Target,
+        noise: float,
+        seeds: tuple[int, ...],
+        imputer: Imputer,
+    ) -> None:
+        self._forms, self._imputer, self._target = Forms(forward, image), imputer, target
+        self._image, self._type = image[0].float(), image.dtype
+        self._noise = {seed: noise * self._field(seed) for seed in seeds}
+        self._forward = forward
+        with Looking() as looking:
+            output = forward(image)
+        self.alone = looking.seen
+        self.before = float(target.value(output)[0])
+        self.form = Form()
+
+    def _field(self, seed: int) -> torch.Tensor:
+        # On the CPU, so that a GPU has the same noise.
+        generator = torch.Generator("cpu").manual_seed(seed)
+        field = torch.randn(self._image.shape, generator=generator, device="cpu")
+        return field.to(self._image.device)
+
+    def take(self, form: Form) -> None:
+        """Ask in this form from now on."""
+        self._forward, self.form = self._forms(form), form
+
+    def measure(self, wish: Wish, kept: Masks, budget: float) -> Form:
+        """Find the form that answers fastest; see `Measurement`."""
+        images = self._imputed(kept)
+        return Measurement(self._forms, self._values, images.to(self._type), budget).best(wish)
+
+    def __call__(self, kept: Masks, which: npt.NDArray[np.intp], seeds: list[int]) -> Floats:
+        """Predict perturbed images.
+
+        Parameters
+        ----------
+        kept : (M, *S) bool
+        which : (N,) int
+            For each image its mask.
+        seeds : list of N ints
+            For each image the seed of its noise.
+
+        Returns
+        -------
+        (N,)
+        """
+        masks = torch.from_numpy(which).to(self._image.device)
+        images = self._imputed(kept)[masks]
+        fields = torch.stack([self._noise[seed] for seed in seeds])
+        removed = ~torch.from_numpy(kept).to(self._image.device)[masks]
+        images.addcmul_(fields, removed[:, None].to(fields))
+        values: Floats = self._in_parts(images.to(self._type)).numpy()
+        return values
+
+    def _imputed(self, kept: Masks) -> torch.Tensor:
+        masks = torch.from_numpy(kept).to(self._image.device)
+        return call_back(self._imputer, self._image, masks)
+
+    def _in_parts(self, images: torch.Tensor) -> torch.Tensor:
+        """Ask in batches, halved whenever memory runs out.
+
+        Every batch has the same size: a network rounds otherwise in another, and what a mask scores must
+        not depend on how many others there are.
+        """
+        size = self.form.batch_size
+        try:
+            parts = [self._filled(part, size) for part in images.split(size)]
+        except (RuntimeError, MemoryError, OutOfMemory) as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+            self.form = Form(size // 2, self.form.memory_format, self.form.precision)
+            return self._in_parts(images)
+        return torch.cat(parts)
+
+    def _filled(self, part: torch.Tensor, size: int) -> torch.Tensor:
+        count = len(part)
+        if count < size:
+            part = torch.cat([part, part[-1:].expand(size - count, *part.shape[1:])])
+        return self._values(self._forward, part)[:count]
+
+    def _values(self, forward: Forward, images: torch.Tensor) -> torch.Tensor:
+        """Ask what the target is worth for each of the images, (B,) float64 on the CPU."""
+        own = forward.net is self._forms.own.net
+        # A network of the user's may keep what it computes, and could not be trained with it then.
+        with nullcontext() if own else torch.inference_mode():
+            return self._target.value(forward(images)).double().cpu()

@@ -1,0 +1,117 @@
+"""What was found once: forms per machine and network, in a file; values of images, in memory.
+
+A measurement may choose another form every time, and another form rounds otherwise. What it chose is
+therefore kept, so that the same call gives the same numbers to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections import OrderedDict
+from collections.abc import Hashable
+from contextlib import suppress
+from dataclasses import asdict, fields, is_dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from camanim.errors import RenderError
+from camanim.road.form import Form, Wish
+from camanim.road.plan import Key
+from camanim.writing import complete_or_absent
+
+#: Environment variable with the folder for the file, instead of the user's cache.
+FOLDER = "CAMANIM_CACHE"
+#: Sets of values that are kept per network, each of one image, target and form.
+SETS = 16
+
+Values = dict[Key, float]
+
+
+def machine_and_network(net: nn.Module, tensor: torch.Tensor, wish: Wish) -> str:
+    """Name all that a measurement depends on: processor, threads, torch, network and input."""
+    device = tensor.device
+    parts = [
+        platform.node(),
+        platform.processor() or platform.machine(),
+        torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        torch.get_num_threads(),
+        torch.__version__,
+        tuple(tensor.shape),
+        wish,
+        repr(net),
+        [tuple(p.shape) for p in net.parameters()],
+    ]
+    return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def recall_form(name: str) -> Form | None:
+    """Give the form that was chosen before; None where there is none."""
+    try:
+        known = json.loads(_file().read_text(encoding="utf-8"))
+        return Form(**known[name])
+    except (OSError, ValueError, KeyError, TypeError):
+        # There is no file, or no such name in it, or another version wrote it.
+        return None
+
+
+def remember_form(name: str, form: Form) -> None:
+    """Keep a form; without a place to write it, it is measured again next time."""
+    path = _file()
+    with suppress(OSError, RenderError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known: Any = {}
+        with suppress(OSError, ValueError):
+            known = json.loads(path.read_text(encoding="utf-8"))
+        # Whatever else a spoilt file holds is given up.
+        known = known if isinstance(known, dict) else {}
+        with complete_or_absent(path) as partial:
+            partial.write_text(json.dumps({**known, name: asdict(form)}, indent=1), "utf-8")
+
+
+def _file() -> Path:
+    if FOLDER in os.environ:
+        return Path(os.environ[FOLDER]) / "forms.json"
+    import pooch
+
+    return Path(pooch.os_cache("camanim")) / "forms.json"
+
+
+_known: WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Values]] = WeakKeyDictionary()
+
+
+def known_values(net: nn.Module, about: tuple[Any, ...], target: Any) -> Values:
+    """Give the values that this network gave before, to be looked up and added to.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    about : tuple
+        All that a value depends on, but the target, the mask and the seed.
+    target : Target
+        Targets that hold more than plain values can change unseen: theirs are not kept.
+    """
+    if not _is_plain(target):
+        return {}
+    sets = _known.setdefault(net, OrderedDict())
+    key = (*about, type(target), repr(target))
+    values = sets.pop(key, {})
+    # The latest stands last; the first to go is the one that was not asked for longest.
+    sets[key] = values
+    while len(sets) > SETS:
+        sets.popitem(last=False)
+    return values
+
+
+def _is_plain(value: Any) -> bool:
+    if is_dataclass(value):
+        return all(_is_plain(getattr(value, field.name)) for field in fields(value))
+    if isinstance(value, tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, str | int | float | bool)

@@ -1,0 +1,126 @@
+"""Masks: which part of a Labels layer lies over what is explained, without a window."""
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+import camanim
+from napari_camanim._overlay import wrapped
+from napari_camanim._views import take_mask, take_view
+
+PLACE = {"scale": (10, 4, 0.5, 0.5), "translate": (5, 100, 3, -2)}
+
+
+@pytest.fixture
+def viewer():
+    return ViewerModel()
+
+
+@pytest.fixture
+def film():
+    """Three volumes, and labels 0 to 4, no two planes of which are alike."""
+    rng = np.random.default_rng(0)
+    return rng.random((3, 6, 8, 10)), rng.integers(0, 5, (3, 6, 8, 10))
+
+
+def part_of(viewer, image, space):
+    return take_view(viewer, image).read(space).part
+
+
+def test_a_mask_of_the_image_is_cut_where_the_image_is(viewer, film):
+    pixels, labels = film
+    image = viewer.add_image(pixels, **PLACE)
+    mask = take_mask(viewer.add_labels(labels, **PLACE))
+    viewer.dims.set_point(0, 5 + 10 * 2)
+    viewer.dims.set_point(1, 100 + 4 * 3)
+    np.testing.assert_array_equal(mask.read(part_of(viewer, image, 2)), labels[2, 3] > 0)
+    np.testing.assert_array_equal(mask.read(part_of(viewer, image, 3)), labels[2] > 0)
+
+
+def test_a_mask_of_an_image_that_is_seen_from_the_side(viewer, film):
+    pixels, labels = film[0][0], film[1][0]
+    image, layer = viewer.add_image(pixels), viewer.add_labels(labels)
+    viewer.dims.order = (1, 0, 2)
+    viewer.dims.set_point(1, 4)
+    inside = take_mask(layer).read(part_of(viewer, image, 2))
+    np.testing.assert_array_equal(inside, labels[:, 4] > 0)
+    # A flat mask lies on the last axes, and does not cover this view.
+    flat = viewer.add_labels(labels[:, 4])
+    with pytest.raises(camanim.ImageError, match="6 x 10 and the image has 6 x 8 x 10"):
+        take_mask(flat).read(part_of(viewer, image, 2))
+
+
+def test_a_mask_without_the_images_other_axes_serves_all_of_them(viewer, film):
+    pixels, labels = film
+    image = viewer.add_image(pixels, **PLACE)
+    last = {key: value[1:] for key, value in PLACE.items()}
+    mask = take_mask(viewer.add_labels(labels[1], **last))
+    viewer.dims.set_point(0, 25)
+    np.testing.assert_array_equal(mask.read(part_of(viewer, image, 3)), labels[1] > 0)
+    last = {key: value[2:] for key, value in PLACE.items()}
+    mask = take_mask(viewer.add_labels(labels[1, 2], **last))
+    np.testing.assert_array_equal(mask.read(part_of(viewer, image, 2)), labels[1, 2] > 0)
+
+
+def test_a_mask_of_a_colour_image(viewer, film):
+    labels = film[1][0, 0]
+    image = viewer.add_image(np.zeros((8, 10, 3), np.uint8), rgb=True)
+    layer = viewer.add_labels(labels)
+    np.testing.assert_array_equal(take_mask(layer).read(part_of(viewer, image, 2)), labels > 0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((8, 11), "8 x 11 and the image has 8 x 10"),
+        ((10, 8), "10 x 8 and"),
+        ((2, 8, 10), "2 x 8"),
+    ],
+)
+def test_a_mask_of_another_shape_is_refused(viewer, shape, said):
+    image = viewer.add_image(np.zeros((8, 10)))
+    mask = take_mask(viewer.add_labels(np.ones(shape, int), name="lesion"))
+    with pytest.raises(camanim.ImageError, match=f"mask lesion has the shape {said}"):
+        mask.read(part_of(viewer, image, 2))
+
+
+@pytest.mark.parametrize("place", [{"translate": (0, 1)}, {"scale": (1, 1.2)}, {"rotate": 180}])
+def test_a_mask_that_lies_elsewhere_is_refused(viewer, place):
+    """What is measured would not be what is seen."""
+    image = viewer.add_image(np.zeros((8, 10)))
+    mask = take_mask(viewer.add_labels(np.ones((8, 10), int), **place))
+    with pytest.raises(camanim.ImageError, match="elsewhere"):
+        mask.read(part_of(viewer, image, 2))
+
+
+# -- Captions --------------------------------------------------------------------------------------
+
+CAPTION = (
+    "features.denseblock3.denselayer24.norm1\n"
+    "BatchNorm2d  88/149   black-footed ferret 0.93   raw max 0.12\n"
+    "ROAD 0.21 ± 0.02   chance 0.08 ± 0.03\n"
+    "mask: average precision 0.43   energy inside 0.60   chance 0.06"
+)
+
+
+def test_a_caption_on_a_wide_canvas_stays_as_it_is():
+    assert wrapped(CAPTION, 700) == CAPTION
+
+
+@pytest.mark.parametrize("width", [120, 200, 300, 450])
+def test_a_caption_is_broken_where_it_would_leave_the_canvas(width):
+    lines = wrapped(CAPTION, width).split("\n")
+    # Nine points have 8 pixels for a character.
+    assert max(map(len, lines)) * 8 < width
+    # Nothing is lost but the space where it was broken.
+    assert "".join("".join(lines).split()) == "".join(CAPTION.split())
+
+
+def test_a_caption_is_broken_between_facts_first():
+    assert wrapped("one two   three four   five", 140) == "one two\nthree four\nfive"
+    assert wrapped("one two   three four   five", 220) == "one two   three four\nfive"
+
+
+def test_a_module_is_broken_between_its_parts_and_a_number_never():
+    said = wrapped("features.denseblock3.layers.0.conv2 0.123", 160).split("\n")
+    assert said == ["features.", "denseblock3.", "layers.0.conv2", "0.123"]
