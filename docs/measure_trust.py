@@ -121,7 +121,8 @@ def held_out(count: int) -> Iterator[tuple[int, str, Any, Any]]:
         if not count or kind == "normal":
             continue
         image, mask = phantom(kind, seed)
-        known = any((image == other).all() for other in shipped)
+        # Not to the bit: another machine may draw a pixel otherwise.
+        known = any(np.abs(image - other.astype(float)).mean() < 1 for other in shipped)
         if not known and model.predict(image, 1)[0].name == kind:
             count -= 1
             yield seed, kind, image, mask

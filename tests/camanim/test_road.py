@@ -1,6 +1,5 @@
 """ROAD against grad-cam's imputer, against its definition, and against brute force."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -235,4 +234,5 @@ def test_an_imputer_of_ones_own_can_be_given(animation):
 
     animation.score(imputer=black, batch_size=5)
     assert sum(seen) == animation.road.forwards
-    assert all(a <= 5 for a in seen)
+    # As many together as solvers like, whatever the network's batch.
+    assert max(seen) <= 16

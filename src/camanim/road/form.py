@@ -36,7 +36,7 @@ class Form:
         Of autocast.
     """
 
-    batch_size: int = 8
+    batch_size: int = 4
     memory_format: MemoryFormat = "own"
     precision: Precision = "float32"
 
@@ -148,13 +148,16 @@ class Measurement:
         if wish.memory_format is not None:
             formats = [wish.memory_format]
         formats = [f for f in formats if self._forms.has(f)] or ["own"]
-        tried = [wish.on(Form(8, f)) for f in formats]
+        tried = [wish.on(Form(memory_format=f)) for f in formats]
         best = min(tried, key=self._time) if len(tried) > 1 else tried[0]
-        while wish.batch_size is None:
-            larger = replace(best, batch_size=2 * best.batch_size)
-            if not self._is_faster(larger, best, WORTH_A_BATCH):
-                break
-            best = larger
+        first = best
+        for factor in (2, 0.5) if wish.batch_size is None else ():
+            # Smaller ones where larger ones are no faster: they may fit the processor's cache.
+            while factor == 2 or (best.batch_size <= first.batch_size and best.batch_size > 1):
+                other = replace(best, batch_size=int(factor * best.batch_size))
+                if not self._is_faster(other, best, WORTH_A_BATCH):
+                    break
+                best = other
         half = replace(best, precision=half_precision(self._images.device))
         if wish.precision is None and half != best and self._is_faster(half, best, WORTH_HALF):
             best = half if self._is_close(half, best) else best

@@ -24,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Images below which a measurement costs more than it gains; share of the images that one may cost.
 FEW, BUDGET = 200, 0.06
+#: Images that are imputed together, as solvers work best on several, and numbers that they may have.
+TOGETHER, NUMBERS = 16, 2**23
 
 
 class Predictor:
@@ -76,6 +78,12 @@ class Predictor:
         generator = torch.Generator("cpu").manual_seed(seed)
         field = torch.randn(self._image.shape, generator=generator, device="cpu")
         return field.to(self._image.device)
+
+    @property
+    def at_once(self) -> int:
+        """How many images to ask about at a time: what memory is needed for grows with it."""
+        fitting = max(1, NUMBERS // self._image.numel())
+        return max(self.form.batch_size, min(TOGETHER, fitting))
 
     def take(self, form: Form) -> None:
         """Ask in this form from now on."""

@@ -243,7 +243,7 @@ def _predict(predictor: Predictor, plan: Plan, known: Values, progress: Progress
     todo = [i for i, key in enumerate(plan.keys) if key not in known]
     done = len(plan.keys) - len(todo)
     while todo:
-        batch, todo = todo[: predictor.form.batch_size], todo[predictor.form.batch_size :]
+        batch, todo = todo[: predictor.at_once], todo[predictor.at_once :]
         keys = [plan.keys[i] for i in batch]
         values = predictor(*plan.images(batch), [key.seed for key in keys])
         known.update(zip(keys, values.tolist(), strict=True))
