@@ -158,6 +158,23 @@ def test_a_constant_image_stays_as_it_is():
         torch.testing.assert_close(imputer(image, kept)[0], image)
 
 
+def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch):
+    import numba
+
+    from camanim.road import compiled
+
+    njit = numba.njit
+
+    def refuse(*signature, cache=False, **settings):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(*signature, **settings)
+
+    monkeypatch.setattr(numba, "njit", refuse)
+    twice = compiled._loop(lambda x: 2 * x)
+    assert twice(21) == 42
+
+
 def test_blur_is_scipys_away_from_the_border():
     image = torch.from_numpy(RNG.normal(size=(2, 112, 96)).astype(np.float32))
     nothing = torch.zeros(1, 112, 96, dtype=torch.bool)

@@ -23,11 +23,17 @@ HALF, QUARTER = np.float32(0.5), np.float32(0.25)
 FIRST, SECOND = np.float32(STEPS[0]), np.float32(STEPS[1])
 
 
-def _loop(function: Loop) -> Loop:
+def _loop(function: Loop, *signature: str) -> Loop:
     # Without Python's lock, so that masks can be solved at the same time. Sums may go in any order, and
-    # nothing is NaN; but what is divided may be infinite in the branch that is not taken.
+    # nothing is NaN.
     flags = {"contract", "reassoc", "nsz", "arcp", "nnan"}
-    compiled: Any = numba.njit(nogil=True, fastmath=flags, cache=True)(function)
+    settings: dict[str, Any] = {"nogil": True, "fastmath": flags}
+    compiler: Any = numba.njit
+    try:
+        compiled = compiler(*signature, cache=True, **settings)(function)
+    except RuntimeError:
+        # There is no folder where what was compiled could be kept.
+        compiled = compiler(*signature, **settings)(function)
     return cast("Loop", compiled)
 
 
@@ -250,9 +256,7 @@ def _turn(way: Array, ratio: np.float32, change: Array) -> None:
 
 
 @_loop
-def _step(
-    x: Array, left: Array, way: Array, bent: Array, length: np.float32, row: Array
-) -> np.float32:
+def _step(x: Array, left: Array, way: Array, bent: Array, length: np.float32, row: Array) -> Any:
     """Go along the way, and tell how far the pixel went that went furthest."""
     height, width = x.shape
     row[:] = 0
@@ -281,7 +285,6 @@ def _start(channel: Array, kept: npt.NDArray[np.bool_], x: Array) -> None:
             x[i, j] = channel[i, j] if kept[i, j] else mean
 
 
-@_loop
 def solve(image: Array, kept: npt.NDArray[np.bool_], small: float, out: Array) -> None:
     """Impute; see `camanim.road.multigrid.solve`.
 
@@ -323,3 +326,7 @@ def solve(image: Array, kept: npt.NDArray[np.bool_], small: float, out: Array) -
                 before = along
                 if _step(x, left, way, bent, length, rest) <= small:
                     break
+
+
+# For these types alone: every other would be compiled anew, which takes seconds.
+solve = _loop(solve, "void(f4[:,:,::1], b1[:,:,::1], f8, f4[:,:,:,::1])")

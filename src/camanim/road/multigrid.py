@@ -201,10 +201,13 @@ class MultigridImputer:
         from camanim.road import compiled
 
         filled = image.new_empty(len(kept), *image.shape)
-        count = processors()
+        count = min(processors(), len(kept))
+        parts = zip(kept.contiguous().chunk(count), filled.chunk(count), strict=True)
         with ThreadPoolExecutor(count) as pool:
-            parts = [(kept[i::count].numpy(), filled[i::count].numpy()) for i in range(count)]
-            list(
-                pool.map(lambda part: compiled.solve(image.numpy(), part[0], small, part[1]), parts)
-            )
+            done = [
+                pool.submit(compiled.solve, image.numpy(), part.numpy(), small, out.numpy())
+                for part, out in parts
+            ]
+            for each in done:
+                each.result()
         return filled
