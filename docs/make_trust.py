@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
@@ -80,8 +81,13 @@ def agreement_table(rows: Rows) -> str:
 
 def mean(rows: Rows, key: str) -> float:
     """Mean over the images that have a number."""
-    values = [row[key] for row in rows if isinstance(row[key], float) and np.isfinite(row[key])]
+    values = known(row[key] for row in rows)
     return float(np.mean(values)) if values else float("nan")
+
+
+def known(values: Iterable[Any]) -> list[float]:
+    """Leave out what is no number, as of a layer that there is not."""
+    return [float(v) for v in values if not isinstance(v, str) and np.isfinite(v)]
 
 
 def agreement_words(rows: Rows) -> str:
@@ -122,11 +128,11 @@ def percentiles_words(found: dict[str, Any]) -> str:
     from scipy.stats import spearmanr
 
     four, nine = (np.array(found[key], float) for key in ("four", "nine"))
-    known = np.isfinite(four) & np.isfinite(nine)
-    four, nine = four[known], nine[known]
+    both = np.isfinite(four) & np.isfinite(nine)
+    four, nine = four[both], nine[both]
     same = "the same layer is" if four.argmax() == nine.argmax() else "different layers are"
     return (
-        f"Over the {known.sum()} layers with a score both have a rank correlation of "
+        f"Over the {both.sum()} layers with a score both have a rank correlation of "
         f"{spearmanr(four, nine).statistic:.3f} and differ by {np.abs(four - nine).mean():.3f} on "
         f"average, by {np.abs(four - nine).max():.3f} at most; {same} highest.\n"
     )
@@ -194,6 +200,10 @@ def draw() -> list[Path]:
     made.append(save(percentiles_figure(differences["percentiles"]), "road-percentiles"))
     made.append(save(seeds_figure(differences), "road-seeds"))
     made.append(save(floor_figure(differences["floor"]), "road-floor"))
+    for path in made:
+        # As small with 128 colours as it is legible.
+        picture = Image.open(path).convert("RGB")
+        picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
     return made
 
 
@@ -224,16 +234,14 @@ def agreement_figure(rows: Rows) -> Figure:
     left.set_xlabel("rank correlation over the layers:\nROAD excess, average precision")
     left.set_ylabel("phantoms")
     choices = (*measured.CHOICES, "random")
-    values = [[row[f"{choice}, AP"] for row in phantoms] for choice in choices]
-    values = [[v for v in part if isinstance(v, float) and np.isfinite(v)] for part in values]
+    values = [known(row[f"{choice}, AP"] for row in phantoms) for choice in choices]
     right.boxplot(values, widths=0.6, medianprops={"color": RED, "linewidth": 2}, showfliers=False)
     random = np.random.default_rng(0)
     for i, part in enumerate(values):
         right.plot(i + 1 + random.uniform(-0.2, 0.2, len(part)), part, ".", color=BLUE, alpha=0.5)
     photographs = [row for row in rows if row["network"] != measured.DEMO]
     for row, marker, color in zip(photographs, "D^", (PURPLE, GREEN), strict=False):
-        ap = [row[f"{choice}, AP"] for choice in choices]
-        ap = [value if isinstance(value, float) else np.nan for value in ap]
+        ap = [mean([row], f"{choice}, AP") for choice in choices]
         right.plot(range(1, 6), ap, marker, color=color, label=row["image"], markersize=6)
         left.axvline(row["rho"], color=color, linewidth=1.5, linestyle="--", label=row["image"])
     if photographs:

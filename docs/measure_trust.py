@@ -277,7 +277,7 @@ def read() -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 def _number(text: str) -> Any:
     try:
-        return float(text)
+        return int(text) if text.isdecimal() else float(text)
     except ValueError:
         return text
 

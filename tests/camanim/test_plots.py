@@ -445,6 +445,22 @@ def test_enough_was_measured_and_the_table_is_its_mean(make: ModuleType) -> None
     assert first.split(" | ")[1] == f"{by_hand:.2f}"
 
 
+def test_what_the_page_says_of_the_measurements_holds(make: ModuleType) -> None:
+    """The words below the table, which have no numbers."""
+    phantoms, *photographs = make.groups(make.measured.read()[0]).values()
+
+    def ap(part, choice: str) -> float:
+        return make.mean(part, f"{choice}, AP")
+
+    assert all(row["rho"] > 0 for part in (phantoms, *photographs) for row in part)
+    assert 2 * ap(phantoms, "random") < ap(phantoms, "ROAD's best") < ap(phantoms, "mask's best")
+    assert ap(phantoms, "last") < ap(phantoms, "ROAD's best")
+    assert abs(ap(phantoms, "ROAD's best") - ap(phantoms, "highest score")) < 0.03
+    assert sum(row["ROAD's best"] == row["mask's best"] for row in phantoms) < len(phantoms) / 4
+    for part in photographs:
+        assert ap(part, "ROAD's best") < ap(part, "last")
+
+
 def test_figures_of_the_pages_are_small(make: ModuleType) -> None:
     pictures = [*make.IMAGES.glob("trust-*.png"), *make.IMAGES.glob("road-*.png")]
     assert len(pictures) >= 9

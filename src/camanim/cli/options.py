@@ -129,6 +129,15 @@ Mask = Annotated[
 MaskLabel = Annotated[
     int | None, _option(SCORE, "Value of the mask that counts; else all but 0.", show_default=False)
 ]
+Measures = Annotated[
+    list[str] | None,
+    _option(
+        SCORE,
+        "deletion, insertion, drop or increase, with blur, or as deletion:mean or deletion:road; "
+        "may be given several times.",
+        "--measure",
+    ),
+]
 PlotFile = Annotated[
     Path | None,
     _option(SCORE, "Write a plot here (.png, .pdf, .svg).", "--plot", show_default=False),

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 if TYPE_CHECKING:
     from camanim.animation import Animation
     from camanim.road import Road
+    from camanim.road.measures import Measure
 
 
 def listing(animation: Animation) -> Table:
@@ -54,6 +55,7 @@ def report(animation: Animation, files: list[Path]) -> None:
     ]
     if animation.road is not None and isfinite(animation.road.mean):
         lines.append(_said_by_road(animation.road))
+    lines += [_said_by_measure(measure) for measure in animation.measures.values()]
     if animation.localisation is not None:
         lines.append(_said_by_mask(animation.localisation))
     checks = (animation.randomisation, animation.labels)
@@ -77,6 +79,14 @@ def _said_by_road(road: Road) -> str:
     if road.best_plain is not None and road.best_plain is not road.best:
         parts.append(f"highest score {road.best_plain.label} with {road.max:.3f}")
     return f"{', '.join(parts)}."
+
+
+def _said_by_measure(measure: Measure) -> str:
+    if measure.best is None:
+        return f"{measure.label}: no layer has a map to measure."
+    value = measure.values[measure.layers.index(measure.best)]
+    kind = "highest" if measure.higher_is_better else "lowest"
+    return f"{measure.label}: {kind} {value:.3f} of {measure.best.label}."
 
 
 def _said_by_mask(localisation: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from rich.console import Console
 import camanim
 from camanim.cli import options
 from camanim.cli.report import listing, report
+from camanim.errors import ScoreError
 from camanim.progress import console
 from camanim.writing import checked_path
 
@@ -52,6 +55,7 @@ def run(
     checks: options.Checks = False,
     mask: options.Mask = None,
     mask_label: options.MaskLabel = None,
+    measure: options.Measures = None,
     plot: options.PlotFile = None,
     plot_kind: options.PlotKind = None,
     seed: options.Seed = 0,
@@ -74,6 +78,7 @@ def run(
         if path is not None:
             checked_path(path, suffix)
     _check_scores(road=road, asked=repeats > 1 or no_baseline or draws != 8)
+    measures = _measures(measure)
     kind = _plot_kind(plot, plot_kind, road=road, mask=mask is not None, checks=checks)
     pixels, marked = camanim.read_image(image), None if mask is None else _read_mask(mask)
     with console() as progress:
@@ -113,13 +118,21 @@ def run(
         if marked is not None:
             # First, as this is where a mask of another size is told.
             animation.localise(marked, label=mask_label)
+        wanted: list[Callable[[], object]] = []
         if road:
-            animation.score(
-                seed, repeats=repeats, baseline=not no_baseline, draws=draws, progress=progress
-            )
+            settings: dict[str, Any] = {
+                "repeats": repeats,
+                "baseline": not no_baseline,
+                "draws": draws,
+            }
+            wanted.append(partial(animation.score, seed, **settings, progress=progress))
+        for name, imputation in measures:
+            asked = partial(animation.measure, name, imputation, seed=seed)
+            wanted.append(partial(asked, progress=progress))
         if checks:
-            animation.check_randomisation(seed=seed, progress=progress)
-            animation.check_labels(seed=seed, progress=progress)
+            wanted.append(partial(animation.check_randomisation, seed=seed, progress=progress))
+            wanted.append(partial(animation.check_labels, seed=seed, progress=progress))
+        refused = [reason for each in wanted if (reason := _refused(each))]
         if movie is not None:
             animation.write_movie(
                 movie,
@@ -132,18 +145,43 @@ def run(
             )
     if save_card is not None:
         loaded.save_card(save_card)
-    if plot is not None and kind is not None:
+    if plot is not None and kind is not None and not refused:
         animation.write_plot(plot, kind)
     if table is not None:
         animation.write_table(table)
     else:
         Console().print(listing(animation))
-    report(animation, [path for path in (movie, table, plot, save_card) if path is not None])
+    files = [movie, table, None if refused else plot, save_card]
+    report(animation, [path for path in files if path is not None])
+    if refused:
+        raise ScoreError(" ".join(refused))
+
+
+def _refused(score: Callable[[], object]) -> str:
+    """Score or check; say why that cannot be. What else was computed is not lost for it."""
+    try:
+        score()
+    except ScoreError as error:
+        return str(error)
+    return ""
 
 
 def _check_scores(*, road: bool, asked: bool) -> None:
     if asked and not road:
         raise typer.BadParameter("--repeats, --draws and --no-baseline are of --road: add it.")
+
+
+def _measures(texts: list[str] | None) -> list[tuple[str, str]]:
+    """Read what is to be measured; say at once what there is not."""
+    if not texts:
+        return []
+    from camanim.road.measures import check_names
+
+    parts = [text.partition(":") for text in texts]
+    found = [(name, imputation or "blur") for name, _, imputation in parts]
+    for names in found:
+        check_names(*names)
+    return found
 
 
 def _plot_kind(

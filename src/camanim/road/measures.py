@@ -88,10 +88,7 @@ def measure(
     result: Result, name: str, imputation: str, *, steps: int, seed: int, progress: Progress
 ) -> Measure:
     """Measure the maps of a result; see `Animation.measure`."""
-    if name not in get_args(Name):
-        raise ScoreError(f"A measure is one of {', '.join(get_args(Name))}, not {name!r}.")
-    if imputation not in get_args(Imputation):
-        raise ScoreError(f"An imputation is one of {', '.join(IMPUTERS)}, not {imputation!r}.")
+    check_names(name, imputation)
     if steps < 2:
         raise ScoreError("A curve takes 2 steps at least.")
     check_scorable(result)
@@ -115,6 +112,19 @@ def measure(
         shares=tuple(shares),
         curves=curves,
     )
+
+
+def check_names(name: str, imputation: str) -> None:
+    """Refuse what there is not.
+
+    Raises
+    ------
+    ScoreError
+    """
+    if name not in get_args(Name):
+        raise ScoreError(f"A measure is one of {', '.join(get_args(Name))}, not {name!r}.")
+    if imputation not in get_args(Imputation):
+        raise ScoreError(f"An imputation is one of {', '.join(IMPUTERS)}, not {imputation!r}.")
 
 
 def _curves(

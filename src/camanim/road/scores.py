@@ -178,7 +178,7 @@ def _entries(
             places[raw.shape] = [len(entries) + d for d in range(len(drawn))]
             entries += [Entry(own, (d % scoring.repeats,)) for d, own in enumerate(drawn)]
     # An undefined layer is its own, undefined, baseline.
-    chance = [places.get(raw.shape) or [i] * draws for i, raw in enumerate(maps)]
+    chance = [[i] * draws if undefined[i] else places[raw.shape] for i, raw in enumerate(maps)]
     return entries, undefined, np.array(chance, np.intp).reshape(len(maps), draws)
 
 
