@@ -221,6 +221,7 @@ def blank(height: float, columns: int = 1, **options: Any) -> tuple[Figure, list
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
         each.grid(axis="y", color="#E5E5E5", linewidth=0.6)
+        each.set_axisbelow(True)
         each.tick_params(labelsize=9)
     return figure, axes
 
@@ -245,16 +246,16 @@ def agreement_figure(rows: Rows) -> Figure:
         right.plot(range(1, 6), ap, marker, color=color, label=row["image"], markersize=6)
         left.axvline(row["rho"], color=color, linewidth=1.5, linestyle="--", label=row["image"])
     if photographs:
-        right.legend(fontsize=8, frameon=False, loc="upper right")
+        right.legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
     right.set_xticks(range(1, 6), [c.replace(" ", "\n") for c in choices], fontsize=8)
     right.set_ylabel("average precision")
-    right.set_ylim(0, 1)
+    right.set_ylim(0, 1.12)
     return figure
 
 
 def ties_figure(ties: dict[str, Any]) -> Figure:
     """Share that is really removed, over the layers, for each share that was asked for."""
-    figure, axes = blank(3.2, 2, sharey=True)
+    figure, axes = blank(3.4, 2, sharey=True)
     colors = (GREEN, BLUE, ORANGE, RED)
     for each, name in zip(axes, ("MoRF", "LeRF"), strict=True):
         for asked, values, color in zip(ties["asked"], np.array(ties[name]).T, colors, strict=True):
@@ -265,7 +266,10 @@ def ties_figure(ties: dict[str, Any]) -> Figure:
         )
         each.set_xlabel("layer")
     axes[0].set_ylabel("removed pixels (%)")
-    axes[0].legend(title="asked (line: here)", fontsize=8, title_fontsize=8)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), title="asked for (lines: what is removed here)",
+        loc="outside upper center", ncols=4, fontsize=8, title_fontsize=8, frameon=False,
+    )  # fmt: skip
     return figure
 
 
@@ -292,12 +296,13 @@ def seeds_figure(differences: dict[str, Any]) -> Figure:
         (here, 0.12, "o", BLUE, "here, with another seed"),
     ):
         x = np.tile(np.arange(1, values.shape[1] + 1) + shift, (len(values), 1))
+        values = values - values.mean(axis=0)
         axes.plot(x, values, marker, color=color, markersize=4, alpha=0.6)
         axes.plot([], [], marker, color=color, label=label)
-    labels = [differences["labels"][i] for i in found["layers"]]
-    places = range(1, len(labels) + 1)
-    axes.set_xticks(places, [label.replace(".", ".\n", 2) for label in labels], fontsize=6)
-    axes.set_ylabel("ROAD")
+    names = [f"layer {i + 1}" for i in found["layers"]]
+    axes.set_xticks(range(1, len(names) + 1), names)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.set_ylabel("ROAD less the calls' mean")
     axes.legend(fontsize=8, frameon=False)
     return figure
 

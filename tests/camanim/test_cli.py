@@ -123,7 +123,7 @@ def test_scores_checks_mask_and_plot(picture, mask, tmp_path):
     assert out.count(animation.check_randomisation().verdict) == 1
     assert out.count(animation.check_labels().verdict) == 1
     assert str(plot) in out
-    assert "agreement with the mask" in plot.read_text() or plot.stat().st_size > 10_000
+    assert "agreement with the mask" in plot.read_text()
     # The same again into a table, and another kind of plot.
     code, out, err = camanim_cli(
         *run[:6], "--road", "--no-baseline", "--table", table, "--plot", tmp_path / "removal.pdf",

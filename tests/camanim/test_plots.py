@@ -131,7 +131,7 @@ def said(figure: Figure) -> str:
     figure.draw_without_rendering()
     texts = [figure.get_suptitle()]
     for axes in figure.axes:
-        texts += [axes.get_xlabel(), axes.get_ylabel()]
+        texts += [axes.get_xlabel(), axes.get_ylabel(), axes.get_title("left")]
         if legend := axes.get_legend():
             texts += [text.get_text() for text in legend.get_texts()]
     return "\n".join(texts)
@@ -151,13 +151,13 @@ def test_scores_spread_and_chance_are_drawn_where_they_are() -> None:
     np.testing.assert_allclose(y, by_hand.mean(axis=0))
     np.testing.assert_allclose(lines(figure)["chance"][1], made.road.chance.mean(axis=1))
     spread = by_hand.std(axis=0, ddof=1)
-    drawn = bands(figure)["± standard deviation of 3 repeats"]
+    drawn = bands(figure)["± SD of 3 repeats"]
     for place, low, high in drawn:
         i = round(place) - 1
         assert (low, high) == pytest.approx((y[i] - spread[i], y[i] + spread[i]))
     # Nothing is drawn across a layer that has no score.
     assert {place for place, *_ in drawn} == {1, 2, 4, 6}
-    for place, low, high in bands(figure)["chance reaches this far in 95 %"]:
+    for place, low, high in bands(figure)["95 % of chance"]:
         i = round(place) - 1
         if np.isfinite(y[i]):
             assert (high - low) / 2 == pytest.approx(made.road.margin[i])
@@ -177,12 +177,12 @@ def test_a_layer_between_two_without_scores_has_a_dot() -> None:
 def test_best_is_by_excess_and_the_highest_score_has_a_mark_of_its_own() -> None:
     made = scored()
     assert made.road is not None
-    marks = {label.partition(":")[0]: x for label, (x, _) in lines(plot(made)).items()}
+    marks = {label.partition(":")[0][2:]: x for label, (x, _) in lines(plot(made)).items()}
     assert marks["best"].tolist() == [4]
     assert marks["highest score"].tolist() == [6]
     alone = lines(plot(scored(draws=0)))
-    assert [label for label in alone if label.startswith("best: layer5.conv")]
-    assert not any(label.startswith("highest") or "chance" in label for label in alone)
+    assert [label for label in alone if label.startswith("★ best: layer5.conv")]
+    assert not any("highest" in label or "chance" in label for label in alone)
 
 
 def test_it_is_said_where_no_layer_is_above_chance_or_none_has_a_score() -> None:
@@ -208,7 +208,7 @@ def test_agreement_with_a_mask_is_drawn_below_or_alone() -> None:
         np.testing.assert_array_equal(drawn[name][1], getattr(made.localisation, key))
     assert drawn["peak inside"][0].tolist() == [4, 6]
     assert drawn["chance (0.25)"][1].tolist() == [0.25, 0.25]
-    assert drawn["best: layer5.conv (0.80)"][0].tolist() == [6]
+    assert drawn["★ best: layer5.conv (0.80)"][0].tolist() == [6]
     made.road = None
     assert [axes.get_ylabel() for axes in plot(made).axes] == ["agreement with the mask"]
 
@@ -218,6 +218,22 @@ def test_one_layer_can_be_pointed_at() -> None:
     fresh = pointed.axes[0].get_lines()[-1]
     assert len(pointed.axes[0].get_lines()) == len(without.axes[0].get_lines()) + 1
     assert list(fresh.get_xdata()) == [4, 4]
+
+
+def test_long_names_do_not_squeeze_the_axes(tmp_path) -> None:
+    made = scored()
+    made.localisation = localised(made)
+    made.randomisation = randomised(made)
+    widths = []
+    for name in ("x", "W" * 300):
+        made.layers = [replace(layer, name=name) for layer in made.layers]
+        made.road, made.localisation = road(made.layers), localised(made)
+        for figure in (plot(made), plot(made, "removal"), plot(made, "randomisation", 0)):
+            figure.draw_without_rendering()
+            # But for the colour bar.
+            widths.append(min(axes.get_position().width for axes in figure.axes[:2]))
+    assert np.min(widths) > 0.65
+    np.testing.assert_allclose(widths[:3], widths[3:], atol=0.01)
 
 
 # Removal --------------------------------------------------------------------------------------
@@ -261,7 +277,7 @@ def test_randomisation_shows_the_median_and_every_layer() -> None:
     made = animation()
     made.randomisation = randomised(made)
     figure = plot(made, "randomisation")
-    x, y = lines(figure)["Spearman, median of the layers"]
+    x, y = lines(figure)["Spearman"]
     assert x.tolist() == [0, 1, 2, 3, 4]
     assert y[0] == 1
     rows = [np.median(row[~np.isnan(row)]) for row in made.randomisation.spearman]
@@ -273,7 +289,9 @@ def test_randomisation_shows_the_median_and_every_layer() -> None:
     # The first step on top, the first layer at the left.
     assert list(matrix.get_extent()) == [0.5, 6.5, 4.5, 0.5]
     assert made.randomisation.verdict in " ".join(said(figure).splitlines())
-    single = lines(plot(made, "randomisation", 2))["Spearman, layer2.conv"][1]
+    assert "median of the layers, and quartiles" in said(figure)
+    assert "layer2.conv" in said(plot(made, "randomisation", 2))
+    single = lines(plot(made, "randomisation", 2))["Spearman"][1]
     np.testing.assert_allclose(single[1:], made.randomisation.spearman[:, 2])
 
 

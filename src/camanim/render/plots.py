@@ -19,6 +19,7 @@ from camanim.writing import cannot_write, checked_path, complete_or_absent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
     from camanim.animation import Animation
@@ -38,7 +39,9 @@ LOCALISATION = {
     "energy": ("energy inside", ORANGE, "--"),
     "iou": ("IoU", GREEN, "-."),
 }
-LONGEST = 44
+LONGEST = 60
+#: Of a legend, whose entries are short.
+COLUMNS = 3
 
 
 def write_plot(
@@ -100,7 +103,7 @@ def _scores(animation: Animation, layer: int | None) -> Figure:
             each.axvline(place, color=GREY, linewidth=0.8, linestyle=":")
     axes[-1].set_xlabel("layer, in order of execution")
     axes[-1].set_xlim(0.5, len(animation) + 0.5)
-    _whole_numbers(axes[-1])
+    _whole_numbers(axes[-1].xaxis)
     return figure
 
 
@@ -109,16 +112,16 @@ def _road_curves(axes: Axes, road: Road) -> None:
     if np.isfinite(road.baseline).any():
         axes.plot(x, road.baseline, color=GREY, linewidth=1, linestyle="--", label="chance")
         # What lies above this band is what `best` chooses from.
-        _band(axes, road.baseline, road.margin, LIGHT, 0.5, "chance reaches this far in 95 %")
+        _band(axes, road.baseline, road.margin, LIGHT, 0.5, "95 % of chance")
     if np.isfinite(road.spread).any():
-        words = f"± standard deviation of {len(road.repeated)} repeats"
-        _band(axes, road.scores, road.spread, BLUE, 0.25, words)
+        repeats = f"± SD of {len(road.repeated)} repeats"
+        _band(axes, road.scores, road.spread, BLUE, 0.25, repeats)
     axes.plot(x, road.scores, color=BLUE, linewidth=1.6, label="ROAD")
     single = np.isfinite(road.scores) & ~_has_neighbour(road.scores)
     axes.plot(x[single], road.scores[single], ".", color=BLUE)
-    _mark_best(axes, road)
+    words = _mark_best(axes, road)
     axes.set_ylabel("ROAD")
-    _legend(axes)
+    _legend(axes, words)
 
 
 def _band(axes: Axes, middle: Floats, width: Floats, color: str, alpha: float, label: str) -> None:
@@ -130,24 +133,29 @@ def _band(axes: Axes, middle: Floats, width: Floats, color: str, alpha: float, l
     axes.vlines(x[single], low[single], high[single], color=color, alpha=alpha, linewidth=4)
 
 
-def _mark_best(axes: Axes, road: Road) -> None:
+def _mark_best(axes: Axes, road: Road) -> list[str]:
     """Mark the layer that is furthest above chance, and the one of the highest score if another."""
     if road.best_plain is None:
-        axes.plot([], [], " ", label="no layer has a score")
-        return
-    if road.best is None:
-        axes.plot([], [], " ", label="no layer is above chance")
-    marks = [(road.best, "*", RED, 13, "best")]
-    if road.best_plain is not road.best:
-        marks.append((road.best_plain, "D", PURPLE, 6, "highest score"))
+        return ["no layer has a score"]
+    marks = [(road.best_plain, "D", PURPLE, 6, "◆ highest score")]
+    if road.best is not None:
+        best = (road.best, "*", RED, 13, "★ best")
+        marks = [best] if road.best is road.best_plain else [best, *marks]
+    words = [] if road.best is not None else ["no layer is above chance"]
     for layer, marker, color, size, name in marks:
-        if layer is not None:
-            i = road.layers.index(layer)
-            words = f"{name}: {_short(layer.label)} ({road.scores[i]:.2f})"
-            axes.plot(
-                [i + 1], [road.scores[i]], marker, color=color, markersize=size,
-                markeredgecolor="white", zorder=5, label=words,
-            )  # fmt: skip
+        i = road.layers.index(layer)
+        words.append(f"{name}: {_short(layer.label)} ({road.scores[i]:.2f})")
+        _mark(axes, i, road.scores[i], marker, color, size, words[-1])
+    return words
+
+
+def _mark(
+    axes: Axes, i: int, value: float, marker: str, color: str, size: float, label: str
+) -> None:
+    axes.plot(
+        [i + 1], [value], marker, color=color, markersize=size, markeredgecolor="white", zorder=5,
+        label=label,
+    )  # fmt: skip
 
 
 def _localisation_curves(axes: Axes, localisation: Any) -> None:
@@ -162,17 +170,15 @@ def _localisation_curves(axes: Axes, localisation: Any) -> None:
     axes.plot(x[hits], np.full(hits.sum(), 1.04), "|", color=RED, label="peak inside")
     share = localisation.share
     axes.axhline(share, color=GREY, linewidth=1, linestyle=":", label=f"chance ({share:.2f})")
+    words = []
     if localisation.best is not None:
         i = localisation.layers.index(localisation.best)
         value = localisation.average_precision[i]
-        words = f"best: {_short(localisation.best.label)} ({value:.2f})"
-        axes.plot(
-            [i + 1], [value], "*", color=BLUE, markersize=13, markeredgecolor="white", zorder=5,
-            label=words,
-        )  # fmt: skip
+        words = [f"★ best: {_short(localisation.best.label)} ({value:.2f})"]
+        _mark(axes, i, value, "*", BLUE, 13, words[0])
     axes.set_ylim(-0.03, 1.1)
     axes.set_ylabel("agreement with the mask")
-    _legend(axes)
+    _legend(axes, words)
 
 
 # -- What removal does -----------------------------------------------------------------------------
@@ -200,13 +206,13 @@ def _removal(animation: Animation, layer: int | None) -> Figure:
         if len(repeats) > 1:
             low, high = repeats.min(axis=0), repeats.max(axis=0)
             axes.fill_between(removed, low, high, color=color, alpha=0.25, linewidth=0)
-    axes.set_xlim(0, 100)
+    axes.set_xlim(-1.5, 100)
     axes.set_xlabel("removed pixels (%)")
     unit = animation.target.unit
     axes.set_ylabel(f"{unit} after removal")
     if unit == "probability":
         axes.set_ylim(-0.02, 1.02)
-    _legend(axes, "bands: range of the repeats" if len(road.morfs) > 1 else None)
+    _legend(axes, ["bands: range of the repeats"] if len(road.morfs) > 1 else [])
     return figure
 
 
@@ -222,7 +228,7 @@ def _randomisation(animation: Animation, layer: int | None) -> Figure:
     steps = np.arange(len(found.steps) + 1)
     spearman, ssim = (np.asarray(values, np.float64) for values in (found.spearman, found.ssim))
     if layer is None:
-        of = "median of the layers"
+        of = "median of the layers, and quartiles"
         curves = [_quantiles(values) for values in (spearman, ssim)]
     else:
         i = _checked_layer(animation, layer)
@@ -232,17 +238,15 @@ def _randomisation(animation: Animation, layer: int | None) -> Figure:
     for (low, middle, high), (color, stroke, marker, name) in zip(curves, styles, strict=True):
         # Before the first step every map is itself.
         low, middle, high = (np.append(1.0, values) for values in (low, middle, high))
-        above.plot(
-            steps, middle, stroke, color=color, marker=marker, markersize=3, label=f"{name}, {of}"
-        )
+        above.plot(steps, middle, stroke, color=color, marker=marker, markersize=3, label=name)
         above.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
     above.axhline(found.threshold, color=GREY, linewidth=1, linestyle=":", label="passes below")
     above.set_xlim(0, len(found.steps))
     above.set_ylim(-0.55, 1.05)
-    above.set_xlabel("randomised modules, from the output backwards")
+    above.set_xlabel("randomisation steps, from the output backwards")
     above.set_ylabel("likeness to the map\nof the trained network")
-    _whole_numbers(above)
-    _legend(above)
+    _whole_numbers(above.xaxis)
+    _legend(above, [of])
     _matrix(figure, below, spearman)
     return figure
 
@@ -259,9 +263,10 @@ def _matrix(figure: Figure, axes: Axes, spearman: Floats) -> None:
         interpolation="nearest", extent=extent,
     )  # fmt: skip
     axes.set_xlabel("layer, in order of execution")
-    axes.set_ylabel("randomised modules")
+    axes.set_ylabel("steps")
     axes.grid(visible=False)
-    _whole_numbers(axes)
+    _whole_numbers(axes.xaxis)
+    _whole_numbers(axes.yaxis)
     figure.colorbar(drawn, ax=axes, label="Spearman", fraction=0.05, pad=0.02)
 
 
@@ -320,20 +325,28 @@ def _short(text: str) -> str:
     return f"{text[: LONGEST // 2 - 1]}…{text[-LONGEST // 2 :]}"
 
 
-def _legend(axes: Axes, title: str | None = None) -> None:
-    """Put the legend above the axes, where it hides nothing."""
+def _legend(axes: Axes, words: list[str]) -> None:
+    """Put the legend above the axes, where it hides nothing, and above it lines of words.
+
+    A legend as wide as names of layers would squeeze the axes; a title does not.
+    """
+    handles = [
+        handle for handle in axes.get_legend_handles_labels()[0] if handle.get_label() not in words
+    ]
     legend = axes.legend(
-        fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), frameon=False,
-        borderaxespad=0.2, title=title, title_fontsize=8, alignment="left", handlelength=2.2,
+        handles=handles, fontsize=8, ncols=COLUMNS, loc="lower left", bbox_to_anchor=(0, 1),
+        frameon=False, borderaxespad=0.2, alignment="left", handlelength=2.2, columnspacing=1.2,
     )  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)
+    rows = -(-len(handles) // COLUMNS)
+    axes.set_title("\n".join(words), loc="left", fontsize=8, pad=8 + 12.5 * rows, parse_math=False)
 
 
-def _whole_numbers(axes: Axes) -> None:
+def _whole_numbers(axis: Axis) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
+    axis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
 
 
 def _has_neighbour(values: Floats) -> npt.NDArray[np.bool_]:
