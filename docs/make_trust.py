@@ -69,7 +69,7 @@ def agreement_table(rows: Rows) -> str:
     head = ["layer", *(f"{name}: {what}" for name in parts for what in ("AP", "peak inside"))]
     table = [head, ["---"] + ["---:"] * (len(head) - 1)]
     for choice in (*measured.CHOICES, "random"):
-        cells = [f"{choice}'s mean" if choice == "random" else choice]
+        cells = ["mean of all layers" if choice == "random" else choice]
         for part in parts.values():
             cells.append(f"{mean(part, f'{choice}, AP'):.2f}")
             cells.append(f"{100 * mean(part, f'{choice}, peak'):.0f} %")
@@ -102,12 +102,26 @@ def agreement_words(rows: Rows) -> str:
             low, high = np.percentile(rho, (25, 75))
             how += f" in the median (quartiles {low:.2f} and {high:.2f}; above 0 in "
             how += f"{(rho > 0).sum()} of {len(part)})"
+        paired = "".join(f" {better(part, other)}" for other in ("last", "random"))
         lines.append(
             f"- *{name}*: rank correlation {how}; with the plain score {np.median(plain):.2f}. ROAD's "
             f"best layer is the mask's in {same} of {len(part)}. No layer is above chance in {none} of "
-            f"{len(part)}; on average {mean(part, 'above'):.0f} of {mean(part, 'layers'):.0f} are.\n"
+            f"{len(part)}; on average {mean(part, 'above'):.0f} of {mean(part, 'layers'):.0f} are."
+            f"{paired if len(part) > 1 else ''}\n"
         )
     return "".join(lines)
+
+
+def better(rows: Rows, other: str) -> str:
+    """Compare the average precision of ROAD's best layer with that of another, image by image."""
+    from scipy.stats import wilcoxon
+
+    gains = np.array([row["ROAD's best, AP"] - row[f"{other}, AP"] for row in rows])
+    name = "mean over the layers" if other == "random" else f"{other} layer's"
+    return (
+        f"ROAD's best has a higher AP than the {name} in {(gains > 0).sum()} and a lower one in "
+        f"{(gains < 0).sum()} (Wilcoxon's signed ranks, p = {wilcoxon(gains).pvalue:.1g})."
+    )
 
 
 def ties_words(ties: dict[str, Any]) -> str:
@@ -165,12 +179,13 @@ def _spread(values: Any) -> str:
 
 def checks_table(found: Rows) -> str:
     """List what both checks say of methods."""
+    # No number is worth a minus before its nought.
     lines = ["| method | all weights shuffled | other classes |\n| --- | ---: | ---: |\n"]
     for row in found:
         cells = [
             "nothing to compare"
             if row[check] is None
-            else f"{row[check]:.2f}{'' if row[f'{check} passed'] else ', **fails**'}"
+            else f"{round(row[check], 2) + 0.0:.2f}{'' if row[f'{check} passed'] else ', **fails**'}"
             for check in ("randomisation", "labels")
         ]
         lines.append(f"| {row['method']} | {' | '.join(cells)} |\n")

@@ -66,7 +66,7 @@ class Judged(Result):
             images' values by no more than 0.002.
         progress : Progress
             Called after every batch. When it raises `Cancelled`, the layers scored so far are kept
-            and the others are NaN.
+            and the others are NaN; where there is none yet, `Cancelled` is raised.
 
         Returns
         -------
@@ -83,7 +83,7 @@ class Judged(Result):
             seed,
             repeats,
             baseline,
-            tuple(percentiles),
+            percentiles,
             draws=draws,
             noise=noise,
             imputer=imputer,

@@ -20,6 +20,7 @@ from camanim.errors import LayerError, ModelError, OutOfMemory, ScoreError, Targ
 from camanim.images import Prepared, as_array
 from camanim.layers import Layers, Predicate, selector
 from camanim.models.base import Model
+from camanim.numbers import exact
 from camanim.progress import Progress, silent
 from camanim.result import Result
 from camanim.settings import Settings, settled
@@ -245,7 +246,7 @@ class _Run:
             trace=trace,
             method=self.method.name,
             target=target,
-            probability=float(values.double().mean()),
+            probability=float(exact(values).mean()),
             image=prepared.image,
             geometry=prepared.geometry,
             tensor=prepared.tensor.cpu().float(),

@@ -38,6 +38,28 @@ def upsample(maps: FloatMap, size: tuple[int, ...]) -> FloatMap:
     return array
 
 
+def relevance(raw: FloatMap, size: tuple[int, ...]) -> FloatMap:
+    """Bring a map's positive part to the network's input size, as shares of its maximum.
+
+    Shares first: raw maps of deep networks come close to float32's smallest numbers.
+
+    Parameters
+    ----------
+    raw : (h, w) or (d, h, w) float32 array
+        Finite.
+    size : (H, W) or (D, H, W)
+
+    Returns
+    -------
+    (H, W) or (D, H, W) float32 array
+        Zero everywhere where there is nothing positive.
+    """
+    positive = np.maximum(raw, 0).astype(np.float64)
+    highest = positive.max()
+    shares = positive / highest if highest > 0 else positive
+    return upsample(shares.astype(np.float32), size)
+
+
 class Stack:
     """The maps as an array (L, H, W) or (L, D, H, W) of float32 that costs no more memory than they do.
 

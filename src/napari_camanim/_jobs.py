@@ -118,6 +118,8 @@ def _asked(
 
 def _measure(measurements: Iterable[Callable[[], Any]]) -> str:
     """Measure; return what was in the way, as the maps are kept without."""
+    from camanim.guard import is_out_of_memory
+
     problems = []
     for measurement in measurements:
         try:
@@ -126,7 +128,9 @@ def _measure(measurements: Iterable[Callable[[], Any]]) -> str:
             break
         except CamError as error:
             problems.append(str(error))
-        except MemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             problems.append("There is not enough memory to measure the maps.")
     return " ".join(dict.fromkeys(problems))
 

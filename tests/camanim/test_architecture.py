@@ -30,7 +30,7 @@ LEVELS = [
     {"cams", "layers", "layout", "positions", "targets", "images", "planes", "stack"},
     {"animation", "judged", "result"},
     {"guard", "trace", "writing"},
-    {"progress", "errors"},
+    {"numbers", "progress", "errors"},
 ]
 HEIGHT = {part: -i for i, level in enumerate(LEVELS) for part in level}
 

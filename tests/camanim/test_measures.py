@@ -109,8 +109,8 @@ def test_curves_of_one_imputation_share_their_forwards(animation):
     handle = animation.model.net.register_forward_hook(lambda m, a, out: shown.append(len(out)))
     animation.measure("insertion", "mean")
     handle.remove()
-    # The image itself, and the image without a pixel.
-    assert shown == [1, 1]
+    # The image itself, alone and among four, and the image without a pixel.
+    assert shown == [1, 4, 1]
 
 
 @pytest.mark.parametrize(
@@ -131,3 +131,11 @@ def test_a_cancel_keeps_what_was_measured(animation):
     found = animation.measure("drop", "mean", progress=cancel)
     assert np.isfinite(found.values[0])
     assert found.undefined[1:3] == ("cancelled", "cancelled")
+
+
+def test_there_is_nothing_to_lose_of_nothing(animation):
+    animation.target = camanim.targets.resolve(
+        camanim.targets.Contrast(0, 1), animation.model.net(animation.tensor), None, "auto"
+    )
+    with pytest.raises(camanim.ScoreError, match="nothing to lose"):
+        animation.measure("drop", "mean")

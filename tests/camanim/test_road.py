@@ -55,7 +55,7 @@ def animation(image):
 def test_masks_keep_exactly_the_share_and_never_the_wrong_side(plane, share, seed):
     order = tie_break(plane.size, seed)
     (morf,), (lerf,) = kept_pixels(plane, [share], order)
-    count = round(share / 100 * plane.size)
+    count = min(max(round(share / 100 * plane.size), 1), plane.size - 1)
     assert morf.sum() == lerf.sum() == count
     if 0 < count < plane.size:
         assert plane[morf].max() <= plane[~morf].min()
@@ -150,8 +150,8 @@ def test_identical_masks_share_one_forward(animation):
     net.batches.clear()
     road = animation.score(batch_size=4, baseline=False)
     assert road.forwards == 8
-    # One forward of the image itself, and 8 perturbed ones in batches of 4.
-    assert net.batches == [1, 4, 4]
+    # The image itself, alone and in a batch, and 8 perturbed ones in batches of 4.
+    assert net.batches == [1, 4, 4, 4]
     np.testing.assert_array_equal(road.scores, road.scores[0])
 
 

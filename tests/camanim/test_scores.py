@@ -184,8 +184,8 @@ def test_what_was_predicted_is_looked_up_whatever_was_scored_between(animation):
     first = animation.score()
     before = net.shown
     again = animation.score()
-    # The image itself is shown, to see that the network is what it was.
-    assert (net.shown - before, again.forwards) == (1, 0)
+    # The image itself is shown, alone and among four, to see that the network is what it was.
+    assert (net.shown - before, again.forwards) == (5, 0)
     np.testing.assert_array_equal(first.morfs, again.morfs)
     other = camanim.animate(animation.model, animation.image, method="HiResCAM", target=0)
     maps = [*animation.maps, RNG.random((32, 32)).astype(np.float32)]
@@ -341,11 +341,194 @@ def test_when_memory_runs_out_batches_are_halved(animation, monkeypatch):
     run = Small.forward
 
     def forward(self, x):
-        if len(x) > 2:
+        if len(x) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return run(self, x)
 
     monkeypatch.setattr(Small, "forward", forward)
     road = animation.score(baseline=False, batch_size=8)
-    assert road.settings["batch_size"] == 2
+    assert road.settings["batch_size"] == 4
     np.testing.assert_allclose(road.scores, wanted, atol=1e-6)
+
+
+# -- Networks with habits ---------------------------------------------------------------------------
+
+
+class OverTheBatch(Small):
+    """Scales its input by the whole batch, as if it were always one image."""
+
+    def forward(self, x):
+        return super().forward((x - x.mean()) / x.std())
+
+
+class OneAnswer(Small):
+    """Gives one row, whatever it is shown."""
+
+    def forward(self, x):
+        return super().forward(x)[:1]
+
+
+class OneImage(Small):
+    """Takes one image."""
+
+    def forward(self, x):
+        assert len(x) == 1
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [OverTheBatch, OneAnswer, OneImage])
+def test_a_network_that_takes_no_batches_is_shown_one_image_at_a_time(kind, image):
+    animation = camanim.animate(camanim.Model(kind().eval()), image)
+    road = animation.score(baseline=False)
+    assert road.settings["batch_size"] == 1
+    one = animation.score(baseline=False, batch_size=1, imputer=MultigridImputer(tolerance=2e-5))
+    np.testing.assert_allclose(road.scores, one.scores, atol=1e-4)
+
+
+def test_other_extra_inputs_are_asked_again(image):
+    class Scaled(Small):
+        def forward(self, x, scale):
+            # The image itself is worth the same, whatever the scale.
+            return super().forward(x) * (1 + scale * (x.flatten(1)[:, :1] != image.flat[0]))
+
+    net = Scaled().eval()
+    roads = []
+    for scale in (0.0, 3.0):
+        model = camanim.Model(net, extra_inputs=(torch.full((1, 1), scale),))
+        roads.append(camanim.animate(model, image, target=0).score(baseline=False))
+    assert roads[0].forwards == roads[1].forwards > 0
+    assert (roads[0].scores != roads[1].scores).any()
+
+
+def test_an_imputer_of_ones_own_is_let_go_and_may_change(animation):
+    import gc
+    import weakref
+
+    class Grey:
+        __hash__ = None
+        value = 0.0
+
+        def __call__(self, image, kept):
+            return torch.where(kept[:, None], image, self.value)
+
+    grey = Grey()
+    black = animation.score(baseline=False, imputer=grey)
+    grey.value = 1.0
+    white = animation.score(baseline=False, imputer=grey)
+    assert white.forwards == black.forwards
+    assert (white.scores != black.scores).any()
+    seen = weakref.ref(grey)
+    del grey
+    gc.collect()
+    assert seen() is None
+
+
+def test_an_answer_that_is_no_number_is_not_called_a_cancel(image):
+    class Fragile(Small):
+        def forward(self, x):
+            # Anything but the image itself, in whatever brightness, is too much for it.
+            known = torch.tensor(image).flatten()[5] / torch.tensor(image).flatten()[6]
+            odd = (x.flatten(1)[:, 5] / x.flatten(1)[:, 6] - known).abs() > 1e-3
+            return super().forward(x).masked_fill(odd[:, None], float("nan"))
+
+    animation = camanim.animate(camanim.Model(Fragile().eval()), image, layers=["conv"])
+    with_maps(animation, RNG.random((32, 32)))
+    road = animation.score(baseline=False)
+    assert road.undefined == ("the network's answer is not finite",)
+    assert road.complete
+
+
+def test_a_cancel_within_the_baseline_is_no_complete_result(animation):
+    with_maps(animation, RNG.random((32, 32)))
+
+    def cancel(stage, done, total):
+        if stage == "ROAD" and done >= 16:
+            raise camanim.Cancelled
+
+    road = animation.score(progress=cancel)
+    assert np.isfinite(road.scores).all()
+    assert not road.complete
+    assert np.isnan(road.baseline).all()
+
+
+def test_what_is_positive_in_no_cell_of_the_input_has_no_score(animation):
+    fine = np.full((96, 96), -1.0)
+    fine[0, 0] = 1
+    tiny = RNG.random((8, 8)).astype(np.float32) * np.float32(1e-44)
+    with_maps(animation, fine, tiny, RNG.random((8, 8)))
+    animation.maps[1] = (RNG.integers(1, 9, (8, 8)) * np.float32(1e-45)).astype(np.float32)
+    road = animation.score(baseline=False)
+    assert road.undefined == ("no positive evidence", None, None)
+    assert animation.localise(np.arange(1024).reshape(32, 32) < 200).undefined == road.undefined
+
+
+def test_percentiles_at_the_ends_keep_one_pixel_and_remove_one(animation):
+    with_maps(animation, RNG.random((32, 32)))
+    for imputer in (MultigridImputer(), MultigridImputer(compiled=False)):
+        road = animation.score(percentiles=(0.01, 99.99), baseline=False, imputer=imputer)
+        assert np.isfinite(road.scores).all()
+
+
+def test_a_form_remembered_for_other_weights_is_looked_at_again(many, monkeypatch, tmp_path):
+    monkeypatch.setenv("CAMANIM_CACHE", str(tmp_path))
+    first = many.score(baseline=False).settings
+    [name] = json.loads((tmp_path / "forms.json").read_text())
+    for spoilt in ({**first, "precision": "int8"}, {**first, "batch_size": 0}, [1]):
+        (tmp_path / "forms.json").write_text(json.dumps({name: spoilt}))
+        assert np.isfinite(many.score(7, baseline=False).scores).all()
+    # Half precision that is not close for these weights is not taken.
+    (tmp_path / "forms.json").write_text(json.dumps({name: {**first, "precision": "bfloat16"}}))
+    monkeypatch.setattr(Measurement, "_is_close", lambda self, form, to: False)
+    assert many.score(8, baseline=False).settings["precision"] == "float32"
+
+
+def test_hooks_of_the_user_see_only_the_users_network(many):
+    seen = []
+    net = many.model.net
+    handle = net.conv.register_forward_hook(lambda m, a, out: seen.append(out.is_inference()))
+    many.score(baseline=False, memory_format="channels_last")
+    handle.remove()
+    assert seen
+    assert not any(seen)
+
+
+def test_many_repeats_hold_few_orders_and_noises(animation):
+    with_maps(animation, RNG.random((8, 8)))
+    road = animation.score(repeats=9, baseline=False)
+    one = [animation.score(seed, baseline=False).scores[0] for seed in range(9)]
+    np.testing.assert_array_equal(road.repeated[:, 0], one)
+
+
+def test_memory_that_runs_out_while_imputing_takes_fewer_masks(animation, monkeypatch):
+    import camanim.road.multigrid as multigrid
+
+    with_maps(animation, RNG.random((32, 32)))
+    solve, wanted = multigrid.solve, animation.score(baseline=False).scores
+
+    def small(image, kept, limit):
+        if len(kept) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return solve(image, kept, limit)
+
+    monkeypatch.setattr(multigrid, "solve", small)
+    road = animation.score(baseline=False, imputer=MultigridImputer(compiled=False))
+    np.testing.assert_allclose(road.scores, wanted, atol=1e-4)
+
+
+def test_without_numba_torch_does_it(monkeypatch):
+    import sys
+
+    kept = torch.from_numpy(RNG.random((2, 20, 20)) < 0.5)
+    image = torch.rand(3, 20, 20)
+    wanted = MultigridImputer()(image, kept)
+    monkeypatch.setitem(sys.modules, "camanim.road.compiled", None)
+    monkeypatch.delattr("camanim.road.compiled")
+    torch.testing.assert_close(MultigridImputer()(image, kept), wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"seed": -1}, {"seed": 0.5}, {"repeats": 1.5}, {"draws": 2.5}, {"percentiles": 50}]
+)
+def test_what_is_no_setting_is_refused_before_the_work(animation, wrong):
+    with pytest.raises(camanim.ScoreError):
+        animation.score(**wrong)

@@ -58,9 +58,9 @@ def fingerprints(activation: torch.Tensor) -> Array:
     """
     import torch
 
-    from camanim.cams.projection import wide
+    from camanim.numbers import exact
 
-    masks = wide(scaled(activation).flatten(1))
+    masks = exact(scaled(activation).flatten(1))
     pixels = masks.shape[1]
     generator = torch.Generator("cpu").manual_seed(0)
     images = torch.randn(pixels, PRINT, generator=generator, dtype=torch.float64, device="cpu")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from camanim.cams.method import NoMap
+from camanim.numbers import exact
 
 if TYPE_CHECKING:
     import torch
@@ -18,11 +19,6 @@ KEPT, KEPT_SINGLE, BLOCK = 2**25, 2**28, 2**23
 def weighted_sum(weights: torch.Tensor, activation: torch.Tensor) -> torch.Tensor:
     """Sum the channels (C, *s) with weights (C,): a product of a row and a matrix, nothing copied."""
     return (weights @ activation.flatten(1)).view(activation.shape[1:])
-
-
-def wide(tensor: torch.Tensor) -> torch.Tensor:
-    """Bring to float64, on the CPU where the device has none."""
-    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 def first_component(features: torch.Tensor) -> torch.Tensor:
@@ -47,7 +43,7 @@ def first_component(features: torch.Tensor) -> torch.Tensor:
 
     if not bool(features.isfinite().all()):
         return torch.full_like(features[0], torch.nan)
-    centred = wide(features.flatten(1))
+    centred = exact(features.flatten(1))
     centred = centred - centred.mean(1, keepdim=True)
     if centred.shape[0] <= centred.shape[1]:
         projection = torch.linalg.eigh(centred @ centred.T).eigenvectors[:, -1] @ centred
@@ -92,7 +88,7 @@ def kernel_component(features: torch.Tensor, kernel: str, gamma: float | None) -
 
     if kernel == "linear" or not bool(features.isfinite().all()):
         return first_component(features)
-    pixels = wide(features.flatten(1).T)
+    pixels = exact(features.flatten(1).T)
     pixels = pixels - pixels.mean(0)
     scale = 1 / pixels.shape[1] if gamma is None else gamma
     if kernel == "cosine":
@@ -144,7 +140,7 @@ def _top(
         return array
 
     # Any start but one that is constant over space will do; this one is near the answer.
-    start_at = wide(first_component(pixels.T)).cpu().numpy()
+    start_at = exact(first_component(pixels.T)).cpu().numpy()
     if not start_at.any():
         return 0.0, torch.zeros_like(pixels[:, 0])
     start_at = start_at / np.abs(start_at).max() + 1e-3 * np.cos(np.arange(count))

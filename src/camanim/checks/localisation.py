@@ -13,7 +13,7 @@ from camanim.checks.mask import object_cells
 from camanim.checks.measures import average_precision, energy, overlap, pointing
 from camanim.errors import ScoreError
 from camanim.road.result import CONSTANT, NOT_FINITE, NOTHING_POSITIVE
-from camanim.stack import upsample
+from camanim.stack import relevance
 from camanim.trace import LayerInfo
 
 if TYPE_CHECKING:
@@ -129,11 +129,7 @@ def _cells(raw: FloatMap, size: tuple[int, ...]) -> tuple[Floats, str | None]:
     nothing = np.zeros(0)
     if not np.isfinite(raw).all():
         return nothing, NOT_FINITE
-    positive = np.maximum(raw, 0).astype(np.float64)
-    if positive.max() <= 0:
-        return nothing, NOTHING_POSITIVE
-    # Shares first: raw maps of deep networks come close to float32's smallest numbers.
-    large = upsample((positive / positive.max()).astype(np.float32), size)
+    large = relevance(raw, size)
     values: Floats = large.reshape(-1).astype(np.float64).round(DECIMALS)
     # Also where the map has more cells than the input, and its only ones got lost.
     if values.max() == values.min():

@@ -146,7 +146,7 @@ PlotKind = Annotated[
     Literal["scores", "removal", "randomisation"] | None,
     _option(SCORE, "What the plot shows; else the scores, or the check without them."),
 ]
-Seed = Annotated[int, _option(SCORE, "Of random methods, of ROAD and of the checks.")]
+Seed = Annotated[int, _option(SCORE, "Of random methods, of ROAD and of the checks.", min=0)]
 
 # -- Output ----------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ class _Lister:
 
     def start(self, target: Target, seen: Seen) -> None:
         """Note the score to compare with."""
-        self.scores.append(seen.score.double().cpu())
+        self.scores.append(seen.score.cpu().double())
 
     def take(self, layer: Layer, activation: torch.Tensor, gradient: torch.Tensor | None) -> None:
         """Note the layer."""

@@ -9,6 +9,7 @@ gives the same output for several images.
 from __future__ import annotations
 
 import copy
+import pickle
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from camanim.layout import tensors_of
+from camanim.numbers import exact
 from camanim.passes.deciding import Looking
 from camanim.passes.forward import Forward
 
@@ -31,11 +33,16 @@ FACTORS = (1.0, 0.5, 0.0, -1.0)
 #: Functions that look at no values of a tensor, nor change them.
 _HARMLESS = frozenset({"__get__", "dim", "size", "is_floating_point", "numel", "__len__"})
 
+#: What copying a network may raise.
+_UNCOPIED = (
+    RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, MemoryError,
+    copy.Error, pickle.PicklingError,
+)  # fmt: skip
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-MemoryFormat = Literal["contiguous", "channels_last"]
+CopyFormat = Literal["contiguous", "channels_last"]
 
 
 def fast_copy(forward: Forward, tensor: torch.Tensor) -> Forward:
@@ -56,7 +63,7 @@ def fast_copy(forward: Forward, tensor: torch.Tensor) -> Forward:
     fast = folded_copy(forward, tensor)
     if fast is None:
         return forward
-    formats: tuple[MemoryFormat, ...] = ("channels_last", "contiguous")
+    formats: tuple[CopyFormat, ...] = ("channels_last", "contiguous")
     for memory_format in formats:
         lay_out(fast.net, tensor.ndim, memory_format)
         if agree(forward, fast, tensor):
@@ -68,15 +75,20 @@ def folded_copy(forward: Forward, tensor: torch.Tensor) -> Forward | None:
     """Copy a network, with batch normalisations folded; None where it cannot be copied."""
     try:
         fast = replace(forward, net=copy.deepcopy(forward.net))
-    except (RuntimeError, TypeError, AttributeError, NotImplementedError, MemoryError):
+    except _UNCOPIED:
         # The network has something that cannot be copied, or the copy does not fit into memory.
         return None
     for convolution, normalization in _pairs(fast, tensor):
         _fold(fast.net, convolution, normalization)
+    for module in fast.net.modules():
+        # What a hook of the user's does is done for the network itself. Where it is needed for the
+        # answer, the copy will not agree.
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
     return fast
 
 
-def lay_out(net: nn.Module, ndim: int, memory_format: MemoryFormat) -> None:
+def lay_out(net: nn.Module, ndim: int, memory_format: CopyFormat) -> None:
     """Put the channels of weights last in memory, or first; inputs have `ndim` axes."""
     if ndim in (4, 5):
         last = (torch.channels_last, torch.channels_last_3d)[ndim - 4]
@@ -165,8 +177,8 @@ def agree(slow: Forward, fast: Forward, tensor: torch.Tensor) -> bool:
     for a, b in zip(before, after, strict=True):
         if a.shape != b.shape:
             return False
-        scale = a.double().abs().max().clamp(min=1e-12) if a.numel() else 1.0
-        if a.numel() and not bool((a.double() - b.double()).abs().max() <= TOLERANCE * scale):
+        scale = exact(a).abs().max().clamp(min=1e-12) if a.numel() else 1.0
+        if a.numel() and not bool((exact(a) - exact(b)).abs().max() <= TOLERANCE * scale):
             return False
     return True
 

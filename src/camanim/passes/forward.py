@@ -110,7 +110,7 @@ class Batches:
         while start < count:
             stop = min(start + self.size, count)
             try:
-                parts.append(ask(start, stop).detach().double().cpu().reshape(-1))
+                parts.append(ask(start, stop).detach().cpu().double().reshape(-1))
             except Exception as error:
                 if self.size == 1 or not is_out_of_memory(error):
                     raise

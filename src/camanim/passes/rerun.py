@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from camanim.cams.registry import NoMap
+from camanim.numbers import exact
 from camanim.passes.activations import SaveOverwritten, Waiting
 from camanim.passes.consumer import Layer
 from camanim.passes.forward import Batches, Forward
@@ -107,7 +108,7 @@ class Rest:
 
     def _agrees(self, target: Target) -> bool:
         """Whether handing back gives the score that the whole network gives."""
-        own = target.score(self.forward(self.image)).double()
+        own = exact(target.score(self.forward(self.image)))
         unchanged = _repeated(self.activation[None], 2)
         try:
             again = self._ask(target, lambda start, stop: unchanged, 0, 2).double()

@@ -1,4 +1,7 @@
-"""Of the cycle over all grids, in torch and as compiled loops."""
+"""Of the cycle over all grids, in torch and as compiled loops.
+
+What was compiled is kept with these numbers in it: after a change of one, touch ``compiled.py``.
+"""
 
 #: Steps of the two sweeps: from the roots of the Chebyshev polynomial for eigenvalues from 2/3 to 4/3,
 #: which belong to what the coarser grid cannot show.

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 
 from camanim.errors import OutOfMemory, ScoreError
-from camanim.guard import is_out_of_memory
+from camanim.guard import call_back, is_out_of_memory
 from camanim.passes.fast import agree, folded_copy, lay_out
 from camanim.passes.forward import Forward, Precision
 
@@ -18,7 +18,7 @@ MemoryFormat = Literal["own", "contiguous", "channels_last"]
 
 #: How much faster a larger batch, and half precision, must be to be taken.
 WORTH_A_BATCH, WORTH_HALF = 1.03, 1.15
-#: How far half precision may move a value.
+#: How far half precision may move a value: a probability, or as a share of how far scores lie apart.
 CLOSE = 2e-3
 
 
@@ -130,6 +130,10 @@ class Measurement:
         (B, C, *S) perturbed images, by which half precision is judged; repeated for larger batches.
     budget : float
         How many images it may show to the network.
+    probabilities : bool
+        Whether values are probabilities, or on no known scale.
+    report : callable
+        Called before each trial; what it raises ends the measurement.
     """
 
     def __init__(
@@ -138,8 +142,12 @@ class Measurement:
         value: Callable[[Forward, torch.Tensor], torch.Tensor],
         images: torch.Tensor,
         budget: float,
+        *,
+        probabilities: bool = True,
+        report: Callable[[], None] = lambda: None,
     ) -> None:
         self._forms, self._value, self._images, self._left = forms, value, images, budget
+        self._probabilities, self._report = probabilities, report
         self._seconds: dict[Form, float] = {}
 
     def best(self, wish: Wish) -> Form:
@@ -172,6 +180,7 @@ class Measurement:
     def _time(self, form: Form) -> float:
         """Measure the seconds per image, once."""
         if form not in self._seconds:
+            call_back(self._report)
             network, images = self._forms(form), self._batch(form.batch_size)
             self._left -= 2 * form.batch_size
             try:
@@ -191,8 +200,16 @@ class Measurement:
         return self._images.repeat(repeats, *[1] * (self._images.ndim - 1))[:size]
 
     def _is_close(self, form: Form, to: Form) -> bool:
-        values = [self._value(self._forms(f), self._images) for f in (form, to)]
-        return bool((values[0] - values[1]).abs().max() <= CLOSE)
+        values, exact = (self._value(self._forms(f), self._images) for f in (form, to))
+        scale = 1.0 if self._probabilities else float(exact.max() - exact.min())
+        return bool((values - exact).abs().max() <= CLOSE * scale)
+
+    def holds(self, form: Form) -> bool:
+        """Whether a form that was found for other weights may be taken for these."""
+        if not self._forms.has(form.memory_format):
+            return False
+        single = replace(form, precision="float32")
+        return form.precision == "float32" or self._is_close(form, single)
 
 
 def half_precision(device: torch.device) -> Precision:

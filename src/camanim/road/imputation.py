@@ -51,6 +51,11 @@ class Imputer(Protocol):
         ...
 
 
+def is_own(imputer: object) -> bool:
+    """Whether an imputer is one of camanim's: it cannot change, and its errors are not its caller's."""
+    return type(imputer).__module__.startswith("camanim.road.")
+
+
 @dataclass(frozen=True)
 class DirectImputer:
     """Solve the linear system of each mask: directly for images, by conjugate gradients for volumes.

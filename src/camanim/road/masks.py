@@ -34,7 +34,7 @@ def kept_pixels(plane: FloatMap, percentiles: Sequence[float], ties: Ranks) -> t
 
     Pixels are ranked, not compared with a threshold: a map that is zero over most of the image would
     otherwise give the same mask at several percentiles. Exactly ``k = round(p / 100 * N)`` of N pixels
-    are kept.
+    are kept, one at least, and one at least is not.
 
     Parameters
     ----------
@@ -55,13 +55,11 @@ def kept_pixels(plane: FloatMap, percentiles: Sequence[float], ties: Ranks) -> t
     # pixels that are sorted by two keys.
     keys = (_ordered_bits(plane.reshape(-1)) << np.uint64(32)) | ties
     count = len(keys)
-    counts = [round(p / 100 * count) for p in percentiles]
-    places = sorted({k for kept in counts for k in (kept, count - kept) if k < count})
-    ranked = np.partition(keys, places)
+    counts = [min(max(round(p / 100 * count), 1), count - 1) for p in percentiles]
+    ranked = np.partition(keys, sorted({k for kept in counts for k in (kept, count - kept)}))
     keys = keys.reshape(plane.shape)
-    everything = np.ones(plane.shape, bool)
-    morf = [keys < ranked[k] if k < count else everything for k in counts]
-    lerf = [keys >= ranked[count - k] if k > 0 else ~everything for k in counts]
+    morf = [keys < ranked[k] for k in counts]
+    lerf = [keys >= ranked[count - k] for k in counts]
     return np.stack(morf), np.stack(lerf)
 
 

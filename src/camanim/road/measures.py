@@ -19,8 +19,9 @@ from camanim.progress import Progress
 from camanim.road.fills import BlurImputer, MeanImputer
 from camanim.road.imputation import Imputer
 from camanim.road.multigrid import MultigridImputer
+from camanim.road.result import CANCELLED
 from camanim.road.scores import Scoring, check_scorable, score, why_undefined
-from camanim.stack import upsample
+from camanim.stack import relevance
 from camanim.trace import LayerInfo
 
 if TYPE_CHECKING:
@@ -98,10 +99,10 @@ def measure(
     else:
         shares, curves = (), np.empty((len(result.maps), 0))
         values = _confidence(result, name, imputation, progress)
-    undefined = [why_undefined(raw) for raw in result.maps]
+    size = tuple(result.tensor.shape[2:])
     reasons = [
-        why or ("cancelled" if np.isnan(value) else None)
-        for why, value in zip(undefined, values, strict=True)
+        why_undefined(raw, size) or (CANCELLED if np.isnan(value) else None)
+        for raw, value in zip(result.maps, values, strict=True)
     ]
     return Measure(
         layers=result.layers,
@@ -160,19 +161,22 @@ def _confidence(result: Result, name: str, imputation: str, progress: Progress) 
     """Show the network what each map lights up, and compare its confidence with that for the image."""
     image, size = result.tensor[0], tuple(result.tensor.shape[2:])
     before = float(_values(result, image[None])[0])
+    if name == "drop" and before <= 0:
+        raise ScoreError(
+            f"There is nothing to lose: {result.target.name} is worth {before:.3g}. "
+            "Measure deletion or insertion."
+        )
     values = np.full(len(result.maps), np.nan)
     # On a cancel the layers measured so far are kept.
     with suppress(Cancelled):
         for i, raw in enumerate(result.maps):
             progress("confidence", i, len(result.maps))
-            if why_undefined(raw) is not None:
+            if why_undefined(raw, size) is not None:
                 continue
-            soft = torch.from_numpy(upsample(np.maximum(raw, 0), size))
+            soft = torch.from_numpy(relevance(raw, size))
             after = float(_values(result, _lit(image, soft / soft.max(), imputation))[0])
-            if name == "increase":
-                values[i] = float(after > before)
-            elif before > 0:
-                values[i] = max(0.0, before - after) / before
+            gain = float(after > before)
+            values[i] = gain if name == "increase" else max(0.0, before - after) / before
     return values
 
 
@@ -190,4 +194,4 @@ def _values(result: Result, images: torch.Tensor) -> torch.Tensor:
     images = images.to(result.model.device, result.model.dtype)
     with forward.asking(tuple(images.shape)):
         values: torch.Tensor = call_back(result.target.value, forward(images))
-    return values.double().cpu()
+    return values.cpu().double()

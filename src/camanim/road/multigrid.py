@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 from torch.nn import functional
@@ -143,7 +144,9 @@ def solve(image: torch.Tensor, kept: torch.Tensor, small: float) -> torch.Tensor
     """
     kept = kept[:, None]
     space = tuple(range(2, kept.ndim))
-    mean = torch.where(kept, image, 0.0).sum(space, keepdim=True) / kept.sum(space, keepdim=True)
+    mean = torch.where(kept, image, 0.0).sum(space, keepdim=True) / kept.sum(
+        space, keepdim=True
+    ).clamp(min=1)
     x = torch.where(kept, image, mean)
     levels = grids(kept)
     grid, cycle = levels[0], Cycle(levels)
@@ -172,6 +175,15 @@ def _ratio(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.where(b > 0, a / b, 0.0)
 
 
+def _compiled() -> ModuleType | None:
+    """Give the compiled loops; None where numba does not work, as with a Python newer than it knows."""
+    try:
+        from camanim.road import compiled
+    except ImportError:
+        return None
+    return compiled
+
+
 @dataclass(frozen=True)
 class MultigridImputer:
     """Solve the linear system of every mask by multigrid-preconditioned conjugate gradients.
@@ -196,10 +208,9 @@ class MultigridImputer:
         image = image.float().contiguous()
         # What a step changes is several times the error that is left then.
         small = 3 * self.tolerance * float(image.max() - image.min())
-        if image.device.type != "cpu" or image.ndim != 3 or not self.compiled:
+        compiled = _compiled() if self.compiled else None
+        if image.device.type != "cpu" or image.ndim != 3 or compiled is None:
             return solve(image, kept, small)
-        from camanim.road import compiled
-
         filled = image.new_empty(len(kept), *image.shape)
         count = min(processors(), len(kept))
         parts = zip(kept.contiguous().chunk(count), filled.chunk(count), strict=True)

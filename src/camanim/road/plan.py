@@ -12,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.progress import Progress
-from camanim.road.masks import Masks, kept_pixels, tie_break
-from camanim.stack import FloatMap, upsample
+from camanim.road.masks import Masks, Ranks, kept_pixels, tie_break
+from camanim.stack import FloatMap, relevance
 
 Floats = npt.NDArray[np.float64]
+
+#: Seeds whose ties, and whose noise, are held at a time.
+HELD = 4
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Plan:
         self.entries, self.size, self.shares, self.seeds = entries, size, shares, seeds
         self.keys: list[Key] = []
         self._sources: list[_Source] = []
-        self._ties = [tie_break(prod(size), seed) for seed in seeds]
+        self._drawn: dict[int, Ranks] = {}
         self._made: dict[tuple[int, int], Masks] = {}
         self._places = np.full((len(entries), len(seeds), 2, len(shares)), -1)
         known: dict[Key, int] = {}
@@ -110,12 +113,20 @@ class Plan:
                 self._places[i, source.repeat, source.side, source.share] = known[key]
 
     def _masks(self, i: int, r: int) -> Masks:
-        """Make the masks (2, P, *S) of a map in a repeat; the last map's are kept."""
+        """Make the masks (2, P, *S) of a map in a repeat; the last ones are held."""
         if (i, r) not in self._made:
-            self._made = {at: made for at, made in self._made.items() if at[0] == i}
-            large = upsample(np.maximum(self.entries[i].raw, 0), self.size)
-            self._made[i, r] = np.stack(kept_pixels(large, self.shares, self._ties[r]))
+            large = relevance(self.entries[i].raw, self.size)
+            masks = np.stack(kept_pixels(large, self.shares, self._ties(self.seeds[r])))
+            self._made = {(i, r): masks}
         return self._made[i, r]
+
+    def _ties(self, seed: int) -> Ranks:
+        """Draw the order of equal pixels; of many repeats a few are held."""
+        if seed not in self._drawn:
+            if len(self._drawn) >= HELD:
+                self._drawn.clear()
+            self._drawn[seed] = tie_break(prod(self.size), seed)
+        return self._drawn[seed]
 
     def images(self, places: Sequence[int]) -> tuple[Masks, npt.NDArray[np.intp]]:
         """Make the masks of some of the perturbed images.

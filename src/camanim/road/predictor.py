@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ from camanim.errors import OutOfMemory
 from camanim.guard import call_back, is_out_of_memory
 from camanim.passes.deciding import Looking
 from camanim.passes.forward import Forward
-from camanim.road.form import Form, Forms, Measurement, Wish
-from camanim.road.imputation import Imputer
+from camanim.road.form import Form, Forms, Measurement
+from camanim.road.imputation import Imputer, is_own
 from camanim.road.masks import Masks
+from camanim.road.plan import HELD
 
 if TYPE_CHECKING:
     from camanim.targets import Target
@@ -26,6 +28,9 @@ Floats = npt.NDArray[np.float64]
 FEW, BUDGET = 200, 0.06
 #: Images that are imputed together, as solvers work best on several, and numbers that they may have.
 TOGETHER, NUMBERS = 16, 2**23
+#: Of the image, for what is shown beside it to see whether a network answers the same in a batch; and
+#: the largest relative difference that rounding explains.
+FACTORS, SAME = (1.0, 0.5, 0.0, -1.0), 1e-3
 
 
 class Predictor:
@@ -65,19 +70,35 @@ class Predictor:
     ) -> None:
         self._forms, self._imputer, self._target = Forms(forward, image), imputer, target
         self._image, self._type = image[0].float(), image.dtype
-        self._noise = {seed: noise * self._field(seed) for seed in seeds}
+        self._noise, self._scale = dict[int, torch.Tensor](), noise
         self._forward = forward
         with Looking() as looking:
             output = forward(image)
-        self.alone = looking.seen
-        self.before = float(target.value(output)[0])
+        self.before = float(call_back(target.value, output)[0])
+        self.alone = looking.seen or self._mixes(image)
         self.form = Form()
 
+    def _mixes(self, image: torch.Tensor) -> bool:
+        """Whether the network takes no batches, or answers otherwise in one: see `FACTORS`."""
+        batch = torch.cat([image * factor for factor in FACTORS])
+        try:
+            values = self._values(self._forward, batch)
+        except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, MemoryError):
+            # It takes no batches, or there is no memory for one.
+            return True
+        scale = max(abs(self.before), float(values.abs().max()), 1e-12)
+        return not bool((values[0] - self.before).abs() <= SAME * scale)
+
     def _field(self, seed: int) -> torch.Tensor:
-        # On the CPU, so that a GPU has the same noise.
-        generator = torch.Generator("cpu").manual_seed(seed)
-        field = torch.randn(self._image.shape, generator=generator, device="cpu")
-        return field.to(self._image.device)
+        """Draw a seed's noise; of many repeats a few are held."""
+        if seed not in self._noise:
+            if len(self._noise) >= HELD:
+                self._noise.clear()
+            # On the CPU, so that a GPU has the same noise.
+            generator = torch.Generator("cpu").manual_seed(seed)
+            field = torch.randn(self._image.shape, generator=generator, device="cpu")
+            self._noise[seed] = self._scale * field.to(self._image.device)
+        return self._noise[seed]
 
     @property
     def at_once(self) -> int:
@@ -85,14 +106,24 @@ class Predictor:
         fitting = max(1, NUMBERS // self._image.numel())
         return max(self.form.batch_size, min(TOGETHER, fitting))
 
+    def has(self, form: Form) -> bool:
+        """Whether the network can be had in a form."""
+        return self._forms.has(form.memory_format)
+
     def take(self, form: Form) -> None:
         """Ask in this form from now on."""
         self._forward, self.form = self._forms(form), form
 
-    def measure(self, wish: Wish, kept: Masks, budget: float) -> Form:
-        """Find the form that answers fastest; see `Measurement`."""
-        images = self._imputed(kept)
-        return Measurement(self._forms, self._values, images.to(self._type), budget).best(wish)
+    def measurement(self, kept: Masks, budget: float, report: Callable[[], None]) -> Measurement:
+        """Prepare to find the form that answers fastest."""
+        return Measurement(
+            self._forms,
+            self._values,
+            self._imputed(kept).to(self._type),
+            budget,
+            probabilities=self._target.unit == "probability",
+            report=report,
+        )
 
     def __call__(self, kept: Masks, which: npt.NDArray[np.intp], seeds: list[int]) -> Floats:
         """Predict perturbed images.
@@ -111,15 +142,24 @@ class Predictor:
         """
         masks = torch.from_numpy(which).to(self._image.device)
         images = self._imputed(kept)[masks]
-        fields = torch.stack([self._noise[seed] for seed in seeds])
+        fields = torch.stack([self._field(seed) for seed in seeds])
         removed = ~torch.from_numpy(kept).to(self._image.device)[masks]
         images.addcmul_(fields, removed[:, None].to(fields))
         values: Floats = self._in_parts(images.to(self._type)).numpy()
         return values
 
     def _imputed(self, kept: Masks) -> torch.Tensor:
+        """Impute, half of the masks at a time where memory runs out."""
         masks = torch.from_numpy(kept).to(self._image.device)
-        return call_back(self._imputer, self._image, masks)
+        try:
+            if is_own(self._imputer):
+                return self._imputer(self._image, masks)
+            return call_back(self._imputer, self._image, masks)
+        except (RuntimeError, MemoryError, OutOfMemory) as error:
+            if len(kept) == 1 or not is_out_of_memory(error):
+                raise
+            half = len(kept) // 2
+            return torch.cat([self._imputed(part) for part in (kept[:half], kept[half:])])
 
     def _in_parts(self, images: torch.Tensor) -> torch.Tensor:
         """Ask in batches, halved whenever memory runs out.
@@ -148,4 +188,7 @@ class Predictor:
         own = forward.net is self._forms.own.net
         # A network of the user's may keep what it computes, and could not be trained with it then.
         with nullcontext() if own else torch.inference_mode():
-            return self._target.value(forward(images)).double().cpu()
+            values = call_back(self._target.value, forward(images)).cpu().double().reshape(-1)
+        if len(values) != len(images):
+            raise ValueError(f"{len(values)} answers for {len(images)} images")
+        return values

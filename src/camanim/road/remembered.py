@@ -9,25 +9,32 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections import OrderedDict
 from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
-from camanim.errors import RenderError
+from camanim.errors import RenderError, ScoreError
 from camanim.road.form import Form, Wish
+from camanim.road.imputation import is_own
 from camanim.road.plan import Key
 from camanim.writing import complete_or_absent
 
+if TYPE_CHECKING:
+    from camanim.models import Model
+
 #: Environment variable with the folder for the file, instead of the user's cache.
 FOLDER = "CAMANIM_CACHE"
+#: Forms that the file keeps.
+NAMES = 500
 #: Sets of values that are kept per network, each of one image, target and form.
 SETS = 16
 
@@ -44,8 +51,10 @@ def machine_and_network(net: nn.Module, tensor: torch.Tensor, wish: Wish) -> str
         torch.get_num_threads(),
         torch.__version__,
         tuple(tensor.shape),
+        tensor.dtype,
         wish,
-        repr(net),
+        # Without the addresses of functions, which are others in every process.
+        re.sub(r" at 0x[0-9a-f]+", "", repr(net)),
         [tuple(p.shape) for p in net.parameters()],
     ]
     return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
@@ -55,9 +64,9 @@ def recall_form(name: str) -> Form | None:
     """Give the form that was chosen before; None where there is none."""
     try:
         known = json.loads(_file().read_text(encoding="utf-8"))
-        return Form(**known[name])
-    except (OSError, ValueError, KeyError, TypeError):
-        # There is no file, or no such name in it, or another version wrote it.
+        return Wish(**known[name]).on(Form())
+    except (OSError, ValueError, KeyError, TypeError, ScoreError):
+        # There is no file, or no such name in it, or something else wrote it.
         return None
 
 
@@ -71,6 +80,7 @@ def remember_form(name: str, form: Form) -> None:
             known = json.loads(path.read_text(encoding="utf-8"))
         # Whatever else a spoilt file holds is given up.
         known = known if isinstance(known, dict) else {}
+        known = dict(list(known.items())[-NAMES:])
         with complete_or_absent(path) as partial:
             partial.write_text(json.dumps({**known, name: asdict(form)}, indent=1), "utf-8")
 
@@ -86,21 +96,36 @@ def _file() -> Path:
 _known: WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Values]] = WeakKeyDictionary()
 
 
-def known_values(net: nn.Module, about: tuple[Any, ...], target: Any) -> Values:
-    """Give the values that this network gave before, to be looked up and added to.
+def known_values(
+    model: Model, image: torch.Tensor, target: Any, imputer: Any, about: tuple[Hashable, ...]
+) -> Values:
+    """Give the values that a network gave before, to be looked up and added to.
 
     Parameters
     ----------
-    net : torch.nn.Module
+    model : Model
+        One with further inputs is always asked again: they are too many things to compare.
+    image : torch.Tensor
+        (1, C, *S)
+    target, imputer
+        Those that hold more than plain values, or are not our own, can change unseen: with them the
+        network is always asked again, too.
     about : tuple
-        All that a value depends on, but the target, the mask and the seed.
-    target : Target
-        Targets that hold more than plain values can change unseen: theirs are not kept.
+        All else that a value depends on, but the mask and the seed.
     """
-    if not _is_plain(target):
+    if model.extra_inputs or not is_own(imputer) or not _is_plain(target):
         return {}
+    net = model.forward().net
+    key = (
+        model.weights_hash(),
+        _further_buffers(net),
+        blake2b(image.float().cpu().numpy().tobytes(), digest_size=16).digest(),
+        (tuple(image.shape), str(image.dtype), str(image.device)),
+        (type(target), _facts(target)),
+        imputer,
+        *about,
+    )
     sets = _known.setdefault(net, OrderedDict())
-    key = (*about, type(target), repr(target))
     values = sets.pop(key, {})
     # The latest stands last; the first to go is the one that was not asked for longest.
     sets[key] = values
@@ -109,9 +134,30 @@ def known_values(net: nn.Module, about: tuple[Any, ...], target: Any) -> Values:
     return values
 
 
+def _further_buffers(net: nn.Module) -> bytes:
+    """Hash the buffers that are no part of the weights."""
+    digest = blake2b(digest_size=16)
+    for module in net.modules():
+        for name in sorted(module._non_persistent_buffers_set):
+            buffer = module._buffers.get(name)
+            if buffer is not None:
+                digest.update(buffer.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.digest()
+
+
 def _is_plain(value: Any) -> bool:
     if is_dataclass(value):
         return all(_is_plain(getattr(value, field.name)) for field in fields(value))
     if isinstance(value, tuple):
         return all(_is_plain(item) for item in value)
     return value is None or isinstance(value, str | int | float | bool)
+
+
+def _facts(value: Any) -> Hashable:
+    """Give a plain value's parts."""
+    if is_dataclass(value):
+        return tuple(_facts(getattr(value, field.name)) for field in fields(value))
+    if isinstance(value, tuple):
+        return tuple(_facts(item) for item in value)
+    hashable: Hashable = value
+    return hashable

@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.float64]
 CONSTANT = "constant map"
 NOTHING_POSITIVE = "no positive evidence"
 NOT_FINITE = "not finite"
+NO_ANSWER = "the network's answer is not finite"
 CANCELLED = "cancelled"
 
 #: Of intervals: a random map reaches beyond in 5 % of cases.
@@ -48,8 +49,8 @@ class Road:
     noise : float
         Standard deviation of what was added to imputed pixels.
     settings : dict
-        How the network was asked: imputation, batch, memory format, precision, and which of these were
-        measured.
+        How the network was asked in the end: ``batch_size``, ``memory_format``, ``precision``; they can
+        be passed to `Animation.score` again.
     """
 
     layers: list[LayerInfo]
@@ -177,8 +178,9 @@ class Road:
 
     @property
     def complete(self) -> bool:
-        """Whether every layer was scored; not so after a cancel."""
-        return CANCELLED not in self.undefined
+        """Whether every layer was scored, and chance where that was asked for; not after a cancel."""
+        defined = [reason is None for reason in self.undefined]
+        return CANCELLED not in self.undefined and not np.isnan(self.chance[defined]).any()
 
     def caption(self, i: int) -> str:
         """Say in a few words how layer `i` scores, what chance would score, and which is best."""

@@ -8,10 +8,10 @@ and LeRF stand for the target's probability after removal. The probability befor
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,13 +33,14 @@ from camanim.road.remembered import (
     recall_form,
     remember_form,
 )
-from camanim.road.result import CANCELLED, CONSTANT, NOT_FINITE, NOTHING_POSITIVE, Road
-from camanim.stack import FloatMap
+from camanim.road.result import CANCELLED, CONSTANT, NO_ANSWER, NOT_FINITE, NOTHING_POSITIVE, Road
+from camanim.stack import FloatMap, relevance
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
-    from camanim.passes.forward import Forward, Precision
+    from camanim.passes.forward import Precision
     from camanim.result import Result
 
 Floats = npt.NDArray[np.float64]
@@ -67,6 +68,11 @@ class Scoring:
     precision: Precision | None = None
 
     def __post_init__(self) -> None:
+        for name in ("seed", "repeats", "draws"):
+            if not isinstance(getattr(self, name), int | np.integer):
+                raise ScoreError(f"{name} is a whole number, not {getattr(self, name)!r}.")
+        if self.seed < 0:
+            raise ScoreError("The seed is 0 or more.")
         if not self.shares or not all(0 < p < 100 for p in self.shares):
             raise ScoreError("Percentiles are shares of kept pixels, each between 0 and 100.")
         if not (np.isfinite(self.noise) and self.noise >= 0):
@@ -77,11 +83,18 @@ class Scoring:
             raise ScoreError(
                 "A baseline takes 2 random maps at least, to tell how far they spread."
             )
+        # Checked when it is made.
+        assert self.wish is not None
 
     @property
     def shares(self) -> tuple[float, ...]:
         """The percentiles as numbers."""
-        return tuple(float(p) for p in self.percentiles)
+        try:
+            return tuple(float(p) for p in self.percentiles)
+        except (TypeError, ValueError) as error:
+            raise ScoreError(
+                "Percentiles are several numbers, such as (20, 40, 60, 80)."
+            ) from error
 
     @property
     def wish(self) -> Wish:
@@ -102,13 +115,18 @@ def score(result: Result, scoring: Scoring, progress: Progress) -> Road:
     of noise and one tie-break, so that layers differ by their maps alone.
     """
     check_scorable(result)
-    entries, undefined, chance = _entries(result.maps, scoring)
     size = tuple(result.tensor.shape[2:])
+    entries, undefined, chance = _entries(result.maps, size, scoring)
     plan = Plan(entries, size, scoring.shares, scoring.seeds, progress)
-    values, facts = _ask(result, scoring, plan, progress)
+    values, asked, facts = _ask(result, scoring, plan, progress)
     morfs, lerfs = plan.look_up(values)
+    there = np.stack(plan.look_up(asked))
     count = len(result.maps)
-    missing = [bool(np.isnan(morfs[:, i] + lerfs[:, i]).any()) for i in range(count)]
+    for i in range(count):
+        if undefined[i] is None and (there[:, :, i] == 0).any():
+            undefined[i] = CANCELLED
+        elif undefined[i] is None and np.isnan(morfs[:, i] + lerfs[:, i]).any():
+            undefined[i] = NO_ANSWER
     # Each random map takes part in one repeat.
     drawn = np.nanmax(((lerfs - morfs) / 2).mean(axis=2), axis=0, initial=-np.inf)
     drawn = np.where(np.isfinite(drawn), drawn, np.nan)
@@ -117,10 +135,7 @@ def score(result: Result, scoring: Scoring, progress: Progress) -> Road:
         percentiles=scoring.shares,
         morfs=morfs[:, :count],
         lerfs=lerfs[:, :count],
-        undefined=tuple(
-            reason or (CANCELLED if gone else None)
-            for reason, gone in zip(undefined, missing, strict=True)
-        ),
+        undefined=tuple(undefined),
         chance=drawn[chance],
         seed=scoring.seed,
         noise=scoring.noise,
@@ -146,17 +161,19 @@ def check_scorable(result: Result) -> None:
         )
 
 
-def why_undefined(raw: FloatMap) -> str | None:
-    """Say why a map has no score; None where it has one."""
+def why_undefined(raw: FloatMap, size: tuple[int, ...]) -> str | None:
+    """Say why a map has no score at the network's input size; None where it has one."""
     if not np.isfinite(raw).all():
         return NOT_FINITE
-    if raw.max() <= 0:
+    large = relevance(raw, size)
+    # Also where the map has more cells than the input, and its only positive ones get lost.
+    if large.max() <= 0:
         return NOTHING_POSITIVE
-    return CONSTANT if max(raw.min(), 0) == raw.max() else None
+    return CONSTANT if large.min() == large.max() else None
 
 
 def _entries(
-    maps: Sequence[FloatMap], scoring: Scoring
+    maps: Sequence[FloatMap], size: tuple[int, ...], scoring: Scoring
 ) -> tuple[list[Entry], list[str | None], npt.NDArray[np.intp]]:
     """List what is scored: the layers' maps, and after them random ones of every resolution.
 
@@ -168,7 +185,7 @@ def _entries(
         Which entries are random maps of each layer's resolution.
     """
     every = tuple(range(scoring.repeats))
-    undefined = [why_undefined(raw) for raw in maps]
+    undefined = [why_undefined(raw, size) for raw in maps]
     entries = [Entry(raw, () if why else every) for raw, why in zip(maps, undefined, strict=True)]
     draws = scoring.draws if scoring.baseline else 0
     places: dict[tuple[int, ...], list[int]] = {}
@@ -184,8 +201,8 @@ def _entries(
 
 def _ask(
     result: Result, scoring: Scoring, plan: Plan, progress: Progress
-) -> tuple[Floats, dict[str, Any]]:
-    """Find the values of all perturbed images, and what a `Road` tells of the way.
+) -> tuple[Floats, Floats, dict[str, Any]]:
+    """Find the values of all perturbed images, which of them were, and what a `Road` tells of the way.
 
     On a cancel what was predicted so far is kept; the others are NaN.
     """
@@ -196,32 +213,29 @@ def _ask(
     progress("ROAD", 0, len(plan.keys))
     with forward.asking(tuple(image.shape)):
         predictor = Predictor(forward, image, result.target, scoring.noise, scoring.seeds, imputer)
-        form = _form(predictor, scoring.wish, plan, forward, image)
-        predictor.take(form)
-        about = (
-            model.weights_hash(),
-            hashlib.sha256(result.tensor.numpy().tobytes()).digest(),
-            predictor.before,
-            scoring.noise,
-            imputer,
-            predictor.form,
-            str(image.device),
-        )
-        known = known_values(forward.net, about, result.target)
+        report = partial(progress, "ROAD", 0, len(plan.keys))
+        predictor.take(_form(predictor, scoring.wish, plan, (forward.net, image), report))
+        about = (predictor.before, scoring.noise, predictor.form)
+        known = known_values(model, image, result.target, imputer, about)
         already = len(known)
         with suppress(Cancelled):
             _predict(predictor, plan, known, progress)
     values = np.array([known.get(key, np.nan) for key in plan.keys], np.float64)
+    asked = np.array([key in known for key in plan.keys], np.float64)
     facts = {
         "probability": predictor.before,
         "forwards": len(known) - already,
         "settings": asdict(predictor.form),
     }
-    return values, facts
+    return values, asked, facts
 
 
 def _form(
-    predictor: Predictor, wish: Wish, plan: Plan, forward: Forward, image: torch.Tensor
+    predictor: Predictor,
+    wish: Wish,
+    plan: Plan,
+    on: tuple[nn.Module, torch.Tensor],
+    report: Callable[[], None],
 ) -> Form:
     """Choose in which form the network is asked: as the caller wishes, as before, or as measured."""
     count = len(plan.keys)
@@ -229,11 +243,14 @@ def _form(
         return replace(wish.on(Form()), batch_size=1)
     if count < FEW or None not in astuple(wish):
         return wish.on(Form())
-    name = machine_and_network(forward.net, image, wish)
+    name = machine_and_network(*on, wish)
     form = recall_form(name)
-    if form is None:
-        samples, _ = plan.images(range(0, count, max(count // 16, 1))[:16])
-        form = predictor.measure(wish, samples, BUDGET * count)
+    if form is not None and form.precision == "float32" and predictor.has(form):
+        return form
+    samples, _ = plan.images(range(0, count, max(count // 16, 1))[:16])
+    measurement = predictor.measurement(samples, BUDGET * count, report)
+    if form is None or not measurement.holds(form):
+        form = measurement.best(wish)
         remember_form(name, form)
     return form
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from camanim.errors import TargetError
+from camanim.numbers import exact
 from camanim.targets.base import Kind, Target
 from camanim.targets.classes import ClassTarget, Contrast, FinerTarget
 from camanim.targets.context import Context
@@ -93,7 +94,7 @@ def likeliest(
     if context.detections is not None:
         found = list(detected_classes(context.detections).items())
     elif kind == "values":
-        found = list(enumerate(context.scores.double().transpose(0, 1).flatten(1).mean(1).tolist()))
+        found = list(enumerate(exact(context.scores).transpose(0, 1).flatten(1).mean(1).tolist()))
     elif context.over_space:
         found = sorted(enumerate(shares(context.scores, kind)), key=lambda pair: -pair[1])
     else:

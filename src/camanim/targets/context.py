@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
+from camanim.numbers import exact
 from camanim.targets.outputs import columns, detections, finite, probabilities, read_scores
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Context:
             return 0
         mean = probabilities(self.scores, self.kind).mean(0)
         # Sigmoids saturate: the logit tells apart what both have rounded to 1.
-        logits = columns(self.scores, self.kind).double().mean(0)
+        logits = exact(columns(self.scores, self.kind)).mean(0)
         return int(logits.masked_fill(mean < mean.max(), -float("inf")).argmax())
 
 

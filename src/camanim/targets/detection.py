@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
+from camanim.numbers import exact
 from camanim.targets.base import Unit
 from camanim.targets.classes import number
 from camanim.targets.outputs import detections, no_scores
@@ -84,8 +85,8 @@ class Detection:
         values = []
         for item in _read(output):
             item = {key: value.detach() for key, value in item.items()}
-            terms = [t.double() for t in replace(self, place=False)._terms(item)]
-            nothing = _zero(item).double()
+            terms = [exact(t) for t in replace(self, place=False)._terms(item)]
+            nothing = exact(_zero(item))
             if self.boxes is None:
                 values.append(max(terms, default=nothing))
             else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
+from camanim.numbers import exact
 from camanim.targets.base import Unit
 from camanim.targets.outputs import digest, embedding
 
@@ -70,7 +71,7 @@ class Similarity:
 
     def value(self, output: Any) -> torch.Tensor:
         """Return the cosine, (B,) float64."""
-        return self.score(output).detach().double()
+        return exact(self.score(output).detach())
 
     def describe(self) -> dict[str, Any]:
         """Return plain data for records."""
@@ -97,7 +98,7 @@ class Norm:
 
     def value(self, output: Any) -> torch.Tensor:
         """Return the L2 norm, (B,) float64."""
-        return self.score(output).detach().double()
+        return exact(self.score(output).detach())
 
     def describe(self) -> dict[str, Any]:
         """Return plain data for records."""

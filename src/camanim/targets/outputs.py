@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
+from camanim.numbers import exact
 
 if TYPE_CHECKING:
     import torch
@@ -143,7 +144,7 @@ def probabilities(logits: torch.Tensor, kind: Kind = "auto") -> torch.Tensor:
         (B, K, ...)
     kind : {"auto", "softmax", "sigmoid", "values"}
     """
-    return columns(logits.double(), kind, "probability")
+    return columns(exact(logits), kind, "probability")
 
 
 def detections(output: Any) -> list[dict[str, torch.Tensor]] | None:
