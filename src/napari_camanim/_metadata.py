@@ -20,7 +20,8 @@ class CamMetadata(TypedDict):
     `target` is what was explained, as the target describes itself; `index` its class, None where it is
     not about one, and `probability` what it is worth for this image, in the given `unit`. The last
     ones say what was measured, and are None where it was not: `scores`, `mean`, `max`, `best` and `road`
-    by ROAD, the others by `Animation.localise`, `check_randomisation` and `check_labels`.
+    by ROAD, the others by `Animation.localise`, `check_randomisation` and `check_labels`. `measures` has
+    the values of each `Animation.measure`, by its label.
     """
 
     method: str
@@ -43,6 +44,7 @@ class CamMetadata(TypedDict):
     max: float | None
     best: str | None
     road: dict[str, Any] | None
+    measures: dict[str, list[float]]
     localisation: dict[str, Any] | None
     randomisation: dict[str, Any] | None
     labels: dict[str, Any] | None
@@ -72,6 +74,7 @@ def metadata(animation: Animation, normalization: str) -> CamMetadata:
         max=None if road is None else road.max,
         best=None if road is None or road.best is None else road.best.label,
         road=None if road is None else _road(road),
+        measures={name: plain(found.values) for name, found in animation.measures.items()},
         localisation=_localisation(animation.localisation),
         randomisation=_randomisation(animation.randomisation),
         labels=_labels(animation.labels),
