@@ -175,7 +175,7 @@ def test_a_cancel_keeps_the_layers_scored_so_far(animation):
     animation.layers = (animation.layers * 5)[:5]
 
     def cancel(stage, done, total):
-        assert (stage, total) in (("masks", 5), ("ROAD", 40))
+        assert (stage, total) in (("masks", 5), ("prepare", 0), ("ROAD", 40))
         if stage == "ROAD" and done >= 16:
             raise camanim.Cancelled
 

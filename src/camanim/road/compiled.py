@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float32]
 Shapes = npt.NDArray[np.int64]
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
-HALF, QUARTER = np.float32(0.5), np.float32(0.25)
+ONE, HALF, QUARTER = np.float32(1), np.float32(0.5), np.float32(0.25)
 FIRST, SECOND = np.float32(STEPS[0]), np.float32(STEPS[1])
 
 
@@ -74,7 +74,7 @@ def _relax(x: Array, b: Array, inverse: Array, step: np.float32, row: Array, out
         for j in range(width):
             # ``inverse * own`` is one and a quarter of the inverse.
             inv = inverse[y, j]
-            change = inv * (b[y, j] + _across(row, j)) - x[y, j] * (1 + QUARTER * inv)
+            change = inv * (b[y, j] + _across(row, j)) - x[y, j] * (ONE + QUARTER * inv)
             value = x[y, j] + step * change
             out[y, j] = value
             part += value * b[y, j]
@@ -160,7 +160,7 @@ def _coarsen(
             coarse[y // 2, j // 2] = max(coarse[y // 2, j // 2], removed[y, j])
     for y in range(height):
         for j in range(width):
-            hidden[y, j] = coarse[y // 2, j // 2] * (1 - removed[y, j])
+            hidden[y, j] = coarse[y // 2, j // 2] * (ONE - removed[y, j])
     for y in range(height):
         _down(hidden, y, row)
         for j in range(width):

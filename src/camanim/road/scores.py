@@ -210,10 +210,10 @@ def _ask(
     forward = model.forward()
     image = result.tensor.to(model.device, model.dtype)
     imputer = scoring.imputer or MultigridImputer()
-    progress("ROAD", 0, len(plan.keys))
+    progress("prepare", 0, 0)
     with forward.asking(tuple(image.shape)):
         predictor = Predictor(forward, image, result.target, scoring.noise, scoring.seeds, imputer)
-        report = partial(progress, "ROAD", 0, len(plan.keys))
+        report = partial(progress, "prepare", 0, 0)
         predictor.take(_form(predictor, scoring.wish, plan, (forward.net, image), report))
         about = (predictor.before, scoring.noise, predictor.form)
         known = known_values(model, image, result.target, imputer, about)
@@ -259,6 +259,7 @@ def _predict(predictor: Predictor, plan: Plan, known: Values, progress: Progress
     """Predict what is not known yet, batch by batch."""
     todo = [i for i, key in enumerate(plan.keys) if key not in known]
     done = len(plan.keys) - len(todo)
+    call_back(progress, "ROAD", done, len(plan.keys))
     while todo:
         batch, todo = todo[: predictor.at_once], todo[predictor.at_once :]
         keys = [plan.keys[i] for i in batch]
