@@ -532,3 +532,9 @@ def test_without_numba_torch_does_it(monkeypatch):
 def test_what_is_no_setting_is_refused_before_the_work(animation, wrong):
     with pytest.raises(camanim.ScoreError):
         animation.score(**wrong)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_a_network_in_half_precision_goes_in_batches(image, kind):
+    animation = camanim.animate(camanim.Model(Small().eval().to(kind)), image)
+    assert animation.score(baseline=False).settings["batch_size"] == 4

@@ -29,8 +29,8 @@ FEW, BUDGET = 200, 0.06
 #: Images that are imputed together, as solvers work best on several, and numbers that they may have.
 TOGETHER, NUMBERS = 16, 2**23
 #: Of the image, for what is shown beside it to see whether a network answers the same in a batch; and
-#: the largest relative difference that rounding explains.
-FACTORS, SAME = (1.0, 0.5, 0.0, -1.0), 1e-3
+#: the largest relative difference that rounding explains, of networks in single and in half precision.
+FACTORS, SAME, SAME_HALF = (1.0, 0.5, 0.0, -1.0), 1e-3, 3e-2
 
 
 class Predictor:
@@ -44,9 +44,7 @@ class Predictor:
         (1, C, *S), on the network's device and of its type.
     target : Target
     noise : float
-        Standard deviation of what is added to imputed pixels.
-    seeds : tuple of R ints
-        Of the noise; one field per seed serves all masks.
+        Standard deviation of what is added to imputed pixels; one field per seed serves all masks.
     imputer : Imputer
 
     Attributes
@@ -54,7 +52,8 @@ class Predictor:
     before : float
         The target's value for the image itself.
     alone : bool
-        Whether the network must see one image at a time, as it looks at values to find its way.
+        Whether the network must see one image at a time: it looks at values to find its way, takes no
+        batches, or answers otherwise in one.
     form : Form
         How the network is asked.
     """
@@ -65,7 +64,6 @@ class Predictor:
         image: torch.Tensor,
         target: Target,
         noise: float,
-        seeds: tuple[int, ...],
         imputer: Imputer,
     ) -> None:
         self._forms, self._imputer, self._target = Forms(forward, image), imputer, target
@@ -87,7 +85,8 @@ class Predictor:
             # It takes no batches, or there is no memory for one.
             return True
         scale = max(abs(self.before), float(values.abs().max()), 1e-12)
-        return not bool((values[0] - self.before).abs() <= SAME * scale)
+        same = SAME if self._type in (torch.float32, torch.float64) else SAME_HALF
+        return not bool((values[0] - self.before).abs() <= same * scale)
 
     def _field(self, seed: int) -> torch.Tensor:
         """Draw a seed's noise; of many repeats a few are held."""

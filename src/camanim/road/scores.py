@@ -212,7 +212,7 @@ def _ask(
     imputer = scoring.imputer or MultigridImputer()
     progress("prepare", 0, 0)
     with forward.asking(tuple(image.shape)):
-        predictor = Predictor(forward, image, result.target, scoring.noise, scoring.seeds, imputer)
+        predictor = Predictor(forward, image, result.target, scoring.noise, imputer)
         report = partial(progress, "prepare", 0, 0)
         predictor.take(_form(predictor, scoring.wish, plan, (forward.net, image), report))
         about = (predictor.before, scoring.noise, predictor.form)
