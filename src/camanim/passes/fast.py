@@ -13,6 +13,7 @@ import pickle
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -60,15 +61,37 @@ def fast_copy(forward: Forward, tensor: torch.Tensor) -> Forward:
     Forward
         The network itself where it cannot be copied, or where the copy answers otherwise.
     """
-    fast = folded_copy(forward, tensor)
-    if fast is None:
-        return forward
-    formats: tuple[CopyFormat, ...] = ("channels_last", "contiguous")
-    for memory_format in formats:
-        lay_out(fast.net, tensor.ndim, memory_format)
-        if agree(forward, fast, tensor):
-            return fast
-    return forward
+    copies = Copies(forward, tensor)
+    return copies.of("channels_last") or copies.of("contiguous") or forward
+
+
+class Copies:
+    """One copy of a network, with its weights in one format or another.
+
+    Parameters
+    ----------
+    forward : Forward
+        Within `Forward.asking`.
+    tensor : torch.Tensor
+        (B, C, *S); an input that both are compared on.
+    """
+
+    def __init__(self, forward: Forward, tensor: torch.Tensor) -> None:
+        self._own, self._tensor = forward, tensor
+        self._agrees: dict[CopyFormat, bool] = {}
+
+    @cached_property
+    def _copy(self) -> Forward | None:
+        return folded_copy(self._own, self._tensor)
+
+    def of(self, memory_format: CopyFormat) -> Forward | None:
+        """Give the copy in a format, until it is asked for in another; None where it cannot be had."""
+        if self._copy is None:
+            return None
+        lay_out(self._copy.net, self._tensor.ndim, memory_format)
+        if memory_format not in self._agrees:
+            self._agrees[memory_format] = agree(self._own, self._copy, self._tensor)
+        return self._copy if self._agrees[memory_format] else None
 
 
 def folded_copy(forward: Forward, tensor: torch.Tensor) -> Forward | None:

@@ -11,7 +11,7 @@ import torch
 
 from camanim.errors import OutOfMemory, ScoreError
 from camanim.guard import call_back, is_out_of_memory
-from camanim.passes.fast import agree, folded_copy, lay_out
+from camanim.passes.fast import Copies
 from camanim.passes.forward import Forward, Precision
 
 MemoryFormat = Literal["own", "contiguous", "channels_last"]
@@ -80,9 +80,7 @@ class Forms:
     """
 
     def __init__(self, forward: Forward, tensor: torch.Tensor) -> None:
-        self.own, self._tensor = forward, tensor
-        self._copy: Forward | None = None
-        self._agrees: dict[MemoryFormat, bool] = {}
+        self.own, self._copies = forward, Copies(forward, tensor)
 
     def __call__(self, form: Form) -> Forward:
         """Give the network in a form.
@@ -92,30 +90,20 @@ class Forms:
         ScoreError
             Where a copy cannot be had, or answers otherwise.
         """
-        if form.memory_format == "own":
-            return replace(self.own, precision=form.precision)
-        if not self.has(form.memory_format):
+        network = self._of(form.memory_format)
+        if network is None:
             raise ScoreError(
                 f"The network does not answer the same as a copy in the format {form.memory_format}: "
                 'use memory_format="own".'
             )
-        assert self._copy is not None
-        lay_out(self._copy.net, self._tensor.ndim, form.memory_format)
-        return replace(self._copy, precision=form.precision)
+        return replace(network, precision=form.precision)
 
     def has(self, memory_format: MemoryFormat) -> bool:
         """Whether the network can be had in a format."""
-        if memory_format == "own":
-            return True
-        if memory_format not in self._agrees:
-            if self._copy is None and not self._agrees:
-                self._copy = folded_copy(self.own, self._tensor)
-            if self._copy is not None:
-                lay_out(self._copy.net, self._tensor.ndim, memory_format)
-            self._agrees[memory_format] = self._copy is not None and agree(
-                self.own, self._copy, self._tensor
-            )
-        return self._agrees[memory_format]
+        return self._of(memory_format) is not None
+
+    def _of(self, memory_format: MemoryFormat) -> Forward | None:
+        return self.own if memory_format == "own" else self._copies.of(memory_format)
 
 
 class Measurement:
@@ -158,18 +146,23 @@ class Measurement:
         formats = [f for f in formats if self._forms.has(f)] or ["own"]
         tried = [wish.on(Form(memory_format=f)) for f in formats]
         best = min(tried, key=self._time) if len(tried) > 1 else tried[0]
-        first = best
-        for factor in (2, 0.5) if wish.batch_size is None else ():
+        if wish.batch_size is None:
+            larger = self._resized(best, 2)
             # Smaller ones where larger ones are no faster: they may fit the processor's cache.
-            while factor == 2 or (best.batch_size <= first.batch_size and best.batch_size > 1):
-                other = replace(best, batch_size=int(factor * best.batch_size))
-                if not self._is_faster(other, best, WORTH_A_BATCH):
-                    break
-                best = other
+            best = larger if larger != best else self._resized(best, 0.5)
         half = replace(best, precision=half_precision(self._images.device))
         if wish.precision is None and half != best and self._is_faster(half, best, WORTH_HALF):
             best = half if self._is_close(half, best) else best
         return best
+
+    def _resized(self, form: Form, factor: float) -> Form:
+        """Change the batch by a factor for as long as that is faster."""
+        while (size := int(factor * form.batch_size)) >= 1:
+            other = replace(form, batch_size=size)
+            if not self._is_faster(other, form, WORTH_A_BATCH):
+                break
+            form = other
+        return form
 
     def _is_faster(self, form: Form, than: Form, factor: float) -> bool:
         """Whether a form is that many times as fast; not so where there is no budget left to know."""

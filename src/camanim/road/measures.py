@@ -151,10 +151,9 @@ def _curves(
 def _value_of_nothing(result: Result, imputation: str) -> float:
     """Ask what the target is worth where every pixel is imputed."""
     # From no pixel at all ROAD imputes nothing; what is left is the mean.
-    fill = MeanImputer() if imputation == "road" else IMPUTERS[imputation]
-    image = result.tensor[0]
-    nothing = torch.zeros(1, *image.shape[1:], dtype=torch.bool)
-    return float(_values(result, fill(image, nothing))[0])
+    nothing = _nothing_of(result.tensor[0], "mean" if imputation == "road" else imputation)
+    assert nothing is not None
+    return float(_values(result, nothing)[0])
 
 
 def _confidence(result: Result, name: str, imputation: str, progress: Progress) -> Floats:
@@ -166,7 +165,7 @@ def _confidence(result: Result, name: str, imputation: str, progress: Progress) 
             f"There is nothing to lose: {result.target.name} is worth {before:.3g}. "
             "Measure deletion or insertion."
         )
-    values = np.full(len(result.maps), np.nan)
+    values, nothing = np.full(len(result.maps), np.nan), _nothing_of(image, imputation)
     # On a cancel the layers measured so far are kept.
     with suppress(Cancelled):
         for i, raw in enumerate(result.maps):
@@ -174,19 +173,24 @@ def _confidence(result: Result, name: str, imputation: str, progress: Progress) 
             if why_undefined(raw, size) is not None:
                 continue
             soft = torch.from_numpy(relevance(raw, size))
-            after = float(_values(result, _lit(image, soft / soft.max(), imputation))[0])
+            after = float(_values(result, _lit(image, soft / soft.max(), nothing))[0])
             gain = float(after > before)
             values[i] = gain if name == "increase" else max(0.0, before - after) / before
     return values
 
 
-def _lit(image: torch.Tensor, soft: torch.Tensor, imputation: str) -> torch.Tensor:
-    """Show the image where a map in [0, 1] is high, and what is imputed where it is low."""
-    fill, soft = IMPUTERS[imputation], soft[None]
+def _nothing_of(image: torch.Tensor, imputation: str) -> torch.Tensor | None:
+    """Impute every pixel, (1, C, *S); None where there must be some left to impute from."""
     if imputation == "road":
-        return fill(image, soft >= 0.5)
-    filled = fill(image, torch.zeros_like(soft, dtype=torch.bool))
-    return soft[:, None] * image + (1 - soft[:, None]) * filled
+        return None
+    return IMPUTERS[imputation](image, torch.zeros(1, *image.shape[1:], dtype=torch.bool))
+
+
+def _lit(image: torch.Tensor, soft: torch.Tensor, nothing: torch.Tensor | None) -> torch.Tensor:
+    """Show the image where a map in [0, 1] is high, and what is imputed where it is low."""
+    if nothing is None:
+        return IMPUTERS["road"](image, soft[None] >= 0.5)
+    return soft * image + (1 - soft) * nothing
 
 
 def _values(result: Result, images: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 from camanim.errors import OutOfMemory
 from camanim.guard import call_back, is_out_of_memory
 from camanim.passes.deciding import Looking
+from camanim.passes.fast import FACTORS
 from camanim.passes.forward import Forward
 from camanim.road.form import Form, Forms, Measurement
 from camanim.road.imputation import Imputer, is_own
@@ -28,9 +29,9 @@ Floats = npt.NDArray[np.float64]
 FEW, BUDGET = 200, 0.06
 #: Images that are imputed together, as solvers work best on several, and numbers that they may have.
 TOGETHER, NUMBERS = 16, 2**23
-#: Of the image, for what is shown beside it to see whether a network answers the same in a batch; and
-#: the largest relative difference that rounding explains, of networks in single and in half precision.
-FACTORS, SAME, SAME_HALF = (1.0, 0.5, 0.0, -1.0), 1e-3, 3e-2
+#: Largest relative difference that rounding in a batch explains, of networks in single and in half
+#: precision.
+SAME, SAME_HALF = 1e-3, 3e-2
 
 
 class Predictor:
@@ -77,7 +78,7 @@ class Predictor:
         self.form = Form()
 
     def _mixes(self, image: torch.Tensor) -> bool:
-        """Whether the network takes no batches, or answers otherwise in one: see `FACTORS`."""
+        """Whether the network takes no batches, or answers otherwise in one."""
         batch = torch.cat([image * factor for factor in FACTORS])
         try:
             values = self._values(self._forward, batch)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from camanim.trace import LayerInfo
+from camanim.trace import LayerInfo, Status
 
 Floats = npt.NDArray[np.float64]
 
@@ -17,7 +17,7 @@ CONSTANT = "constant map"
 NOTHING_POSITIVE = "no positive evidence"
 NOT_FINITE = "not finite"
 NO_ANSWER = "the network's answer is not finite"
-CANCELLED = "cancelled"
+CANCELLED = Status.CANCELLED
 
 #: Of intervals: a random map reaches beyond in 5 % of cases.
 CONFIDENCE = 0.95
