@@ -30,7 +30,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import camanim
-from camanim.passes.fast import folded_copy, lay_out
+from camanim.execution.fast_copy import folded_copy, lay_out
 from camanim.road import DirectImputer, MultigridImputer
 from camanim.stack import upsample
 
@@ -56,7 +56,7 @@ def forwards_alone(model: camanim.Model, image: torch.Tensor, precision: str) ->
     best, name = float("inf"), ""
     # Different images, as they are in earnest: the same ones would stay in the processor's cache.
     images = image + 0.1 * torch.randn(64, *image.shape[1:])
-    with own.asking(tuple(image.shape)), torch.inference_mode():
+    with own.evaluating(tuple(image.shape)), torch.inference_mode():
         copied = folded_copy(own, image)
         for memory_format in ("channels_last", "contiguous", "own"):
             forward = own if memory_format == "own" else copied

@@ -33,9 +33,9 @@ from torch import nn
 from torchvision.models import get_model
 
 import camanim
-from camanim.cams import find_method
+from camanim.cam_methods import find_method
+from camanim.layer_info import Status
 from camanim.models.torchvision import CLASSIFIERS
-from camanim.trace import Status
 
 PAGE = Path(__file__).with_name("matrix.md")
 
@@ -145,7 +145,7 @@ class Run:
 
     Attributes
     ----------
-    trace : list of LayerInfo
+    layer_calls : list of LayerInfo
     asked : int
         How many layers were selected.
     maps : int
@@ -154,7 +154,7 @@ class Run:
         The status of the others.
     """
 
-    trace: list[camanim.LayerInfo]
+    layer_calls: list[camanim.LayerInfo]
     asked: int
     maps: int
     without: Counter[str]
@@ -188,14 +188,14 @@ def run(
             raise
         asked = seen if only is None else [x for x in seen if x.index in only]
         return Run(seen, len(asked), 0, Counter({REFUSED: len(asked)})), None
-    asked = [x for x in animation.trace if only is None or x.index in only]
+    asked = [x for x in animation.layer_calls if only is None or x.index in only]
     without = Counter(x.status for x in asked if x.status != Status.OK)
-    return Run(animation.trace, len(asked), len(animation.maps), without), animation
+    return Run(animation.layer_calls, len(asked), len(animation.maps), without), animation
 
 
-def spread(trace: list[camanim.LayerInfo], count: int) -> frozenset[int]:
+def spread(layer_calls: list[camanim.LayerInfo], count: int) -> frozenset[int]:
     """Choose so many of the layers that have a map, from the first to the last."""
-    readable = [x.index for x in trace if x.status == Status.OK and x.same_as is None]
+    readable = [x.index for x in layer_calls if x.status == Status.OK and x.same_as is None]
     chosen = np.linspace(0, len(readable) - 1, min(count, len(readable))).round().astype(int)
     return frozenset(readable[i] for i in chosen)
 
@@ -258,7 +258,7 @@ def row_of(name: str, *, every: bool = False) -> Row:
     model, before = camanim.Model(net, name=name), checksum(net)
     runs: dict[str, Run] = {}
     for method in camanim.methods() if every or name in FAMILIES else ["GradCAM"]:
-        few = spread(runs["GradCAM"].trace, FEW) if method in COSTLY else None
+        few = spread(runs["GradCAM"].layer_calls, FEW) if method in COSTLY else None
         runs[method], animation = run(model, size, method, few)
         wrong = [] if animation is None else complaints(animation, size)
         if wrong:
@@ -323,7 +323,7 @@ def _table(head: list[str], lines: list[list[Any]]) -> str:
 def _networks(rows: list[Row]) -> str:
     lines = []
     for row in rows:
-        trace = row.runs["GradCAM"].trace
+        trace = row.runs["GradCAM"].layer_calls
         kinds = Counter(kind_of(x.layout) for x in trace if x.status == Status.OK)
         status = Counter(x.status for x in trace)
         lines.append([
@@ -345,7 +345,7 @@ def _methods(rows: list[Row]) -> str:
         options = ", ".join(f"{k}={v}" for k, v in OPTIONS.get(method, {}).items())
         lines.append([
             method,
-            sum(r.asked for r in runs),
+            sum(r.computed_with for r in runs),
             sum(r.maps for r in runs),
             "; ".join(f"{count} {status}" for status, count in sorted(without.items())),
             options,

@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 
 import camanim
 from camanim import samples
-from camanim.cams import Method
+from camanim.cam_methods import Method
 from camanim.settings import Settings
 from camanim.stack import upsample
 
@@ -227,7 +227,7 @@ def draw(page: str, model: camanim.Model) -> Path:
     sheet = Sheet(len(found), title)
     sheet.tile(-1, 0, _outlined(Image.fromarray(image).convert("RGB"), mask))
     sheet.head(-1, "image")
-    wanted = [layer for layer in first.trace if layer.name in LAYERS]
+    wanted = [layer for layer in first.layer_calls if layer.name in LAYERS]
     sizes = [" x ".join(map(str, (layer.shape or ())[-2:])) for layer in wanted]
     sheet.rows([f"{x.name}, {x.kind}, {s}" for x, s in zip(wanted, sizes, strict=True)])
     for column, (name, animation) in enumerate(found.items()):
@@ -238,7 +238,7 @@ def draw(page: str, model: camanim.Model) -> Path:
             if layer in places:
                 sheet.tile(column, row, _outlined(_coloured(stack[places[layer]]), mask))
             else:
-                [status] = [x.status for x in animation.trace if x.name == layer]
+                [status] = [x.status for x in animation.layer_calls if x.name == layer]
                 sheet.tile(column, row, Image.new("RGB", (TILE, TILE), "#eeeeee"), status)
         if animation.guided is not None and column == 0:
             sheet.tile(-1, 1, _grey(animation.guided[0].sum(0).numpy()))

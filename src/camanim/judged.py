@@ -12,10 +12,10 @@ from camanim.progress import Progress, silent
 from camanim.result import Result
 
 if TYPE_CHECKING:
-    from camanim.checks import Labels, Localisation, Randomisation
-    from camanim.passes.forward import Precision
+    from camanim.checks import LabelRandomisation, Localisation, Randomisation
+    from camanim.execution.forward import Precision
     from camanim.road import Imputer, Road
-    from camanim.road.form import MemoryFormat
+    from camanim.road.inference_settings import MemoryFormat
     from camanim.road.measures import Measure
 
 
@@ -175,7 +175,7 @@ class Judged(Result):
         seed: int = 0,
         threshold: float = 0.9,
         progress: Progress = silent,
-    ) -> Labels:
+    ) -> LabelRandomisation:
         """Explain other classes, and see whether the maps change with them.
 
         The result stays in `labels`, a failure is noted in `notes`. For the parameters, and what raises

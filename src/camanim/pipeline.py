@@ -1,6 +1,6 @@
 """`animate`, the one way through the house.
 
-Image, model's preprocessing, the maps (`camanim.maps`), and the result as plain data.
+Image, model's preprocessing, the maps (`camanim.attribution`), and the result as plain data.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from camanim._version import __version__
 from camanim.animation import Animation
-from camanim.cams import Method, find_method
+from camanim.cam_methods import Method, find_method
 from camanim.errors import LayerError, ModelError, OutOfMemory, ScoreError, TargetError
 from camanim.images import Prepared, as_array
-from camanim.layers import Layers, Predicate, selector
+from camanim.layer_info import Status
+from camanim.layer_selection import Layers, Predicate, selector
 from camanim.models.base import Model
-from camanim.numbers import exact
+from camanim.precision import as_float64
 from camanim.progress import Progress, silent
 from camanim.result import Result
-from camanim.settings import Settings, settled
-from camanim.trace import Status
+from camanim.settings import Settings, checked_settings
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from camanim.maps import Made
-    from camanim.passes.question import Aim, Question
+    from camanim.attribution import AttributionMaps
+    from camanim.execution.request import AttributionRequest, TargetFunction
 
 #: The network's input, and the record of where it comes from.
 _Ready = tuple[Prepared, dict[str, Any]]
@@ -116,7 +117,7 @@ def animate_targets(
     if hasattr(image, "dask"):
         # Computed once, not each time somebody looks at it.
         image = as_array(image)
-    asked = settled(settings)
+    asked = checked_settings(settings)
     if not targets:
         raise TargetError("There is no target: pass one at least, None for the likeliest class.")
 
@@ -127,11 +128,11 @@ def animate_targets(
     return _Run(find_method(method), list(targets), asked).answer(model, prepare)
 
 
-def again(
+def recompute(
     animation: Result,
     *,
     net: nn.Module | None = None,
-    targets: Sequence[Any] | Aim | None = None,
+    targets: Sequence[Any] | TargetFunction | None = None,
     layers: Layers | None = None,
     progress: Progress = silent,
 ) -> list[Animation]:
@@ -167,9 +168,9 @@ def again(
     """
     if animation.extremes is not None:
         raise ScoreError("A volume is looked at as a whole: check that, not one of its planes.")
-    if animation.asked is None:
+    if animation.computed_with is None:
         raise ScoreError("Nobody knows how these maps were made: make them with camanim.animate.")
-    method, settings = animation.asked
+    method, settings = animation.computed_with
     settings = replace(settings, progress=progress)
     if layers is not None:
         settings = replace(settings, layers=layers)
@@ -193,7 +194,7 @@ class _Run:
     """One question to one network."""
 
     method: Method
-    targets: list[Any] | Aim
+    targets: list[Any] | TargetFunction
     settings: Settings
     notes: list[str] = field(default_factory=list)
 
@@ -226,15 +227,15 @@ class _Run:
         self,
         model: Model,
         prepared: Prepared,
-        made: Made,
+        made: AttributionMaps,
         t: int,
         maker: _Maker,
         record: dict[str, Any],
     ) -> Animation:
-        from camanim.maps import selected_maps
+        from camanim.attribution import selected_maps
 
         captured, target = made.captured, made.captured.targets[t]
-        trace = captured.traces[t]
+        trace = captured.layer_calls[t]
         shown, maps = selected_maps(made, t)
         if not shown:
             raise LayerError(_why_none(self.method, [layer.status for layer in trace]))
@@ -243,10 +244,10 @@ class _Run:
         return Animation(
             maps=maps,
             layers=shown,
-            trace=trace,
+            layer_calls=trace,
             method=self.method.name,
             target=target,
-            probability=float(exact(values).mean()),
+            probability=float(as_float64(values).mean()),
             image=prepared.image,
             geometry=prepared.geometry,
             tensor=prepared.tensor.cpu().float(),
@@ -256,7 +257,7 @@ class _Run:
             guided=maker.guided[t] if t < len(maker.guided) else None,
             notes=list(dict.fromkeys(self.notes)),
             # Without a caller's callback, and for where the network lies by now.
-            asked=(self.method, replace(self.settings, progress=silent, device=None)),
+            computed_with=(self.method, replace(self.settings, progress=silent, device=None)),
         )
 
 
@@ -266,21 +267,21 @@ class _Maker:
     def __init__(
         self, run: _Run, model: Model, options: dict[str, Any], tensor: torch.Tensor
     ) -> None:
-        from camanim.maps import Recipe
-        from camanim.reading import check_names
+        from camanim.attribution import MapSettings
+        from camanim.layout.reader import check_names
 
         settings = run.settings
         self.run, self.model, self.tensor, self.settings = run, model, tensor, settings
         self.forward = model.forward(settings.precision)
         self.select: Predicate = selector(settings.layers, self.forward.net)
         check_names(settings.layouts or {}, self.forward.net)
-        self.recipe = Recipe(run.method, options, settings.eigen_smooth, settings.seed)
+        self.recipe = MapSettings(run.method, options, settings.eigen_smooth, settings.seed)
         self.guided: list[torch.Tensor] = []
 
-    def make(self) -> Made:
+    def make(self) -> AttributionMaps:
         """Make them."""
-        from camanim.maps import variants
-        from camanim.maps.guided import times_guided
+        from camanim.attribution import variants
+        from camanim.attribution.guided import times_guided
 
         settings, tensor = self.settings, self.tensor
         if settings.batch_size < 1:
@@ -291,9 +292,9 @@ class _Maker:
                 variants.in_chunks, make_one, size=self._at_once, note=self.run.notes.append
             )
         if settings.augment:
-            made = variants.augmented(make_one, tensor, self.settled(tensor))
+            made = variants.augmented(make_one, tensor, self.checked_settings(tensor))
         elif settings.slices:
-            made = make_one(tensor, self.settled(tensor))
+            made = make_one(tensor, self.checked_settings(tensor))
         else:
             made = make_one(tensor, self._aim)
         if self.run.method.guided == "alone":
@@ -308,15 +309,15 @@ class _Maker:
     @cached_property
     def _at_once(self) -> int:
         """How many images may go through the network at a time."""
-        from camanim.passes.deciding import images_at_once
+        from camanim.execution.control_flow import max_batch
 
         size, tensor = self.settings.batch_size, self.tensor
         if len(tensor) == 1:
             return size
-        with self.forward.asking(tuple(tensor.shape)):
-            return images_at_once(self.forward, tensor, size, self.run.notes.append)
+        with self.forward.evaluating(tuple(tensor.shape)):
+            return max_batch(self.forward, tensor, size, self.run.notes.append)
 
-    def settled(self, tensor: torch.Tensor) -> Any:
+    def checked_settings(self, tensor: torch.Tensor) -> Any:
         """Settle the targets beforehand, over all images at once."""
         targets = self._question(tensor, self._aim).targets()
         return lambda output: targets
@@ -333,24 +334,24 @@ class _Maker:
             found = [change(t, output, **self.recipe.options) for t in found]
         return [Counterfactual(t) for t in found] if self.settings.counterfactual else found
 
-    def _question(self, tensor: torch.Tensor, aim: Any) -> Question:
-        from camanim.passes.question import Question
-        from camanim.reading import Reader
+    def _question(self, tensor: torch.Tensor, aim: Any) -> AttributionRequest:
+        from camanim.execution.request import AttributionRequest
+        from camanim.layout.reader import LayoutReader
 
         settings = self.settings
-        return Question(
+        return AttributionRequest(
             forward=self.forward,
             tensor=tensor,
             aim=aim,
             select=self.select,
-            reader=Reader(tuple(tensor.shape), settings.layouts, show_1d=settings.show_1d),
+            reader=LayoutReader(tuple(tensor.shape), settings.layouts, show_1d=settings.show_1d),
             progress=settings.progress,
             note=self.run.notes.append,
             batch_size=self._at_once,
         )
 
-    def _make_one(self, tensor: torch.Tensor, aim: Any) -> Made:
-        from camanim.maps import make_maps
+    def _make_one(self, tensor: torch.Tensor, aim: Any) -> AttributionMaps:
+        from camanim.attribution import make_maps
 
         return make_maps(self.recipe, self._question(tensor, aim))
 
@@ -360,11 +361,9 @@ def _provenance(model: Model, image: Any, prepared: Prepared) -> dict[str, Any]:
     import torch
     import torchvision
 
-    import camanim
-
     array = np.ascontiguousarray(image)
     return {
-        "camanim": camanim.__version__,
+        "camanim": __version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "model": model.name,

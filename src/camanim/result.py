@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from camanim.trace import LayerInfo, Status
+from camanim.layer_info import LayerInfo, Status
 
 if TYPE_CHECKING:
     import torch
 
-    from camanim.cams import Method
-    from camanim.checks import Labels, Localisation, Randomisation
+    from camanim.cam_methods import Method
+    from camanim.checks import LabelRandomisation, Localisation, Randomisation
     from camanim.images import Geometry
     from camanim.models import Model
     from camanim.road import Road
@@ -37,7 +37,7 @@ class Result:
         volume (d, h, w), or (z, h, w) where a 2-D network saw each of its slices.
     layers : list of LayerInfo
         The shown layers.
-    trace : list of LayerInfo
+    layer_calls : list of LayerInfo
         Every call of every module.
     method : str
         Name of the method, such as ``GradCAM``.
@@ -69,19 +69,19 @@ class Result:
         Of the raw maps, where `maps` are planes of them (see `plane`).
     randomisation : Randomisation or None
         How the maps change when the weights are shuffled, once `check_randomisation` was called.
-    labels : Labels or None
+    labels : LabelRandomisation or None
         How the maps change when another class is explained, once `check_labels` was called.
     localisation : Localisation or None
         How the maps agree with a mask, once `localise` was called.
     measures : dict of str to Measure
         Other measures, by label, such as "deletion (blur)"; see `measure`.
-    asked : (Method, Settings) or None
-        How the maps were made, for `camanim.pipeline.again`; None where nobody made them.
+    computed_with : (Method, Settings) or None
+        How the maps were made, for `camanim.pipeline.recompute`; None where nobody made them.
     """
 
     maps: list[npt.NDArray[np.float32]]
     layers: list[LayerInfo]
-    trace: list[LayerInfo]
+    layer_calls: list[LayerInfo]
     method: str
     target: Target
     probability: float
@@ -96,10 +96,10 @@ class Result:
     notes: list[str] = field(default_factory=list)
     extremes: list[tuple[float, float]] | None = field(default=None, repr=False)
     randomisation: Randomisation | None = field(default=None, repr=False)
-    labels: Labels | None = field(default=None, repr=False)
+    labels: LabelRandomisation | None = field(default=None, repr=False)
     localisation: Localisation | None = field(default=None, repr=False)
     measures: dict[str, Measure] = field(default_factory=dict, repr=False)
-    asked: tuple[Method, Settings] | None = field(default=None, repr=False)
+    computed_with: tuple[Method, Settings] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -107,7 +107,7 @@ class Result:
     @property
     def cancelled(self) -> bool:
         """Whether the run was stopped before every selected layer had its map."""
-        return any(layer.status == Status.CANCELLED for layer in self.trace)
+        return any(layer.status == Status.CANCELLED for layer in self.layer_calls)
 
     @property
     def best_index(self) -> int:

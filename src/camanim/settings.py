@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from camanim.images import Fit, Window
-from camanim.layers import Layers
+from camanim.layer_selection import Layers
 from camanim.progress import Progress, silent
 
 if TYPE_CHECKING:
     import torch
 
+    from camanim.execution.forward import Precision
     from camanim.layout import Override
-    from camanim.passes.forward import Precision
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Settings:
         }
 
 
-def settled(settings: dict[str, Any]) -> Settings:
+def checked_settings(settings: dict[str, Any]) -> Settings:
     """Take the keywords of a call.
 
     Raises

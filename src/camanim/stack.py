@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from camanim.animation import Normalization
-
+Normalization = Literal["local", "global"]
 FloatMap = npt.NDArray[np.float32]
 
 

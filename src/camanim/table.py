@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from camanim.trace import LayerInfo, Status
+from camanim.layer_info import LayerInfo, Status
 from camanim.writing import cannot_write, checked_path, complete_or_absent
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 def rows(animation: Animation) -> list[dict[str, Any]]:
     """List every call of every module; see `Animation.table`."""
     shown = {layer.index: i for i, layer in enumerate(animation.layers)}
-    labels = {layer.index: layer.label for layer in animation.trace}
-    return [_row(animation, layer, shown.get(layer.index), labels) for layer in animation.trace]
+    labels = {layer.index: layer.label for layer in animation.layer_calls}
+    return [
+        _row(animation, layer, shown.get(layer.index), labels) for layer in animation.layer_calls
+    ]
 
 
 def _row(

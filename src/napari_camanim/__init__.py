@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from camanim import Animation, Model
-    from camanim.animation import Normalization
+    from camanim.stack import Normalization
     from napari_camanim._views import Shown
 
 __all__ = ["add_animation", "animate_layer"]

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from camanim.cams import Method
+from camanim.cam_methods import Method
 from camanim.errors import MethodError, ModelError
 from napari_camanim._methods import OptionsForm, heading
 from napari_camanim._scoring import ScoringFields

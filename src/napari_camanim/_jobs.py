@@ -11,8 +11,8 @@ import numpy as np
 
 from camanim.errors import CamError, Cancelled
 from camanim.progress import Progress
-from napari_camanim._networks import Asked, Networks
-from napari_camanim._scoring import Wanted
+from napari_camanim._networks import ModelSpec, Networks
+from napari_camanim._scoring import ScoringSettings
 from napari_camanim._views import Mask, Part, Shown, View
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Question:
+class RunRequest:
     """What the dock asks, noted when a button is pressed.
 
     Attributes
     ----------
-    network : Asked
+    network : ModelSpec
     view : View
         Of the image.
     slices : bool
@@ -38,20 +38,20 @@ class Question:
         Those of `camanim.animate`.
     road : bool
         Whether to score the layers.
-    wanted : Wanted
+    wanted : ScoringSettings
         How, and what else is measured.
     mask : Mask or None
         What the maps are compared with.
     """
 
-    network: Asked
+    network: ModelSpec
     view: View
     slices: bool = False
     targets: list[Any] = field(default_factory=lambda: [None])
     method: str = "GradCAM"
     settings: dict[str, Any] = field(default_factory=dict)
     road: bool = False
-    wanted: Wanted = field(default_factory=Wanted)
+    wanted: ScoringSettings = field(default_factory=ScoringSettings)
     mask: Mask | None = None
 
     def shown_to(self, model: Model) -> tuple[Shown, dict[str, Any]]:
@@ -70,7 +70,7 @@ class Explained:
     problem: str = ""
 
 
-def explain(question: Question, networks: Networks, progress: Progress) -> Explained:
+def explain(question: RunRequest, networks: Networks, progress: Progress) -> Explained:
     """Make the maps, and measure what is asked; a cancel keeps what there is."""
     from camanim.pipeline import animate_targets
 
@@ -95,7 +95,7 @@ def explain(question: Question, networks: Networks, progress: Progress) -> Expla
 
 
 def _asked(
-    question: Question, animations: list[Animation], part: Part, progress: Progress
+    question: RunRequest, animations: list[Animation], part: Part, progress: Progress
 ) -> list[Callable[[], Any]]:
     """List what is to be measured, the quick things first: a cancel ends all that comes after."""
     wanted, seed = question.wanted, question.settings["seed"]
@@ -118,7 +118,7 @@ def _asked(
 
 def _measure(measurements: Iterable[Callable[[], Any]]) -> str:
     """Measure; return what was in the way, as the maps are kept without."""
-    from camanim.guard import is_out_of_memory
+    from camanim.model_state import is_out_of_memory
 
     problems = []
     for measurement in measurements:
@@ -149,7 +149,7 @@ def localise(animation: Animation, mask: Mask | None, part: Part) -> tuple[str, 
 
 
 def predict(
-    question: Question, networks: Networks, progress: Progress
+    question: RunRequest, networks: Networks, progress: Progress
 ) -> tuple[list[Prediction], list[str] | None]:
     """Ask for the five likeliest classes; the names of all come along."""
     model = networks.load(question.network, progress)

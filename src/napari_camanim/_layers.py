@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from camanim import Animation
-    from camanim.animation import Normalization
+    from camanim.stack import Normalization
 
 
 class StackData:

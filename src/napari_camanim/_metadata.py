@@ -8,7 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from camanim import Animation
-    from camanim.checks import Labels, Localisation, Randomisation
+    from camanim.checks import LabelRandomisation, Localisation, Randomisation
     from camanim.road import Road
 
 KEY = "camanim"
@@ -110,7 +110,7 @@ def _randomisation(found: Randomisation | None) -> dict[str, Any] | None:
     return {name: plain(getattr(found, name)) for name in names}
 
 
-def _labels(found: Labels | None) -> dict[str, Any] | None:
+def _labels(found: LabelRandomisation | None) -> dict[str, Any] | None:
     if found is None:
         return None
     names = ("classes", "spearman", "threshold", "median", "passed", "verdict")

@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QLineEdit,
 from superqt import QSearchableComboBox
 
 import camanim
-from camanim.cams import Method
-from camanim.cams.options import Option
+from camanim.cam_methods import Method
+from camanim.declarations import Setting
 
 #: The largest number that Qt's spin boxes take.
 _MOST = 2**31 - 1
@@ -70,7 +70,7 @@ class OptionsForm(QWidget):
         self._form = QFormLayout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self._options: dict[str, Option] = {}
+        self._options: dict[str, Setting] = {}
         self.fields: dict[str, QWidget] = {}
         self.show_for(None)
 
@@ -98,7 +98,7 @@ def heading(text: str) -> QLabel:
     return QLabel(f"<b>{escape(text)}</b>")
 
 
-def _field(option: Option) -> QWidget:
+def _field(option: Setting) -> QWidget:
     if option.kind is bool and not option.optional:
         box = QCheckBox()
         box.setChecked(bool(option.default))
@@ -110,7 +110,7 @@ def _field(option: Option) -> QWidget:
         return choices
     if option.kind is int and not option.optional:
         number = QSpinBox()
-        number.setRange(-_MOST if option.low is None else int(option.low), _MOST)
+        number.setRange(-_MOST if option.range.low is None else int(option.range.low), _MOST)
         number.setValue(option.default)
         return number
     line = QLineEdit()
@@ -118,7 +118,7 @@ def _field(option: Option) -> QWidget:
     return line
 
 
-def _value(option: Option, widget: QWidget) -> Any:
+def _value(option: Setting, widget: QWidget) -> Any:
     if isinstance(widget, QCheckBox):
         return widget.isChecked()
     if isinstance(widget, QSpinBox):

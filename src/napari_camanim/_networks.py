@@ -10,7 +10,7 @@ from superqt import QSearchableComboBox
 
 import camanim
 from camanim.models import Untrusted
-from camanim.models.changes import published_name
+from camanim.models.overrides import published_name
 from camanim.models.sources import has_prefix
 from camanim.progress import Progress
 
@@ -89,7 +89,7 @@ def ask_trust(parent: QWidget, error: Untrusted) -> bool:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelSpec:
     """A network as it was asked for.
 
     Attributes
@@ -118,9 +118,9 @@ class Networks:
 
     def __init__(self) -> None:
         self.model: Model | None = None
-        self._asked: Asked | None = None
+        self._asked: ModelSpec | None = None
 
-    def load(self, asked: Asked, progress: Progress) -> Model:
+    def load(self, asked: ModelSpec, progress: Progress) -> Model:
         """Load a network, or take the one that is there.
 
         Raises
@@ -144,7 +144,7 @@ class Networks:
         self.model = self._asked = None
 
 
-def _load(asked: Asked, progress: Progress) -> Model:
+def _load(asked: ModelSpec, progress: Progress) -> Model:
     try:
         return camanim.load_model(asked.source, **asked.settings, progress=progress)
     except Untrusted as error:

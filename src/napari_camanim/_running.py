@@ -52,7 +52,7 @@ class RunningForm(Form):
         if isinstance(error, Cancelled):
             self._say("Cancelled.")
         elif isinstance(error, Untrusted):
-            # Asked when the task has ended, as the dialog lets events through.
+            # ModelSpec when the task has ended, as the dialog lets events through.
             self._repeat = partial(self._ask_and_repeat, error, job, on_success)
         else:
             self._say(str(error), error=True)

@@ -18,7 +18,7 @@ NO_MASK = "none"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ScoringSettings:
     """What is to be measured.
 
     Attributes
@@ -103,6 +103,8 @@ class ScoringFields:
         form.addRow("Mask", self.mask)
         form.addRow(self.checks)
 
-    def values(self) -> Wanted:
+    def values(self) -> ScoringSettings:
         """Return what the fields say."""
-        return Wanted(self.repeats.value(), self.baseline.isChecked(), self.checks.isChecked())
+        return ScoringSettings(
+            self.repeats.value(), self.baseline.isChecked(), self.checks.isChecked()
+        )

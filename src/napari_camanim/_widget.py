@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from camanim.errors import CamError
 from napari_camanim import _jobs
-from napari_camanim._jobs import Explained, Question
+from napari_camanim._jobs import Explained, RunRequest
 from napari_camanim._layers import (
     current_stack,
     describe_again,
@@ -27,7 +27,7 @@ from napari_camanim._layers import (
     shown_plane,
     unwrapped,
 )
-from napari_camanim._networks import Asked
+from napari_camanim._networks import ModelSpec
 from napari_camanim._overlay import Caption
 from napari_camanim._running import RunningForm
 from napari_camanim._views import Mask, take_mask, take_view
@@ -36,9 +36,9 @@ from napari_camanim._worker import Task
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from camanim.animation import Normalization
     from camanim.models import Prediction
     from camanim.progress import Progress
+    from camanim.stack import Normalization
 
 
 class CamWidget(RunningForm):
@@ -224,7 +224,7 @@ class CamWidget(RunningForm):
                 lambda explained: self._add(explained, question, layer),
             )
 
-    def _add(self, explained: Explained, question: Question, layer: Image) -> None:
+    def _add(self, explained: Explained, question: RunRequest, layer: Image) -> None:
         from napari_camanim import _add
 
         self.network.remember(question.network.source)
@@ -329,14 +329,14 @@ class CamWidget(RunningForm):
             self.run_button.setText("Cancelling…")
             self.run_button.setEnabled(False)
 
-    def _network(self) -> Asked | None:
+    def _network(self) -> ModelSpec | None:
         try:
-            return Asked(self.network.source(), self.advanced.network())
+            return ModelSpec(self.network.source(), self.advanced.network())
         except CamError as error:
             self._say(str(error), error=True)
             return None
 
-    def _question(self) -> Question | None:
+    def _question(self) -> RunRequest | None:
         """Note all that is asked; say what is missing."""
         if self._image is None:
             self._say("Open an image first; File > Open Sample has some.", error=True)
@@ -346,7 +346,7 @@ class CamWidget(RunningForm):
         network = self._network()
         if network is None:
             return None
-        return Question(
+        return RunRequest(
             network=network,
             view=take_view(self.viewer, self._image),
             slices=self.advanced.all_slices(),

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from camanim.cams import NoMap, find_method
-from camanim.cams.installed import classes_in
-from camanim.errors import MethodError, TargetError
+from camanim.cam_methods import find_method
+from camanim.cam_methods.grad_cam_listing import classes_in
+from camanim.errors import MethodError, NoMap, TargetError
 
 reference = pytest.importorskip("pytorch_grad_cam")
 
@@ -23,7 +23,7 @@ from pytorch_grad_cam.base_cam import BaseCAM  # noqa: E402
 from pytorch_grad_cam.utils.image import scale_cam_image  # noqa: E402
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
 
-from camanim.cams.adapter import adapt  # noqa: E402
+from camanim.cam_methods.grad_cam_adapter import adapt  # noqa: E402
 
 CLASS = 1
 IMAGE = torch.rand(1, 3, 14, 18, generator=torch.Generator().manual_seed(0))
@@ -48,7 +48,7 @@ def run(zoo, method, net, name: str, call: int = 0, options=None, **more):
         "arrangement": AS_IS,
         "generator": torch.Generator().manual_seed(3),
     }
-    if not method.reruns:
+    if not method.needs_reevaluation:
         found["gradient"] = torch.from_numpy(gradient)
     found = {key: found[key] for key in method.needs} | more
     with torch.no_grad():
@@ -124,7 +124,7 @@ def test_random_numbers_come_from_our_seed_and_leave_the_callers_alone(zoo) -> N
 )
 def test_the_way_is_found_by_looking(name: str, one_pass: bool, gradient: bool) -> None:
     method = adapt(getattr(reference, name))
-    assert method.reruns is not one_pass
+    assert method.needs_reevaluation is not one_pass
     assert method.needs_gradient is gradient
     assert method.smoothable
 
@@ -318,7 +318,7 @@ def test_its_own_way_reads_the_layer_as_the_engine_does(zoo) -> None:
 def test_a_class_may_run_the_network(zoo) -> None:
     net = zoo.shake(zoo.Plain())
     method = find_method(AsksAgain)
-    assert method.reruns
+    assert method.needs_reevaluation
     made = run(zoo, method, net, "4")
     activation, _ = zoo.by_hand(zoo.shake(zoo.Plain(inplace=False)), IMAGE, CLASS)["4", 0]
     with torch.no_grad():
@@ -405,14 +405,14 @@ class LooksAround(Mine):
 
 def test_a_class_that_wants_to_see_the_network_sees_it_when_it_runs(zoo) -> None:
     method = find_method(LooksAround)
-    assert method.reruns
+    assert method.needs_reevaluation
     net = zoo.shake(zoo.Plain(inplace=False))
     made = run(zoo, method, net, "4")
     np.testing.assert_allclose(made, run(zoo, find_method(Mine), net, "4"), rtol=1e-4, atol=1e-6)
 
 
 def test_outputs_that_are_lists_reach_the_target_as_lists() -> None:
-    from camanim.cams.adapter import as_their_target
+    from camanim.cam_methods.grad_cam_adapter import as_their_target
 
     boxes = {"scores": torch.tensor([0.2, 0.7])}
     target = SimpleNamespace(
@@ -493,8 +493,8 @@ def test_tomorrows_method_is_listed_today_without_torch(tomorrow: Path) -> None:
 
 
 def test_and_it_runs_under_its_name(zoo, monkeypatch: pytest.MonkeyPatch) -> None:
-    from camanim.cams import methods, registry
-    from camanim.cams.installed import Entry
+    from camanim.cam_methods import methods, registry
+    from camanim.cam_methods.grad_cam_listing import Entry
 
     module = SimpleNamespace(__name__="tomorrow", MineToo=Mine)
     monkeypatch.setitem(sys.modules, "tomorrow", module)
@@ -512,7 +512,7 @@ def test_and_it_runs_under_its_name(zoo, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_without_grad_cam_nothing_of_it_is_listed() -> None:
     code = (
         "import sys; sys.modules['pytorch_grad_cam'] = None\n"
-        "import camanim; from camanim.cams import find_method\n"
+        "import camanim; from camanim.cam_methods import find_method\n"
         "assert 'GradCAM' in camanim.methods()\n"
         "try: find_method('TomorrowCAM')\n"
         "except camanim.MethodError: print('fine')\n"

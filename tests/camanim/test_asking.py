@@ -15,8 +15,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import camanim
-from camanim.passes.fast import fast_copy
-from camanim.passes.forward import Forward
+from camanim.execution.fast_copy import fast_copy
+from camanim.execution.forward import Forward
 
 CLASSES = 3
 
@@ -429,7 +429,7 @@ def gradient_of(calls: Calls, activation: torch.Tensor) -> torch.Tensor:
 def test_a_compiled_network_shows_all_its_layers(zoo, image, habit) -> None:
     """Also those inside, and also where it was compiled and run before anybody looked."""
     animation = camanim.animate(make(habit, zoo), image)
-    kinds = {layer.kind for layer in animation.trace}
+    kinds = {layer.kind for layer in animation.layer_calls}
     assert {"Conv2d", "ReLU", "Linear", "Flatten"} <= kinds
 
 
@@ -540,7 +540,7 @@ def test_a_convolution_whose_output_is_used_elsewhere_is_not_folded(zoo, how) ->
     forward = Forward(net)
     first = torch.rand(1, 3, 12, 14, generator=torch.Generator().manual_seed(1))
     others = torch.randn(6, 3, 12, 14, generator=torch.Generator().manual_seed(2)) * 30
-    with forward.asking((1, 3, 12, 14)):
+    with forward.evaluating((1, 3, 12, 14)):
         fast = fast_copy(forward, first)
         for one in others:
             torch.testing.assert_close(fast(one[None]), forward(one[None]), rtol=1e-3, atol=1e-3)
@@ -550,7 +550,7 @@ def test_a_copy_that_cannot_be_had_or_fails_is_not_used(zoo) -> None:
     image = torch.rand(1, 3, 20, 24)
     net = make("views", zoo)
     forward = Forward(net)
-    with forward.asking((1, 3, 20, 24)):
+    with forward.evaluating((1, 3, 20, 24)):
         fast = fast_copy(forward, image)
         batch = torch.rand(4, 3, 20, 24)
         torch.testing.assert_close(fast(batch), forward(batch), rtol=1e-3, atol=1e-4)
@@ -564,7 +564,7 @@ def test_fast_copies_answer_alike_for_other_images(zoo, habit) -> None:
     forward = Forward(net)
     generator = torch.Generator().manual_seed(3)
     first = torch.rand(1, 3, 20, 24, generator=generator)
-    with forward.asking((1, 3, 20, 24)):
+    with forward.evaluating((1, 3, 20, 24)):
         fast = fast_copy(forward, first)
         for scale in (0.1, 1.0, 10.0):
             one = torch.randn(1, 3, 20, 24, generator=generator) * scale

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from camanim.cams import Method, NoMap, find_method, methods
-from camanim.cams.masks import enlarged, fingerprints, scaled, scores_of_masks
-from camanim.cams.meta import (
+from camanim.cam_methods import Method, find_method, methods
+from camanim.cam_methods.masks import enlarged, fingerprints, scaled, scores_of_masks
+from camanim.cam_methods.meta import (
     Fusion,
     Window,
     patches,
@@ -26,9 +26,9 @@ from camanim.cams.meta import (
     sess_windows,
     shown,
 )  # fmt: skip
-from camanim.cams.perturbation import sscam_noise
-from camanim.cams.registry import plain
-from camanim.errors import MethodError
+from camanim.cam_methods.perturbation import sscam_noise
+from camanim.cam_methods.registry import plain
+from camanim.errors import MethodError, NoMap
 from camanim.targets import resolve
 
 FLAT, DEEP = (4, 5), (3, 4, 5)
@@ -170,10 +170,10 @@ def test_kernel_pca_as_in_grad_cam(
     other = their_image("KPCA_CAM", activation, gradient, kernel=kernel, gamma=gamma)
     options = {"kernel": kernel, "gamma": gamma}
     same_up_to_sign(weigh("KPCA_CAM", options=options, activation=activation), other)
-    monkeypatch.setattr("camanim.cams.projection.BLOCK", 1000)
-    monkeypatch.setattr("camanim.cams.projection.KEPT", 0)
+    monkeypatch.setattr("camanim.cam_methods.projection.BLOCK", 1000)
+    monkeypatch.setattr("camanim.cam_methods.projection.KEPT", 0)
     same_up_to_sign(weigh("KPCA_CAM", options=options, activation=activation), other, 1e-4)
-    monkeypatch.setattr("camanim.cams.projection.KEPT_SINGLE", 0)
+    monkeypatch.setattr("camanim.cam_methods.projection.KEPT_SINGLE", 0)
     same_up_to_sign(weigh("KPCA_CAM", options=options, activation=activation), other)
 
 
@@ -1101,7 +1101,7 @@ def test_each_method_says_what_it_is(method: Method) -> None:
 
 def test_what_methods_ask_for() -> None:
     found = methods()
-    asking = {name for name, method in found.items() if method.reruns}
+    asking = {name for name, method in found.items() if method.needs_reevaluation}
     assert asking == {"ScoreCAM", "SS-CAM", "IS-CAM", "AblationCAM"}
     without = {
         name for name, method in found.items() if not method.needs_gradient and not method.meta
@@ -1221,7 +1221,7 @@ def test_a_function_may_give_weights_products_or_a_map(function) -> None:
 )
 def test_what_is_known_only_after_a_pass_is_asked_for_after_it(function, reruns: bool) -> None:
     method = find_method(function)
-    assert method.reruns is reruns
+    assert method.needs_reevaluation is reruns
     assert ("for each layer" in method.cost) is reruns
 
 

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import camanim
 from camanim import Cancelled, LayerError, ModelError, OutOfMemory, TargetError
-from camanim.trace import Status
+from camanim.layer_info import Status
 
 METHODS = ("GradCAM", "EigenCAM")
 
@@ -164,7 +164,7 @@ def test_progress_tells_both_stages_and_never_beyond_the_total(zoo, image) -> No
     animation = camanim.animate(zoo.shake(zoo.Residual()), image, progress=told)
     forward = [done for stage, done, _ in told.calls if stage == "forward"]
     maps = [done for stage, done, _ in told.calls if stage == "maps"]
-    assert forward == list(range(1, len(animation.trace) + 1))
+    assert forward == list(range(1, len(animation.layer_calls) + 1))
     assert maps == list(range(1, len(animation) + 1))
     assert all(0 < done <= total for _, done, total in told.calls)
     assert told.calls[-1] == ("maps", len(animation), len(animation))
@@ -190,7 +190,7 @@ def test_cancelled_at_any_step_it_keeps_the_maps_it_has(zoo, image, busy, method
     kept = {layer.index: m for layer, m in zip(animation.layers, animation.maps, strict=True)}
     for index, raw in kept.items():
         np.testing.assert_array_equal(raw, complete[index])
-    lost = {layer.index for layer in animation.trace if layer.status == Status.CANCELLED}
+    lost = {layer.index for layer in animation.layer_calls if layer.status == Status.CANCELLED}
     assert kept.keys() | lost == complete.keys()
     assert not kept.keys() & lost
     assert animation.cancelled == bool(lost)
@@ -522,7 +522,7 @@ def test_extra_state_in_a_network_does_no_harm(zoo, image) -> None:
 def test_the_table_has_a_row_for_every_call_and_a_reason_where_there_is_no_map(zoo, image) -> None:
     animation = camanim.animate(zoo.shake(zoo.HandsOn()), image)
     rows = animation.table()
-    assert [row["index"] for row in rows] == list(range(len(animation.trace)))
+    assert [row["index"] for row in rows] == list(range(len(animation.layer_calls)))
     by_name = {row["name"]: row for row in rows}
     assert by_name["features.1"]["status"] == "same as features.0"
     assert by_name["head.1"]["status"] == Status.NOT_SPATIAL

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import nn
 
 import camanim
-from camanim import Cancelled, Labels, ScoreError
+from camanim import Cancelled, LabelRandomisation, ScoreError
 from camanim.targets import ClassTarget, Counterfactual, FinerTarget, Segmentation
 
 CLASSES = ["a", "b", "c", "d", "e", "f", "g"]
@@ -224,7 +224,7 @@ def test_a_cancel_keeps_the_classes_that_are_done(model, image) -> None:
 
 
 def test_nothing_to_compare_is_no_verdict() -> None:
-    found = Labels([], ("b",), np.full((1, 2), np.nan), 0.9)
+    found = LabelRandomisation([], ("b",), np.full((1, 2), np.nan), 0.9)
     assert found.passed is None
     assert np.isnan(found.medians).all()
     assert "says nothing" in found.verdict

@@ -13,8 +13,8 @@ from torch import nn
 
 import camanim
 from camanim import Geometry, LayerInfo, Preprocess, ScoreError
+from camanim.checks.localisation_metrics import average_precision, energy, overlap, pointing
 from camanim.checks.mask import object_cells, shares
-from camanim.checks.measures import average_precision, energy, overlap, pointing
 
 #: Few different values, so that many are equal; not all 0.
 values = st.lists(st.integers(0, 3), min_size=2, max_size=6).filter(any)
@@ -36,7 +36,8 @@ def by_hand(maps, image=None, geometry=None) -> camanim.Animation:
         LayerInfo(i, f"layer{i}", 0, "Conv2d", None, 0, status="ok") for i in range(len(maps))
     ]
     return camanim.Animation(
-        maps=maps, layers=layers, trace=layers, method="own", target=camanim.targets.ClassTarget(0, "a"),
+        maps=maps, layers=layers, layer_calls=layers, method="own",
+        target=camanim.targets.ClassTarget(0, "a"),
         probability=0.5, image=image, geometry=geometry or Geometry(image.shape), tensor=None,
         model=None, provenance={},
     )  # fmt: skip

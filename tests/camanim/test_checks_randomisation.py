@@ -14,8 +14,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 import camanim
 from camanim import Cancelled, ModelError, Preprocess, Randomisation, ScoreError, samples
 from camanim.checks.cascade import copied, grouped, shuffle, units
-from camanim.checks.compare import similarity, spearman
-from camanim.pipeline import again
+from camanim.checks.map_similarity import similarity, spearman
+from camanim.pipeline import recompute
 
 
 def brightness(activation: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
@@ -24,7 +24,7 @@ def brightness(activation: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
 
 
 def names(net: nn.Module, image: np.ndarray) -> list[str]:
-    trace = camanim.animate(camanim.Model(net), image, layers="all", method="EigenCAM").trace
+    trace = camanim.animate(camanim.Model(net), image, layers="all", method="EigenCAM").layer_calls
     return [name for name, _ in units(net, trace)]
 
 
@@ -113,7 +113,7 @@ class Odd(nn.Module):
 def test_each_weight_has_one_place(image) -> None:
     net = Odd().eval()
     assert names(net, image) == ["head", "twice", "tied", "between", ""]
-    trace = camanim.animate(camanim.Model(net), image, method="EigenCAM").trace
+    trace = camanim.animate(camanim.Model(net), image, method="EigenCAM").layer_calls
     parts = dict(units(net, trace))
     held = [id(p) for part in parts.values() for p in part]
     assert sorted(held) == sorted(id(p) for p in net.parameters())
@@ -156,7 +156,7 @@ class Attends(nn.Module):
 
 def test_parts_that_are_used_but_not_called_belong_to_who_uses_them(image) -> None:
     net = Attends().eval()
-    trace = camanim.animate(camanim.Model(net), image, method="EigenCAM").trace
+    trace = camanim.animate(camanim.Model(net), image, method="EigenCAM").layer_calls
     parts = dict(units(net, trace))
     assert list(parts) == ["head", "attention", "stem"]
     assert {id(p) for p in parts["attention"]} == {id(p) for p in net.attention.parameters()}
@@ -327,7 +327,7 @@ def test_what_cannot_be_checked_is_said(zoo, image, animation) -> None:
         animation.check_randomisation(steps=0)
     with pytest.raises(ScoreError, match="threshold is a rank correlation"):
         animation.check_randomisation(threshold=2)
-    animation.asked = None
+    animation.computed_with = None
     with pytest.raises(ScoreError, match="make them with camanim"):
         animation.check_randomisation()
     animation.maps.clear()
@@ -378,9 +378,11 @@ def test_once_more_gives_the_same_without_preparing_again(zoo, image, settings) 
     asked = image[..., 0][None].repeat(3, 0) if settings.get("slices") else image
     model = camanim.Model(net, preprocess, classes=["a", "b", "c"])
     first = camanim.animate(model, asked, **settings)
-    (second,) = again(first)
+    (second,) = recompute(first)
     assert len(seen) == 1
-    assert [(a.label, a.status) for a in second.trace] == [(a.label, a.status) for a in first.trace]
+    assert [(a.label, a.status) for a in second.layer_calls] == [
+        (a.label, a.status) for a in first.layer_calls
+    ]
     for a, b in zip(first.maps, second.maps, strict=True):
         np.testing.assert_array_equal(a, b)
     assert second.target is first.target
@@ -393,19 +395,19 @@ def test_once_more_of_another_network_and_about_another_target(zoo, image) -> No
     model = camanim.Model(zoo.shake(zoo.Plain()), classes=["a", "b", "c"])
     first = camanim.animate(model, image, target="a", layers="all")
     other = zoo.shake(zoo.Plain(), seed=1)
-    (found,) = again(first, net=other, layers="Conv2d")
+    (found,) = recompute(first, net=other, layers="Conv2d")
     expected = camanim.animate(camanim.Model(other), image, target=0, layers="Conv2d")
     for a, b in zip(found.maps, expected.maps, strict=True):
         np.testing.assert_array_equal(a, b)
     assert model.net is first.model.net
     assert "weights sha256" not in found.provenance
-    both = again(first, targets=["b", 2])
+    both = recompute(first, targets=["b", 2])
     assert [one.target.name for one in both] == ["b", "c"]
     np.testing.assert_array_equal(
         both[1].maps[-1], camanim.animate(model, image, target=2, layers="all").maps[-1]
     )
     with pytest.raises(ModelError, match="fails on an input"):
-        again(first, net=nn.Conv2d(5, 2, 1))
+        recompute(first, net=nn.Conv2d(5, 2, 1))
 
 
 def test_no_callback_is_kept(zoo, image) -> None:
@@ -414,6 +416,6 @@ def test_no_callback_is_kept(zoo, image) -> None:
         camanim.Model(zoo.shake(zoo.Plain())), image, progress=lambda *now: calls.append(now)
     )
     count = len(calls)
-    again(animation)
+    recompute(animation)
     assert len(calls) == count > 0
-    assert animation.asked[1].progress is camanim.progress.silent
+    assert animation.computed_with[1].progress is camanim.progress.silent

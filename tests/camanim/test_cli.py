@@ -63,7 +63,7 @@ def test_run_writes_a_movie_and_a_table(picture, tmp_path):
         camanim.load_model("demo/ultrasound"), samples.image("benign_1"),
         method="HiResCAM", target="malignant", layers=["blocks", "*relu2"],
     )  # fmt: skip
-    assert [row["name"] for row in rows] == [layer.name for layer in animation.trace]
+    assert [row["name"] for row in rows] == [layer.name for layer in animation.layer_calls]
     shown = [row for row in rows if row["status"] == "ok"]
     assert [float(row["raw max"]) for row in shown] == [float(m.max()) for m in animation.maps]
     np.testing.assert_allclose(

@@ -10,7 +10,7 @@ from torchvision.models import get_model
 
 import camanim
 from camanim import LayerError
-from camanim.trace import Status
+from camanim.layer_info import Status
 
 
 def labels(net: nn.Module, image: np.ndarray, layers="unique", **settings) -> list[str]:
@@ -18,7 +18,7 @@ def labels(net: nn.Module, image: np.ndarray, layers="unique", **settings) -> li
 
 
 def trace(net: nn.Module, image: np.ndarray) -> dict[str, camanim.LayerInfo]:
-    return {layer.label: layer for layer in camanim.animate(net, image, layers="all").trace}
+    return {layer.label: layer for layer in camanim.animate(net, image, layers="all").layer_calls}
 
 
 # --- Order and identity ----------------------------------------------------------------------
@@ -40,10 +40,10 @@ def test_layers_come_in_the_order_in_which_they_finish(zoo, image) -> None:
     animation = camanim.animate(
         camanim.Model(zoo.shake(Backwards()), camanim.Preprocess()), image, layers="all"
     )
-    assert [layer.label for layer in animation.trace] == [
+    assert [layer.label for layer in animation.layer_calls] == [
         "early.0", "early.1", "early", "late", "head.0", "head.1", "head.2", "head", "(network)",
     ]  # fmt: skip
-    assert [layer.index for layer in animation.trace] == list(range(9))
+    assert [layer.index for layer in animation.layer_calls] == list(range(9))
     assert [layer.label for layer in animation.layers] == ["early.0", "early.1", "early", "late"]
 
 
@@ -100,7 +100,7 @@ def test_shared_modules_count_wherever_they_are(zoo, image) -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.Sequential(shared, nn.ReLU()), nn.Sequential(shared), *zoo.head(4)
     )
-    for layer in camanim.animate(zoo.shake(net), image, layers="all").trace:
+    for layer in camanim.animate(zoo.shake(net), image, layers="all").layer_calls:
         module = net.get_submodule(layer.name)
         assert layer.parameters == sum(p.numel() for p in module.parameters()), layer.label
 
@@ -110,7 +110,7 @@ def test_shared_modules_count_wherever_they_are(zoo, image) -> None:
 
 def test_outputs_that_are_no_map_are_listed_with_the_reason(zoo, image) -> None:
     animation = camanim.animate(zoo.shake(zoo.Shapes()), image, layers="all")
-    assert {layer.name: layer.status for layer in animation.trace} == {
+    assert {layer.name: layer.status for layer in animation.layer_calls} == {
         "stem": Status.OK,
         "pair": Status.OK,
         "last": Status.OK,
@@ -234,7 +234,7 @@ def test_a_selection(zoo, image, kind, selection, expected) -> None:
     animation = camanim.animate(zoo.shake(getattr(zoo, kind)()), image, layers=selection)
     assert [layer.label for layer in animation.layers] == expected
     # What was not asked for is in the trace all the same.
-    rest = [x for x in animation.trace if x.label not in expected and len(x.shape) == 4]
+    rest = [x for x in animation.layer_calls if x.label not in expected and len(x.shape) == 4]
     assert {x.status for x in rest} <= {Status.NOT_SELECTED, Status.NOT_SPATIAL}
     assert all(isinstance(value, int | str | list | type(None)) for value in (
         animation.provenance["layers"], animation.provenance["seed"],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from camanim import LayerError
-from camanim.cams.registry import NoMap
+from camanim.errors import NoMap
 from camanim.layout import Gathered, Layout, parse, stripes, tensors_of
 from camanim.layout.arrangement import ChannelsFirst, ChannelsLast, Custom, Stripes, Tokens
 

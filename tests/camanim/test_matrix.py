@@ -22,10 +22,10 @@ import torch
 from torchvision.models import get_model_weights, list_models
 
 import camanim
-from camanim.cams import find_method
-from camanim.cams.method import NoMap
+from camanim.cam_methods import find_method
+from camanim.errors import NoMap
+from camanim.layer_info import Status
 from camanim.models.torchvision import CLASSIFIERS
-from camanim.trace import Status
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "make_matrix.py"
 
@@ -46,7 +46,13 @@ FORMULAS = [
     name
     for name, method in ((n, find_method(n)) for n in camanim.methods())
     if set(method.needs) <= {"activation", "gradient", "generator"}
-    and not (method.meta or method.averages or method.target or method.guided or method.reruns)
+    and not (
+        method.meta
+        or method.averages
+        or method.target
+        or method.guided
+        or method.needs_reevaluation
+    )
 ]
 
 
@@ -89,9 +95,9 @@ def test_every_layer_has_a_map_or_a_reason(name: str) -> None:
     model, before = camanim.Model(net, name=name), matrix.checksum(net)
     everything, animation = matrix.run(model, size, "GradCAM")
     assert matrix.complaints(animation, size) == []
-    check_trace(name, everything.trace)
-    assert everything.maps > 0.5 * len(everything.trace)
-    some = matrix.spread(everything.trace, 12)
+    check_trace(name, everything.layer_calls)
+    assert everything.maps > 0.5 * len(everything.layer_calls)
+    some = matrix.spread(everything.layer_calls, 12)
     ran: list[str] = []
 
     def every_formula(
@@ -131,7 +137,7 @@ def test_every_method_over_every_family(name: str) -> None:
     """Over a few layers; without a map are those of which the method says so."""
     net, size = matrix.network(name), matrix.size_of(name)
     model, before = camanim.Model(net, name=name), matrix.checksum(net)
-    few = matrix.spread(matrix.run(model, size, "GradCAM")[0].trace, 3)
+    few = matrix.spread(matrix.run(model, size, "GradCAM")[0].layer_calls, 3)
     # The formulas were tried above; a large image is slow.
     methods = camanim.methods() if size < 200 else set(camanim.methods()) - set(FORMULAS)
     for method in methods:
@@ -152,7 +158,7 @@ def test_every_method_over_every_layer_of_every_network(name: str) -> None:
     spatial = row.runs["GradCAM"]
     for method, found in row.runs.items():
         if method in matrix.COSTLY:
-            assert found.maps == found.asked, (method, found.without)
+            assert found.maps == found.computed_with, (method, found.without)
         elif method not in matrix.PARTIAL:
             assert found.without == spatial.without, method
 

@@ -21,10 +21,10 @@ from torchvision.models import get_model, get_model_weights
 
 import camanim
 from camanim import Cancelled, ImageError, ModelError
+from camanim.layer_info import Status
 from camanim.models import bare
 from camanim.models.files import download, read_weights
 from camanim.progress import silent
-from camanim.trace import Status
 
 # --- By name ---------------------------------------------------------------------------------
 
@@ -702,7 +702,7 @@ def run(name: str) -> camanim.Animation:
     animation = camanim.animate(model, picture, fit="native", layers="all", method="LayerCAM")
     assert model.weights_hash() == before
     known = {Status.OK, Status.NOT_SPATIAL, Status.OFF_PATH, Status.NO_TENSOR}
-    for layer in animation.trace:
+    for layer in animation.layer_calls:
         assert layer.status in known, layer
     for layer, raw in zip(animation.layers, animation.maps, strict=True):
         assert np.isfinite(raw).all(), layer

@@ -21,9 +21,9 @@ from einops import rearrange
 from torch import nn
 
 import camanim
+from camanim.layer_info import Status
 from camanim.layout import tensors_of
 from camanim.targets import Detection, FunctionTarget, Segmentation
-from camanim.trace import Status
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "make_matrix.py"
 SPEC = importlib.util.spec_from_file_location("make_matrix", SCRIPT)
@@ -48,7 +48,7 @@ def unread(animation: camanim.Animation) -> list[str]:
     """Layers with more than one side that were not read as channels over space."""
     return [
         f"{layer.label} {layer.shape}"
-        for layer in animation.trace
+        for layer in animation.layer_calls
         if layer.status == Status.NOT_SPATIAL and sum(side > 1 for side in layer.shape) > 1
     ]
 
@@ -167,7 +167,7 @@ def test_the_paper_networks(name: str) -> None:
     size = matrix.size_of(name)
     animation = explain(camanim.Model(matrix.network(name)), picture(size, size, 3), target=None)
     shapes = sides(animation.model.net, animation.tensor)
-    assert [layer.shape for layer in animation.trace] == shapes
+    assert [layer.shape for layer in animation.layer_calls] == shapes
     first = sum(len(x) == 4 and x[2] == x[3] > 1 for x in shapes)
     last = sum(len(x) == 4 and x[1] == x[2] > 1 != x[3] for x in shapes)
     assert kinds(animation) == {"NCHW": first} | ({"NHWC": last} if name == "convnext_tiny" else {})
@@ -289,7 +289,9 @@ def test_attention_of_a_swin_is_no_image() -> None:
         num_classes=4,
     )  # fmt: skip
     animation = explain(bare_model(net), picture(64, 64, 3))
-    attention = [x for x in animation.trace if x.name.endswith(("softmax", "attn_drop", "cpb_mlp"))]
+    attention = [
+        x for x in animation.layer_calls if x.name.endswith(("softmax", "attn_drop", "cpb_mlp"))
+    ]
     assert len(attention) == 9
     assert {layer.status for layer in attention} <= {Status.NOT_SPATIAL, Status.OFF_PATH}
 
@@ -467,7 +469,7 @@ def test_monais_unet_explains_a_class_of_a_segmentation() -> None:
     mask[4:9, 5:12, 6:20] = True
     animation = explain(model, picture(16, 24, 32), target=Segmentation(1, mask))
     assert set(kinds(animation)) == {"NCDHW"}
-    assert {layer.status for layer in animation.trace} == {Status.OK}
+    assert {layer.status for layer in animation.layer_calls} == {Status.OK}
     assert animation.stack().shape[1:] == (16, 24, 32)
 
     def score(output: torch.Tensor) -> torch.Tensor:

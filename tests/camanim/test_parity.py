@@ -16,8 +16,8 @@ from torch import nn
 from torchvision.models import get_model
 
 import camanim
+from camanim.layer_info import Status
 from camanim.stack import Stack, upsample
-from camanim.trace import Status
 
 reference = pytest.importorskip("pytorch_grad_cam")
 
@@ -373,7 +373,7 @@ def test_a_layer_that_is_not_finite_is_listed_and_costs_no_other(
     net = zoo.shake(nn.Sequential(nn.Conv2d(3, 4, 3), Log(), Exp(), *zoo.head(4)))
     animation = camanim.animate(net, image, method=method, layers=["Log", "Exp"])
     assert [layer.name for layer in animation.layers] == ["2"]
-    assert animation.trace[1].status == Status.NOT_FINITE
+    assert animation.layer_calls[1].status == Status.NOT_FINITE
 
 
 @pytest.mark.parametrize("wrong", ["GradCam+", "grad", "", "ScoreKAM"])

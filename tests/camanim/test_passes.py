@@ -12,12 +12,12 @@ from torch.nn import functional
 
 import camanim
 from camanim import ModelError, OutOfMemory
+from camanim.execution.consumer import Layer
+from camanim.execution.fast_copy import fast_copy
+from camanim.execution.forward import Batches, Forward
+from camanim.execution.guided_gradient import guided_gradient
+from camanim.execution.reevaluation import Rest
 from camanim.layout import Layout
-from camanim.passes.consumer import Layer
-from camanim.passes.fast import fast_copy
-from camanim.passes.forward import Batches, Forward
-from camanim.passes.guided import guided_gradient
-from camanim.passes.rerun import Rest
 from camanim.targets import ClassTarget
 
 INPUT = torch.rand(1, 3, 12, 14, generator=torch.Generator().manual_seed(5))
@@ -76,7 +76,7 @@ def test_a_replaced_layer_gives_the_score_of_the_whole_network(zoo, kind) -> Non
     before = zoo.state_of(net)
     for layer in calls_of(net):
         forward = Forward(net)
-        with forward.asking(tuple(INPUT.shape)):
+        with forward.evaluating(tuple(INPUT.shape)):
             rest = Rest(forward, INPUT, layer, Batches(3, quiet))
             count = len(rest.activation)
             values = rest.activation.repeat(count, 1, 1, 1)
@@ -92,7 +92,7 @@ def test_what_came_before_the_layer_does_not_run_again(zoo) -> None:
     layer = next(layer for layer in calls_of(net) if layer.name == "4")
     runs: list[int] = []
     forward = Forward(net)
-    with forward.asking(tuple(INPUT.shape)):
+    with forward.evaluating(tuple(INPUT.shape)):
         rest = Rest(forward, INPUT, layer, Batches(8, quiet))
         counted = [type(net[i]).forward for i in range(6)]
         kinds = {i: net[i] for i in range(6)}
@@ -131,7 +131,7 @@ def test_where_handing_back_would_be_wrong_the_whole_network_runs(zoo) -> None:
     net = zoo.shake(NoBatch())
     layer = next(layer for layer in calls_of(net) if layer.name == "relu")
     forward = Forward(net)
-    with forward.asking(tuple(INPUT.shape)):
+    with forward.evaluating(tuple(INPUT.shape)):
         rest = Rest(forward, INPUT, layer, Batches(3, quiet))
         values = rest.activation.repeat(4, 1, 1, 1)
         values[range(4), range(4)] = 0
@@ -144,7 +144,7 @@ def test_a_fast_copy_answers_alike_and_leaves_the_network_alone(zoo, kind) -> No
     net = zoo.shake(getattr(zoo, kind)())
     before = zoo.state_of(net)
     forward = Forward(net)
-    with forward.asking(tuple(INPUT.shape)):
+    with forward.evaluating(tuple(INPUT.shape)):
         fast = fast_copy(forward, INPUT)
         torch.testing.assert_close(fast(INPUT), forward(INPUT), rtol=1e-4, atol=1e-5)
     assert zoo.state_of(net) == before
@@ -168,7 +168,7 @@ class Twice(nn.Module):
 
 def test_a_convolution_that_is_used_twice_is_not_folded(zoo) -> None:
     forward = Forward(zoo.shake(Twice()))
-    with forward.asking(tuple(INPUT.shape)):
+    with forward.evaluating(tuple(INPUT.shape)):
         fast = fast_copy(forward, INPUT)
         torch.testing.assert_close(fast(INPUT), forward(INPUT), rtol=1e-5, atol=1e-6)
     assert any(isinstance(module, nn.BatchNorm2d) for module in fast.net.modules())
@@ -260,12 +260,12 @@ class Limited:
     """Answers batches up to a size, and runs out of memory beyond."""
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.asked = limit, []
+        self.limit, self.computed_with = limit, []
 
     def __call__(self, start: int, stop: int) -> torch.Tensor:
         if stop - start > self.limit:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        self.asked.append((start, stop))
+        self.computed_with.append((start, stop))
         return torch.arange(start, stop)
 
 
@@ -275,7 +275,7 @@ def test_batches_shrink_until_they_fit_and_say_so(limit) -> None:
     ask = Limited(limit)
     result = Batches(16, notes.append)(20, ask)
     assert result.tolist() == list(range(20))
-    assert ask.asked[0][1] <= limit
+    assert ask.computed_with[0][1] <= limit
     assert notes
     assert all("batches of" in note for note in notes)
 

@@ -18,13 +18,13 @@ from PIL import Image
 import camanim
 from camanim import samples
 from camanim.animation import Animation
-from camanim.checks import Labels, Localisation, Randomisation
+from camanim.checks import LabelRandomisation, Localisation, Randomisation
 from camanim.errors import RenderError, ScoreError
 from camanim.images import Geometry
+from camanim.layer_info import LayerInfo
 from camanim.render import plot
 from camanim.road import Road
 from camanim.targets import ClassTarget
-from camanim.trace import LayerInfo
 
 NAN = np.nan
 COUNT = 6
@@ -38,7 +38,7 @@ def animation(count: int = COUNT, *, name: str = "Egyptian cat") -> Animation:
     return Animation(
         maps=maps,
         layers=layers,
-        trace=layers,
+        layer_calls=layers,
         method="GradCAM",
         target=ClassTarget(3, name),
         probability=0.9,
@@ -298,7 +298,7 @@ def test_randomisation_shows_the_median_and_every_layer() -> None:
 def test_a_method_that_fails_a_check_says_so_on_every_plot() -> None:
     made = scored()
     same = np.ones((1, COUNT))
-    made.labels = Labels(made.layers, ("dog",), same, 0.9, method="EigenCAM")
+    made.labels = LabelRandomisation(made.layers, ("dog",), same, 0.9, method="EigenCAM")
     made.randomisation = Randomisation(made.layers, ("fc",), same, same, 0.5, 0)
     for what in ("scores", "removal", "randomisation"):
         words = " ".join(said(plot(made, what)).splitlines())

@@ -11,7 +11,7 @@ from torchvision.models import get_model, swin_transformer, vision_transformer
 from torchvision.models.maxvit import MaxVit
 
 from camanim.layout import Layout, tensors_of
-from camanim.positions import trace_positions
+from camanim.layout.position_tracing import trace_positions
 
 
 class Twice(nn.Module):

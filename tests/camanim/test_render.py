@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from camanim.animation import Animation
-from camanim.checks import Labels, Localisation, Randomisation
+from camanim.checks import LabelRandomisation, Localisation, Randomisation
 from camanim.errors import Cancelled, RenderError
 from camanim.images import Geometry, Preprocess
+from camanim.layer_info import LayerInfo
 from camanim.render import FrameRenderer, write_movie, write_picture
 from camanim.road import Road
 from camanim.targets import ClassTarget
-from camanim.trace import LayerInfo
 
 Box = tuple[float, float, float, float]
 
@@ -74,7 +74,7 @@ def animation(
     made = Animation(
         maps=maps,
         layers=layers,
-        trace=layers,
+        layer_calls=layers,
         method="GradCAM",
         target=ClassTarget(3, name),
         probability=0.7312,
@@ -376,7 +376,7 @@ def checked(made: Animation) -> Animation:
     half = np.full(count, 0.5)
     made.localisation = Localisation(made.layers, half, half, half, half, 0.25, (None,) * count)
     made.randomisation = Randomisation(made.layers, ("fc",), same, same, 0.5, 0)
-    made.labels = Labels(made.layers, ("dog",), same, 0.9)
+    made.labels = LabelRandomisation(made.layers, ("dog",), same, 0.9)
     return made
 
 

@@ -10,9 +10,15 @@ from scipy import stats
 
 import camanim
 from camanim.road import MultigridImputer, Road
-from camanim.road.chance import random_maps
-from camanim.road.form import Form, Forms, Measurement, Wish, half_precision
+from camanim.road.inference_settings import (
+    ConfiguredNetworks,
+    InferenceOverrides,
+    InferenceSettings,
+    SpeedMeasurement,
+    half_precision,
+)
 from camanim.road.masks import kept_pixels, tie_break
+from camanim.road.random_baseline import random_maps
 from camanim.stack import upsample
 
 RNG = np.random.default_rng(0)
@@ -252,7 +258,7 @@ def test_the_form_is_measured_once_and_then_remembered(many, monkeypatch, tmp_pa
     [kept] = json.loads((tmp_path / "forms.json").read_text()).values()
     assert kept == first.settings
     assert first.settings["memory_format"] != "own"
-    monkeypatch.setattr(Measurement, "best", None)
+    monkeypatch.setattr(SpeedMeasurement, "best", None)
     again = many.score(5, baseline=False)
     assert again.settings == first.settings
 
@@ -317,16 +323,18 @@ def test_half_precision_is_taken_only_where_it_is_close(animation, monkeypatch):
             sum(torch.rand(300, 300).sum() for _ in range(60))
         return torch.full((len(images),), far[network.precision])
 
-    monkeypatch.setattr("camanim.road.form.half_precision", lambda device: "bfloat16")
-    with forward.asking(tuple(image.shape)):
-        forms = Forms(forward, image)
-        wish = Wish(batch_size=8, memory_format="own")
-        assert Measurement(forms, value, image, 1e6).best(wish).precision == "float32"
+    monkeypatch.setattr("camanim.road.inference_settings.half_precision", lambda device: "bfloat16")
+    with forward.evaluating(tuple(image.shape)):
+        forms = ConfiguredNetworks(forward, image)
+        wish = InferenceOverrides(batch_size=8, memory_format="own")
+        assert SpeedMeasurement(forms, value, image, 1e6).best(wish).precision == "float32"
         assert "bfloat16" in asked
         far["bfloat16"] = 0.001
-        assert Measurement(forms, value, image, 1e6).best(wish).precision == "bfloat16"
+        assert SpeedMeasurement(forms, value, image, 1e6).best(wish).precision == "bfloat16"
         # Without a budget nothing is tried.
-        assert Measurement(forms, value, image, 8).best(wish) == Form(8, "own", "float32")
+        assert SpeedMeasurement(forms, value, image, 8).best(wish) == InferenceSettings(
+            8, "own", "float32"
+        )
 
 
 def test_half_precision_is_what_the_device_has():
@@ -478,7 +486,7 @@ def test_a_form_remembered_for_other_weights_is_looked_at_again(many, monkeypatc
         assert np.isfinite(many.score(7, baseline=False).scores).all()
     # Half precision that is not close for these weights is not taken.
     (tmp_path / "forms.json").write_text(json.dumps({name: {**first, "precision": "bfloat16"}}))
-    monkeypatch.setattr(Measurement, "_is_close", lambda self, form, to: False)
+    monkeypatch.setattr(SpeedMeasurement, "_is_close", lambda self, form, to: False)
     assert many.score(8, baseline=False).settings["precision"] == "float32"
 
 

@@ -15,9 +15,9 @@ from torch.nn import functional
 
 import camanim
 from camanim import Cancelled, LayerError, MethodError, ModelError, OutOfMemory, TargetError
+from camanim.layer_info import Status
 from camanim.pipeline import animate_targets
 from camanim.targets import ClassTarget, Contrast, Segmentation, Similarity
-from camanim.trace import Status
 
 CLASSES = 3
 
@@ -228,7 +228,7 @@ def test_what_only_a_variant_lacks_says_so(image) -> None:
     net = nn.Sequential(Side(Bursts()), nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model = as_model(net.eval(), tensor_of(image / image.max()))
     animation = camanim.animate(model, image, method="EigenCAM", target=0, augment=True)
-    statuses = {layer.name: layer.status for layer in animation.trace}
+    statuses = {layer.name: layer.status for layer in animation.layer_calls}
     assert statuses["0.inner"] == Status.NOT_FINITE
     assert "0.inner" not in by_name(animation)
     assert "1" in by_name(animation)
@@ -329,7 +329,7 @@ def test_a_layout_is_read_as_the_user_says(zoo, method, override) -> None:
     maps = by_name(animation)
     np.testing.assert_allclose(maps["norm"], maps["conv"], rtol=1e-4, atol=1e-6)
     told = camanim.animate(net, square, method=method, target=1, layouts={"no*": "1-D"})
-    statuses = {layer.name: layer.status for layer in told.trace}
+    statuses = {layer.name: layer.status for layer in told.layer_calls}
     assert statuses["norm"] == Status.NOT_SPATIAL
     assert animation.provenance["layouts"].keys() == {"norm"}
 
@@ -551,13 +551,13 @@ def test_cancelled_anywhere_the_maps_that_are_whole_are_kept(zoo, small, kind) -
         kept = by_name(animation)
         for name, raw in kept.items():
             np.testing.assert_allclose(raw, complete[name], rtol=1e-5, err_msg=f"{at} {name}")
-        lost = {layer.label for layer in animation.trace if layer.status == Status.CANCELLED}
+        lost = {layer.label for layer in animation.layer_calls if layer.status == Status.CANCELLED}
         # One that has no map in the end is lost before that is known.
         assert kept.keys() | lost >= complete.keys(), at
         assert not kept.keys() & lost, at
         assert animation.cancelled == bool(lost)
         kept_some |= bool(lost)
-        ok = {layer.label for layer in animation.trace if layer.status == Status.OK}
+        ok = {layer.label for layer in animation.layer_calls if layer.status == Status.OK}
         assert ok == kept.keys(), at
     # Means are of everything; and what is made of all later layers waits for the last.
     alone = ("augmented", "windows", "windows asking again", "augmented, forward")
@@ -597,7 +597,7 @@ def test_several_targets_are_cancelled_each_for_itself(zoo, small, kind) -> None
             kept = by_name(animation)
             for name, raw in kept.items():
                 np.testing.assert_allclose(raw, by_name(complete)[name], rtol=1e-5)
-            ok = {layer.label for layer in animation.trace if layer.status == Status.OK}
+            ok = {layer.label for layer in animation.layer_calls if layer.status == Status.OK}
             assert ok == kept.keys(), at
             missing = by_name(complete).keys() - kept.keys()
             assert animation.cancelled or not missing, at
@@ -644,7 +644,7 @@ def test_animations_share_no_maps(small) -> None:
         first, second = animate_targets(small, picture_for({}), [0, 1], method=method)
         for a in first.maps:
             assert not any(np.shares_memory(a, b) for b in second.maps), method
-        assert first.trace is not second.trace
+        assert first.layer_calls is not second.layer_calls
 
 
 # --- targets ---------------------------------------------------------------------------------
@@ -814,7 +814,7 @@ def test_one_target_off_the_path_does_not_speak_for_the_other(zoo, image) -> Non
     first = lambda y: y[:, 0] * 1
     for order in itertools.permutations([0, 2]):
         for target, animation in zip(order, animate_targets(net, image, order), strict=True):
-            statuses = {layer.name: layer.status for layer in animation.trace}
+            statuses = {layer.name: layer.status for layer in animation.layer_calls}
             own = "one" if target == 0 else "other"
             assert statuses[own] == Status.OK
             assert own in by_name(animation)
@@ -924,7 +924,7 @@ class Broken(nn.Module):
 @pytest.mark.parametrize("method", ["GradCAM", "ShapleyCAM", "Guided Grad-CAM", "AblationCAM"])
 def test_a_way_without_gradients_costs_no_other_its_map(zoo, image, how, method) -> None:
     animation = camanim.animate(zoo.shake(Broken(how)), image, method=method, target=1)
-    statuses = {layer.name: layer.status for layer in animation.trace}
+    statuses = {layer.name: layer.status for layer in animation.layer_calls}
     assert statuses["beside"] == Status.OK
     expected = Status.OK if method == "AblationCAM" else Status.OFF_PATH
     assert statuses["before"] == expected
@@ -976,6 +976,6 @@ def test_a_layer_whose_gradient_is_not_finite_costs_no_other(zoo, image, method)
 
     net = zoo.shake(nn.Sequential(nn.Conv2d(3, 4, 3), Root(), nn.Sigmoid(), *zoo.head(4)))
     animation = camanim.animate(net, image, method=method, target=1)
-    statuses = {layer.name: layer.status for layer in animation.trace}
+    statuses = {layer.name: layer.status for layer in animation.layer_calls}
     assert statuses["0"] == Status.NOT_FINITE
     assert statuses["1"] == statuses["2"] == Status.OK

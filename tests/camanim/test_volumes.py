@@ -244,7 +244,7 @@ def test_every_method_has_maps_of_a_volume(zoo, net, volume, method) -> None:
         assert np.isfinite(raw).all()
         assert raw.ndim == 3
         assert raw.shape == (own if large else layer.shape[2:]), layer.label
-    statuses = {layer.status for layer in animation.trace}
+    statuses = {layer.status for layer in animation.layer_calls}
     assert all(statuses)
 
 
@@ -363,7 +363,7 @@ def test_a_network_that_decides_does_so_for_each_slice(zoo, volume) -> None:
     for z, plane in enumerate(volume):
         one = camanim.animate(net, plane, target=TARGET, window=(0, 1))
         np.testing.assert_allclose(maps["last"][z], by_name(one)["last"], rtol=1e-4, atol=1e-7)
-    statuses = {layer.name: layer.status for layer in ours.trace}
+    statuses = {layer.name: layer.status for layer in ours.layer_calls}
     assert statuses["one" if "one" in statuses else "other"] == "another course"
 
 

@@ -10,8 +10,8 @@ import pytest
 from napari.layers import Image
 
 from camanim.checks import Localisation
+from camanim.layer_info import LayerInfo, Status
 from camanim.road import Road
-from camanim.trace import LayerInfo, Status
 from napari_camanim._layers import is_stack
 
 SHARED = Path(__file__).parents[3] / "shared"

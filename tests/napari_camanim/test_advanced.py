@@ -10,7 +10,7 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 import camanim
-from camanim.cams import find_method
+from camanim.cam_methods import find_method
 from napari_camanim import _networks
 from napari_camanim._layers import is_stack, show_index
 

@@ -6,13 +6,13 @@ object at hand, its place can be compared with where the maps are bright. None o
 right.
 """
 
-from camanim.checks.labels import Labels, check_labels
+from camanim.checks.label_randomisation import LabelRandomisation, check_labels
 from camanim.checks.localisation import Localisation, localise
 from camanim.checks.randomisation import Randomisation, check_randomisation
 from camanim.checks.verdict import noted
 
 __all__ = [
-    "Labels",
+    "LabelRandomisation",
     "Localisation",
     "Randomisation",
     "check_labels",

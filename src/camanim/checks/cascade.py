@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from camanim.errors import ScoreError
-from camanim.trace import LayerInfo
+from camanim.layer_info import LayerInfo
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ def units(net: nn.Module, trace: Sequence[LayerInfo]) -> list[Unit]:
     Parameters
     ----------
     net : torch.nn.Module
-    trace : sequence of LayerInfo
+    layer_calls : sequence of LayerInfo
         Every call of every module.
     """
     last: dict[str, int] = {}

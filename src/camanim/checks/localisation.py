@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from camanim.checks.localisation_metrics import average_precision, energy, overlap, pointing
 from camanim.checks.mask import object_cells
-from camanim.checks.measures import average_precision, energy, overlap, pointing
 from camanim.errors import ScoreError
+from camanim.layer_info import LayerInfo
 from camanim.road.result import CONSTANT, NOT_FINITE, NOTHING_POSITIVE
 from camanim.stack import relevance
-from camanim.trace import LayerInfo
 
 if TYPE_CHECKING:
     from camanim.result import Result

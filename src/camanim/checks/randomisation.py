@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.checks.cascade import copied, grouped, shuffle, units
-from camanim.checks.compare import positive_part, similarity, spearman
+from camanim.checks.map_similarity import positive_part, similarity, spearman
 from camanim.checks.verdict import check_threshold, is_below, middle
 from camanim.errors import Cancelled, LayerError, ScoreError
+from camanim.layer_info import LayerInfo
 from camanim.models.base import bare
-from camanim.pipeline import again
+from camanim.pipeline import recompute
 from camanim.progress import Progress, silent
-from camanim.trace import LayerInfo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -158,7 +158,7 @@ def check_randomisation(
         raise ScoreError("There is no map to check: no selected layer has one.")
     check_threshold(threshold)
     net = copied(bare(animation.model.net))
-    groups = grouped(units(net, animation.trace), steps)
+    groups = grouped(units(net, animation.layer_calls), steps)
     originals = [positive_part(raw) for raw in animation.maps]
     generator = torch.Generator("cpu").manual_seed(seed)
     rows: list[list[tuple[float, float]]] = []
@@ -199,7 +199,7 @@ def _maps_of(animation: Result, net: nn.Module, progress: Progress) -> list[Floa
     """Make the same maps of another network, their positive parts; an empty one where there is none."""
     shown = [(layer.name, layer.call) for layer in animation.layers]
     try:
-        (made,) = again(
+        (made,) = recompute(
             animation,
             net=net,
             layers=lambda info: (info.name, info.call) in shown,

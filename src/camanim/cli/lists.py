@@ -46,7 +46,7 @@ def methods(
 
 
 def _describe(name: str) -> None:
-    from camanim.cams import find_method
+    from camanim.cam_methods import find_method
 
     method, out = find_method(name), Console(highlight=False)
     out.print(f"{method.name}: {method.summary}", markup=False)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from camanim.animation import Normalization
 from camanim.images import Fit
+from camanim.stack import Normalization
 
 NETWORK, EXPLAIN, SCORE, OUTPUT = "The network", "What is explained, and how", "Scores", "Output"
 

@@ -206,7 +206,7 @@ class Custom(Arrangement):
         """
         import torch
 
-        from camanim.cams.registry import NoMap
+        from camanim.errors import NoMap
 
         # Numbers of places go through the function instead of values.
         places = torch.arange(like.numel(), dtype=torch.float64, device=like.device)

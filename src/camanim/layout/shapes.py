@@ -44,7 +44,7 @@ class Reading:
     arrangement : Arrangement or None
         The likeliest one.
     open : bool
-        Whether `camanim.positions.trace_positions` may know better: its word goes before.
+        Whether `camanim.layout.position_tracing.trace_positions` may know better: its word goes before.
     """
 
     arrangement: Arrangement | None
@@ -60,7 +60,7 @@ class Layout:
     read as the last output of that shape, or else channels come first, as is usual in torch. (B, N, C)
     are tokens where N is the number of cells of the output before, with up to eight tokens of the
     network's own in front. Where no reading fits, the output is not read. Shapes may deceive, and
-    windows have none of their own: a `Reading` says where `camanim.positions` should have the last word.
+    windows have none of their own: a `Reading` says where position tracing decides.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class Layout:
         """Whether an output that was not read may have space all the same.
 
         As have the windows of a transformer, merged with the images, or its heads.
-        `camanim.positions.trace_positions` tells.
+        `camanim.layout.position_tracing.trace_positions` tells.
         """
         if len(shape) < 2 or 0 in shape or shape[0] % self.images:
             return False

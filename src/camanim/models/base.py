@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from camanim.passes.forward import Forward, Precision
+    from camanim.execution.forward import Forward, Precision
 
 Outputs = Literal["auto", "softmax", "sigmoid", "values"]
 
@@ -202,7 +202,7 @@ class Model:
 
     def forward(self, precision: Precision = "float32") -> Forward:
         """Give the network with all that its call needs beside the image."""
-        from camanim.passes.forward import Forward
+        from camanim.execution.forward import Forward
 
         extra = self.extra_inputs
         positional, keywords = (extra, {}) if isinstance(extra, tuple) else ((), extra)
@@ -285,12 +285,12 @@ class Model:
         CamError
             When the image cannot be used or the network fails on it.
         """
-        from camanim.passes.outputs import check_count
+        from camanim.execution.outputs import check_count
         from camanim.targets import likeliest
 
         prepared = self.prepare(image, fit=fit, window=window, slices=slices)
         forward = self.forward()
-        with forward.asking(tuple(prepared.tensor.shape)):
+        with forward.evaluating(tuple(prepared.tensor.shape)):
             output = forward(prepared.tensor)
             check_count(output, len(prepared.tensor))
             found = likeliest(output, self.classes, self.outputs, k)

@@ -153,7 +153,7 @@ def _weights_file(folder: Path) -> Path:
 
 def _describe(model: Model, metadata: Path) -> None:
     """Take size, channels and classes from the bundle's metadata, as far as they are plain there."""
-    from camanim.models.changes import Changes
+    from camanim.models.overrides import ModelOverrides
 
     formats = _dig(_read(metadata) if metadata.is_file() else {}, "network_data_format")
     image, prediction = (
@@ -162,7 +162,7 @@ def _describe(model: Model, metadata: Path) -> None:
     shape: Any = image.get("spatial_shape") if isinstance(image, Mapping) else None
     plain = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
     names = _dig(prediction, "channel_def")
-    Changes(
+    ModelOverrides(
         size=shape if plain and len(shape) == model.dims else None, classes=names or None
     ).apply(model)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from camanim.errors import ModelError
 from camanim.images import Preprocess
-from camanim.models.changes import NATIVE, Changes, published_name
+from camanim.models.overrides import NATIVE, ModelOverrides, published_name
 from camanim.writing import cannot_write, checked_path, complete_or_absent
 
 if TYPE_CHECKING:
@@ -106,14 +106,14 @@ def _entries(model: Model, folder: Path) -> dict[str, Any]:
     return entries
 
 
-def read_card(path: Path) -> tuple[str, str | Path | None, Changes]:
+def read_card(path: Path) -> tuple[str, str | Path | None, ModelOverrides]:
     """Read a card.
 
     Returns
     -------
     source : str
     weights : str, Path or None
-    changes : Changes
+    changes : ModelOverrides
         Of all that it says besides.
 
     Raises
@@ -132,7 +132,7 @@ def read_card(path: Path) -> tuple[str, str | Path | None, Changes]:
         weights = folder / weights
     if isinstance(entries.get("classes"), str):
         entries["classes"] = folder / entries["classes"]
-    return source, weights, Changes(**entries)
+    return source, weights, ModelOverrides(**entries)
 
 
 def _read(path: Path) -> dict[str, Any]:

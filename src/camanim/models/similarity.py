@@ -45,5 +45,5 @@ def similarity_to(
 
     prepared = model.prepare(image, fit=fit, window=window)
     forward = model.forward()
-    with forward.asking(tuple(prepared.tensor.shape)):
+    with forward.evaluating(tuple(prepared.tensor.shape)):
         return Similarity.to_output(forward(prepared.tensor), name)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from camanim.errors import ModelError
 from camanim.models import bundle, card, demo, export, monai, script, timm, torchvision
 from camanim.models.building import arguments_of
-from camanim.models.changes import Changes, published_name
 from camanim.models.classes import Classes
+from camanim.models.overrides import ModelOverrides, published_name
 from camanim.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def load_model(
     ModelError
         When there is no such network, or its weights cannot be had or do not fit.
     """
-    changes = Changes(
+    changes = ModelOverrides(
         classes=classes, size=size, mean=mean, std=std, channels=channels, outputs=outputs
     )
     if isinstance(source, str | Path):

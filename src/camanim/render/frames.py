@@ -14,10 +14,10 @@ import numpy.typing as npt
 from cmap import Catalog, Colormap
 from PIL import Image, ImageDraw
 
-from camanim.animation import Normalization
 from camanim.errors import RenderError
 from camanim.render.curve import Curve
 from camanim.render.pen import BACKGROUND, TEXT, Box, Pen, plain
+from camanim.stack import Normalization
 
 if TYPE_CHECKING:
     from camanim.animation import Animation

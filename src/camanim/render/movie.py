@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import imageio_ffmpeg
 from PIL import Image
 
-import camanim
-from camanim.animation import Normalization
+from camanim._version import __version__
 from camanim.errors import RenderError
 from camanim.progress import Progress, silent
 from camanim.render.frames import Frame, FrameRenderer
+from camanim.stack import Normalization
 from camanim.writing import cannot_write, checked_path, complete_or_absent
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _metadata(animation: Animation) -> list[str]:
     tags = {
         "title": ", ".join(part for part in (class_name, animation.method, model) if part),
         "comment": f"Class activation maps of {len(animation)} layers in order of execution; "
-        f"napari-camanim {camanim.__version__}",
+        f"napari-camanim {__version__}",
     }
     return [word for k, v in tags.items() for word in ("-metadata", f"{k}={_argument(v)}")]
 

@@ -14,15 +14,15 @@ import torch
 from scipy.integrate import trapezoid
 
 from camanim.errors import Cancelled, ScoreError
-from camanim.guard import call_back
+from camanim.layer_info import LayerInfo
+from camanim.model_state import run_callback
 from camanim.progress import Progress
-from camanim.road.fills import BlurImputer, MeanImputer
 from camanim.road.imputation import Imputer
 from camanim.road.multigrid import MultigridImputer
 from camanim.road.result import CANCELLED
 from camanim.road.scores import Scoring, check_scorable, score, why_undefined
+from camanim.road.simple_imputers import BlurImputer, MeanImputer
 from camanim.stack import relevance
-from camanim.trace import LayerInfo
 
 if TYPE_CHECKING:
     from camanim.result import Result
@@ -196,6 +196,6 @@ def _lit(image: torch.Tensor, soft: torch.Tensor, nothing: torch.Tensor | None) 
 def _values(result: Result, images: torch.Tensor) -> torch.Tensor:
     forward = result.model.forward()
     images = images.to(result.model.device, result.model.dtype)
-    with forward.asking(tuple(images.shape)):
-        values: torch.Tensor = call_back(result.target.value, forward(images))
+    with forward.evaluating(tuple(images.shape)):
+        values: torch.Tensor = run_callback(result.target.value, forward(images))
     return values.cpu().double()

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 
 from camanim.errors import OutOfMemory
-from camanim.guard import call_back, is_out_of_memory
-from camanim.passes.deciding import Looking
-from camanim.passes.fast import FACTORS
-from camanim.passes.forward import Forward
-from camanim.road.form import Form, Forms, Measurement
+from camanim.execution.control_flow import ValueAccessDetector
+from camanim.execution.fast_copy import FACTORS
+from camanim.execution.forward import Forward
+from camanim.model_state import is_out_of_memory, run_callback
 from camanim.road.imputation import Imputer, is_own
+from camanim.road.inference_settings import ConfiguredNetworks, InferenceSettings, SpeedMeasurement
 from camanim.road.masks import Masks
 from camanim.road.plan import HELD
 
@@ -40,7 +40,7 @@ class Predictor:
     Parameters
     ----------
     forward : Forward
-        Within `Forward.asking`.
+        Within `Forward.evaluating`.
     image : torch.Tensor
         (1, C, *S), on the network's device and of its type.
     target : Target
@@ -55,7 +55,7 @@ class Predictor:
     alone : bool
         Whether the network must see one image at a time: it looks at values to find its way, takes no
         batches, or answers otherwise in one.
-    form : Form
+    form : InferenceSettings
         How the network is asked.
     """
 
@@ -67,15 +67,19 @@ class Predictor:
         noise: float,
         imputer: Imputer,
     ) -> None:
-        self._forms, self._imputer, self._target = Forms(forward, image), imputer, target
+        self._forms, self._imputer, self._target = (
+            ConfiguredNetworks(forward, image),
+            imputer,
+            target,
+        )
         self._image, self._type = image[0].float(), image.dtype
         self._noise, self._scale = dict[int, torch.Tensor](), noise
         self._forward = forward
-        with Looking() as looking:
+        with ValueAccessDetector() as looking:
             output = forward(image)
-        self.before = float(call_back(target.value, output)[0])
+        self.before = float(run_callback(target.value, output)[0])
         self.alone = looking.seen or self._mixes(image)
-        self.form = Form()
+        self.form = InferenceSettings()
 
     def _mixes(self, image: torch.Tensor) -> bool:
         """Whether the network takes no batches, or answers otherwise in one."""
@@ -106,17 +110,19 @@ class Predictor:
         fitting = max(1, NUMBERS // self._image.numel())
         return max(self.form.batch_size, min(TOGETHER, fitting))
 
-    def has(self, form: Form) -> bool:
+    def has(self, form: InferenceSettings) -> bool:
         """Whether the network can be had in a form."""
         return self._forms.has(form.memory_format)
 
-    def take(self, form: Form) -> None:
+    def take(self, form: InferenceSettings) -> None:
         """Ask in this form from now on."""
         self._forward, self.form = self._forms(form), form
 
-    def measurement(self, kept: Masks, budget: float, report: Callable[[], None]) -> Measurement:
+    def measurement(
+        self, kept: Masks, budget: float, report: Callable[[], None]
+    ) -> SpeedMeasurement:
         """Prepare to find the form that answers fastest."""
-        return Measurement(
+        return SpeedMeasurement(
             self._forms,
             self._values,
             self._imputed(kept).to(self._type),
@@ -154,7 +160,7 @@ class Predictor:
         try:
             if is_own(self._imputer):
                 return self._imputer(self._image, masks)
-            return call_back(self._imputer, self._image, masks)
+            return run_callback(self._imputer, self._image, masks)
         except (RuntimeError, MemoryError, OutOfMemory) as error:
             if len(kept) == 1 or not is_out_of_memory(error):
                 raise
@@ -173,7 +179,7 @@ class Predictor:
         except (RuntimeError, MemoryError, OutOfMemory) as error:
             if size == 1 or not is_out_of_memory(error):
                 raise
-            self.form = Form(size // 2, self.form.memory_format, self.form.precision)
+            self.form = InferenceSettings(size // 2, self.form.memory_format, self.form.precision)
             return self._in_parts(images)
         return torch.cat(parts)
 
@@ -188,7 +194,7 @@ class Predictor:
         own = forward.net is self._forms.own.net
         # A network of the user's may keep what it computes, and could not be trained with it then.
         with nullcontext() if own else torch.inference_mode():
-            values = call_back(self._target.value, forward(images)).cpu().double().reshape(-1)
+            values = run_callback(self._target.value, forward(images)).cpu().double().reshape(-1)
         if len(values) != len(images):
             raise ValueError(f"{len(values)} answers for {len(images)} images")
         return values

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from camanim.trace import LayerInfo, Status
+from camanim.layer_info import LayerInfo, Status
 
 Floats = npt.NDArray[np.float64]
 

@@ -18,21 +18,21 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import Cancelled, ScoreError
-from camanim.guard import call_back
+from camanim.model_state import run_callback
 from camanim.progress import Progress
-from camanim.road.chance import random_maps
-from camanim.road.form import Form, MemoryFormat, Wish
-from camanim.road.imputation import Imputer
-from camanim.road.multigrid import MultigridImputer
-from camanim.road.plan import Entry, Plan
-from camanim.road.predictor import BUDGET, FEW, Predictor
-from camanim.road.remembered import (
+from camanim.road.cache import (
     Values,
     known_values,
     machine_and_network,
     recall_form,
     remember_form,
 )
+from camanim.road.imputation import Imputer
+from camanim.road.inference_settings import InferenceOverrides, InferenceSettings, MemoryFormat
+from camanim.road.multigrid import MultigridImputer
+from camanim.road.plan import Entry, Plan
+from camanim.road.predictor import BUDGET, FEW, Predictor
+from camanim.road.random_baseline import random_maps
 from camanim.road.result import CANCELLED, CONSTANT, NO_ANSWER, NOT_FINITE, NOTHING_POSITIVE, Road
 from camanim.stack import FloatMap, relevance
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from camanim.passes.forward import Precision
+    from camanim.execution.forward import Precision
     from camanim.result import Result
 
 Floats = npt.NDArray[np.float64]
@@ -97,9 +97,9 @@ class Scoring:
             ) from error
 
     @property
-    def wish(self) -> Wish:
+    def wish(self) -> InferenceOverrides:
         """What is fixed of the form in which the network is asked."""
-        return Wish(self.batch_size, self.memory_format, self.precision)
+        return InferenceOverrides(self.batch_size, self.memory_format, self.precision)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -211,7 +211,7 @@ def _ask(
     image = result.tensor.to(model.device, model.dtype)
     imputer = scoring.imputer or MultigridImputer()
     progress("prepare", 0, 0)
-    with forward.asking(tuple(image.shape)):
+    with forward.evaluating(tuple(image.shape)):
         predictor = Predictor(forward, image, result.target, scoring.noise, imputer)
         report = partial(progress, "prepare", 0, 0)
         predictor.take(_form(predictor, scoring.wish, plan, (forward.net, image), report))
@@ -232,17 +232,17 @@ def _ask(
 
 def _form(
     predictor: Predictor,
-    wish: Wish,
+    wish: InferenceOverrides,
     plan: Plan,
     on: tuple[nn.Module, torch.Tensor],
     report: Callable[[], None],
-) -> Form:
+) -> InferenceSettings:
     """Choose in which form the network is asked: as the caller wishes, as before, or as measured."""
     count = len(plan.keys)
     if predictor.alone:
-        return replace(wish.on(Form()), batch_size=1)
+        return replace(wish.on(InferenceSettings()), batch_size=1)
     if count < FEW or None not in astuple(wish):
-        return wish.on(Form())
+        return wish.on(InferenceSettings())
     name = machine_and_network(*on, wish)
     form = recall_form(name)
     if form is not None and form.precision == "float32" and predictor.has(form):
@@ -259,11 +259,11 @@ def _predict(predictor: Predictor, plan: Plan, known: Values, progress: Progress
     """Predict what is not known yet, batch by batch."""
     todo = [i for i, key in enumerate(plan.keys) if key not in known]
     done = len(plan.keys) - len(todo)
-    call_back(progress, "ROAD", done, len(plan.keys))
+    run_callback(progress, "ROAD", done, len(plan.keys))
     while todo:
         batch, todo = todo[: predictor.at_once], todo[predictor.at_once :]
         keys = [plan.keys[i] for i in batch]
         values = predictor(*plan.images(batch), [key.seed for key in keys])
         known.update(zip(keys, values.tolist(), strict=True))
         done += len(batch)
-        call_back(progress, "ROAD", done, len(plan.keys))
+        run_callback(progress, "ROAD", done, len(plan.keys))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from camanim.errors import TargetError
-from camanim.numbers import exact
+from camanim.precision import as_float64
 from camanim.targets.base import Kind, Target
 from camanim.targets.classes import ClassTarget, Contrast, FinerTarget
 from camanim.targets.context import Context
@@ -94,7 +94,9 @@ def likeliest(
     if context.detections is not None:
         found = list(detected_classes(context.detections).items())
     elif kind == "values":
-        found = list(enumerate(exact(context.scores).transpose(0, 1).flatten(1).mean(1).tolist()))
+        found = list(
+            enumerate(as_float64(context.scores).transpose(0, 1).flatten(1).mean(1).tolist())
+        )
     elif context.over_space:
         found = sorted(enumerate(shares(context.scores, kind)), key=lambda pair: -pair[1])
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
-from camanim.numbers import exact
+from camanim.precision import as_float64
 from camanim.targets.base import Kind, Of, Target, Unit
 from camanim.targets.outputs import columns, no_scores, probabilities, read_scores
 
@@ -144,7 +144,7 @@ class Contrast:
 
     def value(self, output: Any) -> torch.Tensor:
         """Return the difference of the scores, (B,) float64."""
-        return exact(self.score(output).detach())
+        return as_float64(self.score(output).detach())
 
     def describe(self) -> dict[str, Any]:
         """Return plain data for records."""
@@ -238,7 +238,7 @@ class FinerTarget:
                 f"Only a class, by its logit, can be set against its nearest classes, "
                 f"{main.name!r} is none: use another method or target."
             )
-        logits = exact(columns(context.scores, context.kind)).mean(0)
+        logits = as_float64(columns(context.scores, context.kind)).mean(0)
         if self.others:
             others = tuple(context.index(other) for other in self.others)
         else:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
-from camanim.numbers import exact
+from camanim.precision import as_float64
 from camanim.targets.outputs import columns, detections, finite, probabilities, read_scores
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Context:
             return 0
         mean = probabilities(self.scores, self.kind).mean(0)
         # Sigmoids saturate: the logit tells apart what both have rounded to 1.
-        logits = exact(columns(self.scores, self.kind)).mean(0)
+        logits = as_float64(columns(self.scores, self.kind)).mean(0)
         return int(logits.masked_fill(mean < mean.max(), -float("inf")).argmax())
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
-from camanim.numbers import exact
+from camanim.precision import as_float64
 from camanim.targets.base import Unit
 from camanim.targets.classes import number
 from camanim.targets.outputs import detections, no_scores
@@ -85,8 +85,8 @@ class Detection:
         values = []
         for item in _read(output):
             item = {key: value.detach() for key, value in item.items()}
-            terms = [exact(t) for t in replace(self, place=False)._terms(item)]
-            nothing = exact(_zero(item))
+            terms = [as_float64(t) for t in replace(self, place=False)._terms(item)]
+            nothing = as_float64(_zero(item))
             if self.boxes is None:
                 values.append(max(terms, default=nothing))
             else:

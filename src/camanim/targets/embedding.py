@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
-from camanim.numbers import exact
+from camanim.precision import as_float64
 from camanim.targets.base import Unit
 from camanim.targets.outputs import digest, embedding
 
@@ -71,7 +71,7 @@ class Similarity:
 
     def value(self, output: Any) -> torch.Tensor:
         """Return the cosine, (B,) float64."""
-        return exact(self.score(output).detach())
+        return as_float64(self.score(output).detach())
 
     def describe(self) -> dict[str, Any]:
         """Return plain data for records."""
@@ -98,7 +98,7 @@ class Norm:
 
     def value(self, output: Any) -> torch.Tensor:
         """Return the L2 norm, (B,) float64."""
-        return exact(self.score(output).detach())
+        return as_float64(self.score(output).detach())
 
     def describe(self) -> dict[str, Any]:
         """Return plain data for records."""

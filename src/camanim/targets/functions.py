@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import CamError, TargetError
-from camanim.numbers import exact
+from camanim.precision import as_float64
 from camanim.targets.base import Target, Unit
 from camanim.targets.outputs import count_images, detections, no_scores, pick, shown, tensors
 
@@ -77,11 +77,11 @@ class FunctionTarget:
 
         with torch.no_grad():
             if self.worth is None:
-                return exact(self.score(output).detach())
-            return exact(self._checked(self._call(self.worth, output), output).detach())
+                return as_float64(self.score(output).detach())
+            return as_float64(self._checked(self._call(self.worth, output), output).detach())
 
     def _call(self, function: Callable[..., Any], output: Any) -> Any:
-        from camanim.guard import is_out_of_memory
+        from camanim.model_state import is_out_of_memory
 
         try:
             return function(output)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
-from camanim.numbers import exact
+from camanim.precision import as_float64
 
 if TYPE_CHECKING:
     import torch
@@ -144,7 +144,7 @@ def probabilities(logits: torch.Tensor, kind: Kind = "auto") -> torch.Tensor:
         (B, K, ...)
     kind : {"auto", "softmax", "sigmoid", "values"}
     """
-    return columns(exact(logits), kind, "probability")
+    return columns(as_float64(logits), kind, "probability")
 
 
 def detections(output: Any) -> list[dict[str, torch.Tensor]] | None:

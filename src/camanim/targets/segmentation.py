@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from camanim.errors import TargetError
-from camanim.numbers import exact
+from camanim.precision import as_float64
 from camanim.targets.base import Kind, Of, Target, Unit
 from camanim.targets.classes import check_of, number
 from camanim.targets.outputs import columns, digest, read_scores
@@ -77,9 +77,9 @@ class Segmentation:
     def value(self, output: Any) -> torch.Tensor:
         """Return the mean probability within the mask, (B,) float64; 0 where the mask is empty."""
         scores = _read(output).detach()
-        weights = exact(self._weights(scores)).flatten(1)
+        weights = as_float64(self._weights(scores)).flatten(1)
         own = columns(scores, self.kind, "probability")
-        total = (exact(own[:, self._number(scores)]).flatten(1) * weights).sum(1)
+        total = (as_float64(own[:, self._number(scores)]).flatten(1) * weights).sum(1)
         size = weights.sum(1).expand(len(total))
         return total / size.clamp(min=1e-300)
 
@@ -148,7 +148,7 @@ def shares(scores: torch.Tensor, kind: Kind) -> list[float]:
     """Return the share of all pixels that each class is predicted on."""
     logits, count = columns(scores.detach(), kind), _count(scores, kind)
     if kind == "sigmoid":
-        return [float(exact(logits[:, i] > 0).mean()) for i in range(count)]
+        return [float(as_float64(logits[:, i] > 0).mean()) for i in range(count)]
     predicted = logits.argmax(1).flatten()
     return [float(n) / predicted.numel() for n in predicted.bincount(minlength=count)]
 
@@ -165,7 +165,7 @@ def covering(scores: torch.Tensor, kind: Kind) -> int:
         return best
     if first == 1:
         return 0
-    return int(exact(scores).transpose(0, 1).flatten(1).mean(1).argmax())
+    return int(as_float64(scores).transpose(0, 1).flatten(1).mean(1).argmax())
 
 
 def _count(scores: torch.Tensor, kind: Kind) -> int:

@@ -1,0 +1,6 @@
+"""The raw maps of all layers, by whatever a method asks of the network."""
+
+from camanim.attribution.compute import make_maps
+from camanim.attribution.map_settings import AttributionMaps, Maps, MapSettings, selected_maps
+
+__all__ = ["AttributionMaps", "MapSettings", "Maps", "make_maps", "selected_maps"]

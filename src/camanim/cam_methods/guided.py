@@ -1,0 +1,103 @@
+"""Guided methods: a map, brought to the input's size, times the guided gradient there.
+
+The product is made by the engine (`camanim.execution.guided_gradient` has the gradient and its rule
+for each activation function); here stand the maps that go into it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from camanim.cam_methods.gradient import gradcam, gradcam_plus_plus
+from camanim.cam_methods.registry import register
+
+if TYPE_CHECKING:
+    import torch
+
+_CAVEAT = "It draws edges, much the same ones for a network without training (Adebayo et al. 2018)."
+_COST = "2 forwards and 2 backwards for all layers"
+
+
+@register(
+    "Guided backpropagation",
+    paper="Springenberg et al., ICLR Workshops 2015, arXiv 1412.6806",
+    summary="Positive gradients alone, through positive activations alone, at each layer.",
+    caveat=_CAVEAT,
+    gives="products",
+    aliases=("GuidedBackprop", "GuidedBackpropReLUModel", "GBP"),
+    guided="alone",
+)
+def guided_backpropagation(gradient: torch.Tensor) -> torch.Tensor:
+    """Sum the positive part of the guided gradient over channels: ``sum_c relu(G_c)``.
+
+    G is what guided backpropagation brings to the layer; what it brings to the image, signed and with
+    all its channels, is in `Animation.guided`, and is the published picture. Springenberg et al.,
+    "Striving for Simplicity: The All Convolutional Net", ICLR Workshops 2015, section 3.4.
+
+    Parameters
+    ----------
+    gradient : torch.Tensor
+        (C, *s), guided.
+
+    Returns
+    -------
+    torch.Tensor
+        (C, *s)
+    """
+    return gradient.relu()
+
+
+@register(
+    "Guided Grad-CAM",
+    paper="Selvaraju et al., ICCV 2017, arXiv 1610.02391",
+    summary="GradCAM, cut off below zero, times the guided gradient in the image.",
+    caveat=_CAVEAT,
+    cost=_COST,
+    gives="weights",
+    aliases=("GuidedGradCAM",),
+    guided="times",
+)
+def guided_gradcam(gradient: torch.Tensor) -> torch.Tensor:
+    """Weigh each channel as GradCAM does.
+
+    The map is ``relu(GradCAM) * sum_c G_c``: GradCAM at the input's size, G the guided gradient in the
+    input, summed over its channels c; all of G is in `Animation.guided`. Selvaraju et al., "Grad-CAM",
+    ICCV 2017, section 3.2.
+
+    Parameters
+    ----------
+    gradient : torch.Tensor
+        (C, *s)
+
+    Returns
+    -------
+    torch.Tensor
+        Weights, (C,).
+    """
+    return gradcam(gradient)
+
+
+@register(
+    "Guided Grad-CAM++",
+    paper="Chattopadhay et al., WACV 2018, arXiv 1710.11063",
+    summary="GradCAM++, cut off below zero, times the guided gradient in the image.",
+    caveat=_CAVEAT,
+    cost=_COST,
+    gives="weights",
+    aliases=("GuidedGradCAM++",),
+    guided="times",
+)
+def guided_gradcam_plus_plus(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Weigh each channel as GradCAM++ does; see `guided_gradcam`.
+
+    Parameters
+    ----------
+    activation, gradient : torch.Tensor
+        (C, *s)
+
+    Returns
+    -------
+    torch.Tensor
+        Weights, (C,).
+    """
+    return gradcam_plus_plus(activation, gradient)

@@ -1,0 +1,210 @@
+"""A copy of a network that answers faster, for when it is asked thousands of times.
+
+Batch normalisations are folded into the convolutions before them, and channels lie last in memory, as
+the processor likes them. Which normalisation follows which convolution, and that nothing else gets what
+the convolution gave, is seen in one pass, so that any network can be had; the copy is used only if it
+gives the same output for several images.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from camanim.execution.control_flow import ValueAccessDetector
+from camanim.execution.forward import Forward
+from camanim.layout import tensors_of
+from camanim.precision import as_float64
+
+#: Largest difference of the outputs, relative to the largest value, that rounding explains.
+TOLERANCE = 1e-4
+#: Of the image, for those that both are compared on.
+FACTORS = (1.0, 0.5, 0.0, -1.0)
+#: Functions that look at no values of a tensor, nor change them.
+_HARMLESS = frozenset({"__get__", "dim", "size", "is_floating_point", "numel", "__len__"})
+
+#: What copying a network may raise.
+_UNCOPIED = (
+    RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, MemoryError,
+    copy.Error, pickle.PicklingError,
+)  # fmt: skip
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+CopyFormat = Literal["contiguous", "channels_last"]
+
+
+def fast_copy(forward: Forward, tensor: torch.Tensor) -> Forward:
+    """Copy a network into a form that answers faster.
+
+    Parameters
+    ----------
+    forward : Forward
+        Within `Forward.evaluating`.
+    tensor : torch.Tensor
+        (B, C, *S); an input that both are compared on.
+
+    Returns
+    -------
+    Forward
+        The network itself where it cannot be copied, or where the copy answers otherwise.
+    """
+    copies = Copies(forward, tensor)
+    return copies.of("channels_last") or copies.of("contiguous") or forward
+
+
+class Copies:
+    """One copy of a network, with its weights in one format or another.
+
+    Parameters
+    ----------
+    forward : Forward
+        Within `Forward.evaluating`.
+    tensor : torch.Tensor
+        (B, C, *S); an input that both are compared on.
+    """
+
+    def __init__(self, forward: Forward, tensor: torch.Tensor) -> None:
+        self._own, self._tensor = forward, tensor
+        self._agrees: dict[CopyFormat, bool] = {}
+
+    @cached_property
+    def _copy(self) -> Forward | None:
+        return folded_copy(self._own, self._tensor)
+
+    def of(self, memory_format: CopyFormat) -> Forward | None:
+        """Give the copy in a format, until it is asked for in another; None where it cannot be had."""
+        if self._copy is None:
+            return None
+        lay_out(self._copy.net, self._tensor.ndim, memory_format)
+        if memory_format not in self._agrees:
+            self._agrees[memory_format] = agree(self._own, self._copy, self._tensor)
+        return self._copy if self._agrees[memory_format] else None
+
+
+def folded_copy(forward: Forward, tensor: torch.Tensor) -> Forward | None:
+    """Copy a network, with batch normalisations folded; None where it cannot be copied."""
+    try:
+        fast = replace(forward, net=copy.deepcopy(forward.net))
+    except _UNCOPIED:
+        # The network has something that cannot be copied, or the copy does not fit into memory.
+        return None
+    for convolution, normalization in _pairs(fast, tensor):
+        _fold(fast.net, convolution, normalization)
+    for module in fast.net.modules():
+        # What a hook of the user's does is done for the network itself. Where it is needed for the
+        # answer, the copy will not agree.
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return fast
+
+
+def lay_out(net: nn.Module, ndim: int, memory_format: CopyFormat) -> None:
+    """Put the channels of weights last in memory, or first; inputs have `ndim` axes."""
+    if ndim in (4, 5):
+        last = (torch.channels_last, torch.channels_last_3d)[ndim - 4]
+        net.to(memory_format=last if memory_format == "channels_last" else torch.contiguous_format)
+
+
+class _Uses(TorchFunctionMode):
+    """Counts how often a function of torch gets what a convolution gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: By identity: the convolution, and its output, held so that no other takes its identity.
+        self.outputs: dict[int, tuple[str, torch.Tensor]] = {}
+        self.counts: Counter[str] = Counter()
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        for leaf in tree_leaves((args, kwargs or {})):
+            if isinstance(leaf, torch.Tensor) and id(leaf) in self.outputs:
+                name = getattr(func, "__name__", "")
+                self.counts[self.outputs[id(leaf)][0]] += name not in _HARMLESS
+        return func(*args, **(kwargs or {}))
+
+
+def _pairs(forward: Forward, tensor: torch.Tensor) -> list[tuple[str, str]]:
+    """Find the convolutions whose output goes into a normalisation alone, each called once."""
+    uses, calls = _Uses(), Counter[str]()
+    pairs: list[tuple[str, str]] = []
+    handles = []
+    for name, module in forward.net.named_modules():
+        if type(module) not in (*_CONVOLUTIONS, *_NORMALIZATIONS) or _has_hooks(module):
+            continue
+
+        def seen(module: nn.Module, inputs: object, output: torch.Tensor, name: str = name) -> None:
+            calls[name] += 1
+            if isinstance(module, _CONVOLUTIONS):
+                uses.outputs[id(output)] = (name, output)
+            elif isinstance(inputs, tuple) and inputs and id(inputs[0]) in uses.outputs:
+                pairs.append((uses.outputs[id(inputs[0])][0], name))
+
+        handles.append(module.register_forward_hook(seen))
+    try:
+        with ValueAccessDetector() as looking, uses:
+            forward(tensor)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if looking.seen:
+        # Another image may take another way, on which the output is used elsewhere.
+        return []
+    return [
+        (convolution, normalization)
+        for convolution, normalization in pairs
+        if calls[convolution] == calls[normalization] == uses.counts[convolution] == 1
+    ]
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _fold(net: nn.Module, convolution: str, normalization: str) -> None:
+    conv, norm = net.get_submodule(convolution), net.get_submodule(normalization)
+    if getattr(norm, "running_var", None) is None or getattr(conv, "parametrizations", None):
+        return
+    net.set_submodule(convolution, fuse_conv_bn_eval(conv, norm))  # type: ignore[arg-type,type-var]
+    net.set_submodule(normalization, nn.Identity())
+
+
+def agree(slow: Forward, fast: Forward, tensor: torch.Tensor) -> bool:
+    """Whether both give the same for a batch of images, however bright."""
+    images = torch.cat([tensor * factor for factor in FACTORS])
+    try:
+        answers = [_leaves(forward(images)) for forward in (slow, fast)]
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError):
+        # No batches, or a view that needs channels to lie before space in memory.
+        return False
+    before, after = answers
+    if len(before) != len(after):
+        return False
+    for a, b in zip(before, after, strict=True):
+        if a.shape != b.shape:
+            return False
+        scale = as_float64(a).abs().max().clamp(min=1e-12) if a.numel() else 1.0
+        if a.numel() and not bool((as_float64(a) - as_float64(b)).abs().max() <= TOLERANCE * scale):
+            return False
+    return True
+
+
+def _leaves(output: Any) -> list[torch.Tensor]:
+    return [tensor for _, tensor in tensors_of(output)]

@@ -1,0 +1,130 @@
+"""How a network is called: its further inputs, its precision, and nothing of its modes left changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map_only
+
+from camanim.errors import ModelError
+from camanim.execution.guided_backpropagation import PositiveOnly
+from camanim.model_state import (
+    as_cam_errors,
+    in_eval_mode,
+    is_out_of_memory,
+    plain_attention,
+    run_callback,
+)
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A network with all that its call needs beside the image.
+
+    Attributes
+    ----------
+    net : torch.nn.Module
+    positional, keywords
+        Further inputs. Tensors whose first axis has length 1 are repeated for a batch, wherever they
+        are in tuples, lists and dictionaries.
+    precision : {"float32", "bfloat16", "float16"}
+        Of autocast; "float32" leaves the network as it is.
+    guided : bool
+        Whether gradients are to follow guided backpropagation's rule on their way back.
+    """
+
+    net: nn.Module
+    positional: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    precision: Precision = "float32"
+    guided: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise ModelError(f"A precision is one of {known}, not {self.precision!r}.")
+
+    def __call__(self, batch: torch.Tensor) -> Any:
+        """Run the network on (B, C, *S); what it writes into are copies."""
+        copied = partial(_for_batch, count=len(batch), device=batch.device)
+        positional = tree_map_only(torch.Tensor, copied, list(self.positional))
+        keywords = tree_map_only(torch.Tensor, copied, dict(self.keywords))
+        with self._autocast(batch.device), PositiveOnly() if self.guided else nullcontext():
+            return self.net(batch.clone(), *positional, **keywords)
+
+    def _autocast(self, device: torch.device) -> Any:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(device.type, getattr(torch, self.precision))
+
+    @contextmanager
+    def evaluating(self, input_shape: tuple[int, ...]) -> Iterator[None]:
+        """Prepare the network for being asked, without gradients, and put it back after."""
+        with ExitStack() as stack:
+            stack.enter_context(as_cam_errors(input_shape))
+            stack.enter_context(in_eval_mode(self.net))
+            stack.enter_context(plain_attention())
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())
+            yield
+
+
+def _for_batch(value: torch.Tensor, count: int, device: torch.device) -> torch.Tensor:
+    repeats = count if value.ndim > 0 and value.shape[0] == 1 else 1
+    value = value.to(device)
+    return value.repeat(repeats, *[1] * (value.ndim - 1)) if value.ndim else value.clone()
+
+
+class Batches:
+    """Feeds a function batch by batch, and halves the batch whenever memory runs out.
+
+    Parameters
+    ----------
+    size : int
+        Items per batch at first.
+    note : callable
+        Told in one sentence when the batch was made smaller.
+    """
+
+    def __init__(self, size: int, note: Callable[[str], None]) -> None:
+        self.size = size
+        self._note = note
+
+    def __call__(
+        self,
+        count: int,
+        ask: Callable[[int, int], torch.Tensor],
+        report: Callable[[int], None] | None = None,
+    ) -> torch.Tensor:
+        """Collect ``ask(start, stop)``, each (stop - start,), into (count,) float64 on the CPU."""
+        parts: list[torch.Tensor] = []
+        start = 0
+        while start < count:
+            stop = min(start + self.size, count)
+            try:
+                parts.append(ask(start, stop).detach().cpu().double().reshape(-1))
+            except Exception as error:
+                if self.size == 1 or not is_out_of_memory(error):
+                    raise
+                self.size = max(1, (stop - start) // 2)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                self._note(f"Memory ran out: batches of {self.size} from there on.")
+                continue
+            if len(parts[-1]) != stop - start:
+                raise ModelError(
+                    f"The network gives {len(parts[-1])} answers for {stop - start} images: "
+                    "it does not take batches, so this method cannot be used."
+                )
+            start = stop
+            if report is not None:
+                run_callback(report, start)
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)

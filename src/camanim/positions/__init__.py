@@ -1,5 +1,0 @@
-"""Where the cells of an output lie in the image, found by letting positions run along."""
-
-from camanim.positions.tracing import trace_positions
-
-__all__ = ["trace_positions"]

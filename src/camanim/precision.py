@@ -1,0 +1,13 @@
+"""Numbers that are exact enough, on every device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def as_float64(tensor: torch.Tensor) -> torch.Tensor:
+    """Give a tensor in float64; on the CPU where its device has none, which is MPS."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
