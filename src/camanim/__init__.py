@@ -27,13 +27,14 @@ from camanim.errors import (
 
 if TYPE_CHECKING:
     from camanim import targets
-    from camanim.animation import Animation
+    from camanim.animation import Animation, animate, animate_targets
     from camanim.cam_methods import Method, methods
+    from camanim.catalogue import finding_kinds
     from camanim.checks import LabelRandomisation, Localisation, Randomisation
+    from camanim.findings import Finding, register_finding
     from camanim.images import Geometry, Preprocess, read_image
     from camanim.layer_info import LayerInfo
     from camanim.models import Model, Untrusted, list_models, load_model, similarity_to
-    from camanim.pipeline import animate, animate_targets
     from camanim.progress import console
     from camanim.road import Road
     from camanim.settings import Settings
@@ -51,8 +52,11 @@ _HOMES = {
     "Road": "camanim.road",
     "Settings": "camanim.settings",
     "Untrusted": "camanim.models",
-    "animate": "camanim.pipeline",
-    "animate_targets": "camanim.pipeline",
+    "animate": "camanim.animation",
+    "animate_targets": "camanim.animation",
+    "finding_kinds": "camanim.catalogue",
+    "register_finding": "camanim.findings",
+    "Finding": "camanim.findings",
     "console": "camanim.progress",
     "list_models": "camanim.models",
     "load_model": "camanim.models",
@@ -65,6 +69,7 @@ __all__ = [
     "Animation",
     "CamError",
     "Cancelled",
+    "Finding",
     "Geometry",
     "ImageError",
     "LabelRandomisation",
@@ -90,10 +95,12 @@ __all__ = [
     "animate",
     "animate_targets",
     "console",
+    "finding_kinds",
     "list_models",
     "load_model",
     "methods",
     "read_image",
+    "register_finding",
     "similarity_to",
     "targets",
 ]

@@ -1,254 +1,198 @@
-"""`Animation`: the result of a run, and the doors that lead outward from it.
+"""`animate`, and the `Animation` that it returns: a result with everything that can be done with it.
 
-Each door is a call of the room that does the work, imported when the door is opened; that keeps this
-module at the bottom of the house, where every other may import it.
+The methods are the functions of the modules that do the work, so that signature and documentation stand
+once.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-from camanim.judged import Judged
-from camanim.progress import Progress, silent
+from camanim import (
+    catalogue,  # noqa: F401 (every kind of finding is registered)
+    render,
+    slicing,
+)
+from camanim import stack as stacks
+from camanim import table as tables
+from camanim.checks import label_randomisation, localisation, randomisation
+from camanim.findings import Finding, find_kind
+from camanim.pipeline import explain
+from camanim.result import Result
+from camanim.road import measures, scores
+from camanim.road.measures import Measure
 
 if TYPE_CHECKING:
-    from camanim.stack import Normalization, Stack
+    from torch import nn
+
+    from camanim.checks import LabelRandomisation, Localisation, Randomisation
+    from camanim.models import Model
+    from camanim.road import Road
+
+P = ParamSpec("P")
+F = TypeVar("F", bound=Finding)
 
 
-class Animation(Judged):
+def _keeping(
+    compute: Callable[Concatenate[Result, P], F],
+) -> Callable[Concatenate[Animation, P], F]:
+    """Make a method that keeps the finding it computes."""
+
+    @wraps(compute)
+    def method(self: Animation, *args: P.args, **kwargs: P.kwargs) -> F:
+        finding = compute(self, *args, **kwargs)
+        self.add(finding)
+        return finding
+
+    return cast("Callable[Concatenate[Animation, P], F]", method)
+
+
+class Animation(Result):
     """The maps of all shown layers of one network for one image and one target; see `Result`.
 
-    What can be made of them are its methods: `stack`, `plane`, `table`, `write_movie`, ...; what can be
-    asked of them those of `Judged`: `score`, `measure`, `localise`, `check_randomisation`, ...
+    Findings are computed by `score`, `measure`, `localise`, `check_randomisation`, `check_labels`, or
+    by name with `find`, and stay in `findings`.
     """
 
-    def stack(
-        self, normalization: Normalization | None = "local", *, signed: bool = False
-    ) -> Stack:
-        """Give all maps as one lazy array (L, H, W) or (L, D, H, W) at the network's input size.
+    stack = stacks.stack_maps
+    plane = slicing.take_plane
+    table = tables.table
+    write_table = tables.write_table
+    write_movie = render.write_movie
+    write_picture = render.write_picture
+    write_plot = render.write_plot
+
+    score = _keeping(scores.score)
+    measure = _keeping(measures.measure)
+    localise = _keeping(localisation.localise)
+    check_randomisation = _keeping(randomisation.check_randomisation)
+    check_labels = _keeping(label_randomisation.check_labels)
+
+    def find(self, name: str, **settings: Any) -> Finding:
+        """Compute a finding by the name of its kind; it stays in `findings`.
 
         Parameters
         ----------
-        normalization : {"local", "global", None}
-            ``(c - min) / (max - min)`` over one layer's raw map, or over those of all layers;
-            None leaves the raw values.
-        signed : bool
-            Keep negative evidence: divide by the largest absolute value, so that 0 stays 0 and
-            values lie in [-1, 1]. Otherwise negative values are cut off (ReLU) first, and values
-            lie in [0, 1].
+        name : str
+            One of `camanim.finding_kinds`, such as ``"road"``.
+        **settings
+            Those of the kind, and ``progress``; ``mask`` where the kind compares with one.
 
         Returns
         -------
-        Stack
-            Has ``shape``, ``dtype``, ``ndim``, ``size``; a slice is made when it is asked for.
-        """
-        from camanim.stack import Stack
-
-        return Stack(
-            self.maps, self.geometry.size, normalization, signed=signed, extremes=self.extremes
-        )
-
-    def plane(self, z: int | None = None) -> Animation:
-        """Give the animation of one plane of a volume.
-
-        Parameters
-        ----------
-        z : int or None
-            Index along the image's first axis, by default the middle of what the maps cover.
-
-        Returns
-        -------
-        Animation
-            With maps (h, w), brightened as those of the whole volume; itself if it has no depth.
-
-        Raises
-        ------
-        ImageError
-            Where there is no such plane, or no map covers it.
-        """
-        from camanim.slicing import take_plane
-
-        return take_plane(self, z)
-
-    def write_movie(
-        self,
-        path: str | Path,
-        *,
-        normalization: Normalization = "local",
-        signed: bool = False,
-        fps: float = 5,
-        size: int = 448,
-        colormap: str | None = None,
-        opacity: float = 0.5,
-        quality: Literal["standard", "high"] = "standard",
-        z: int | None = None,
-        progress: Progress = silent,
-    ) -> Path:
-        """Write the movie: one frame per layer, with its name, class, colour bar and ROAD curve.
-
-        Parameters
-        ----------
-        path : path-like
-            Must end in ``.mp4``. Written beside it first and renamed when complete.
-        normalization, signed
-            As for `stack`.
-        fps : float
-            Frames a second.
-        size : int
-            Longer side of the image within the frame, in pixels.
-        colormap : str, optional
-            Any name that ``cmap`` knows; by default turbo, or a diverging one with ``signed``.
-        opacity : float
-            Of the map over the image, in [0, 1].
-        quality : {"standard", "high"}
-            Of the H.264 compression.
-        z : int or None
-            Which plane of a volume, see `plane`.
-        progress : Progress
-            Called after every frame; raising in it leaves no file behind.
-
-        Returns
-        -------
-        pathlib.Path
-
-        Raises
-        ------
-        RenderError
-            For a path or setting that cannot be used, or when writing fails.
-        """
-        from camanim.render import write_movie
-
-        return write_movie(
-            self.plane(z),
-            path,
-            normalization=normalization,
-            signed=signed,
-            fps=fps,
-            size=size,
-            colormap=colormap,
-            opacity=opacity,
-            quality=quality,
-            progress=progress,
-        )
-
-    def write_picture(
-        self,
-        path: str | Path,
-        layer: int | None = None,
-        *,
-        normalization: Normalization = "local",
-        signed: bool = False,
-        size: int = 448,
-        colormap: str | None = None,
-        opacity: float = 0.5,
-        z: int | None = None,
-    ) -> Path:
-        """Write one frame of the movie as a picture.
-
-        Parameters
-        ----------
-        path : path-like
-            Must end in ``.png``. Written beside it first and renamed when complete.
-        layer : int, optional
-            Which of `layers`; by default the one that ROAD finds best, or the last without scores.
-        normalization, signed, size, colormap, opacity, z
-            As for `write_movie`.
-
-        Returns
-        -------
-        pathlib.Path
-
-        Raises
-        ------
-        RenderError
-            For a path or setting that cannot be used, or when writing fails.
-        """
-        from camanim.render import write_picture
-
-        return write_picture(
-            self.plane(z),
-            self.best_index if layer is None else layer,
-            path,
-            normalization=normalization,
-            signed=signed,
-            size=size,
-            colormap=colormap,
-            opacity=opacity,
-        )
-
-    def table(self) -> list[dict[str, Any]]:
-        """List every call of every module, one row each, ready for pandas.
-
-        Returns
-        -------
-        list of dict
-            Keys: index, name, call, kind, output shape, layout, parameters, status, raw min, raw max,
-            milliseconds; ROAD with its spread, baseline, excess, whether that is above chance, and why
-            it is undefined; then what `localise`, `check_randomisation` and `check_labels` found. What
-            does not exist is None; the status says why.
-        """
-        from camanim.table import rows
-
-        return rows(self)
-
-    def write_table(self, path: str | Path) -> Path:
-        """Write `table` as a CSV file.
-
-        Parameters
-        ----------
-        path : path-like
-            Must end in ``.csv``; written beside it first and renamed when complete.
-
-        Returns
-        -------
-        pathlib.Path
-
-        Raises
-        ------
-        RenderError
-            For another suffix, or when the file cannot be written.
-        """
-        from camanim.table import write_table
-
-        return write_table(self, path)
-
-    def write_plot(
-        self,
-        path: str | Path,
-        what: Literal["scores", "removal", "randomisation"] = "scores",
-        layer: int | None = None,
-    ) -> Path:
-        """Write a plot of the scores, or of what a check found.
-
-        Parameters
-        ----------
-        path : path-like
-            Must end in ``.png``, ``.pdf`` or ``.svg``. Written beside it first and renamed when
-            complete.
-        what : {"scores", "removal", "randomisation"}
-            "scores": ROAD over the layers with the standard deviation of its repeats, what chance
-            scores, and the best layer; below it the agreement with a mask after `localise`.
-            "removal": what the target is worth after the removal of more and more pixels, for one
-            layer. "randomisation": how much of each map is left, the more of the network is
-            randomised.
-        layer : int, optional
-            Which of `layers`. Of "removal", by default the one that ROAD finds best, or the last where
-            there is none; the others show all layers, and mark or single out this one.
-
-        Returns
-        -------
-        pathlib.Path
+        Finding
 
         Raises
         ------
         ScoreError
-            Where what is to be plotted was not computed, or the layer has no score.
-        RenderError
-            For another suffix or an unknown plot, or when the file cannot be written.
-        IndexError
-            When there is no such layer.
+            When there is no such kind, a setting is wrong, or the finding cannot be computed.
         """
-        from camanim.render import write_plot
+        finding = find_kind(name).compute(self, **settings)
+        self.add(finding)
+        return finding
 
-        return write_plot(self, path, what, layer)
+    @property
+    def road(self) -> Road | None:
+        """ROAD scores of the shown layers, once `score` was called."""
+        return self.findings.get("road")  # type: ignore[return-value]
+
+    @property
+    def localisation(self) -> Localisation | None:
+        """Agreement with a mask, once `localise` was called."""
+        return self.findings.get("localisation")  # type: ignore[return-value]
+
+    @property
+    def randomisation(self) -> Randomisation | None:
+        """How the maps change with shuffled weights, once `check_randomisation` was called."""
+        return self.findings.get("randomisation")  # type: ignore[return-value]
+
+    @property
+    def labels(self) -> LabelRandomisation | None:
+        """How the maps change with the class, once `check_labels` was called."""
+        return self.findings.get("label_randomisation")  # type: ignore[return-value]
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """Other measures, by label, such as "deletion (blur)"; see `measure`."""
+        return {key: f for key, f in self.findings.items() if isinstance(f, Measure)}
+
+
+def animate(
+    model: Model | nn.Module,
+    image: Any,
+    *,
+    method: Any = "GradCAM",
+    target: Any = None,
+    **settings: Any,
+) -> Animation:
+    """Compute the class activation maps of all layers, by most methods in one forward and backward.
+
+    Parameters
+    ----------
+    model : Model or torch.nn.Module
+        See `camanim.load_model` and `camanim.Model`; a bare network is taken with the defaults of
+        `Model`.
+    image : array-like
+        (H, W), (H, W, 3) or (H, W, 4), of any number type; numpy, dask, PIL. A volume (Z, Y, X) for a
+        3-D network, or for a 2-D one with ``slices=True``.
+    method : str, function or class
+        One of `camanim.methods`, such as ``"GradCAM"``; a function of your own, or a subclass of
+        grad-cam's ``BaseCAM`` (see docs/my-own-cam.md).
+    target : int, str, Target, callable or None
+        What is explained: a class by number or name, a contrast ``"cat - dog"``, one of
+        `camanim.targets`, any function of the network's output; by default the likeliest class.
+    **settings
+        Those of `Settings`: ``options``, ``layers``, ``fit``, ``window``, ``slices``, ``eigen_smooth``,
+        ``augment``, ``counterfactual``, ``show_1d``, ``layouts``, ``batch_size``, ``device``,
+        ``precision``, ``seed``, ``progress``.
+
+    Returns
+    -------
+    Animation
+
+    Raises
+    ------
+    CamError
+        One of its kinds, each with one sentence that says what is wrong and what to do. The network
+        comes back as it was in any case.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = load_model("demo/ultrasound")  # doctest: +SKIP
+    >>> animation = animate(model, np.zeros((64, 64), np.uint8))  # doctest: +SKIP
+    """
+    return animate_targets(model, image, [target], method=method, **settings)[0]
+
+
+def animate_targets(
+    model: Model | nn.Module,
+    image: Any,
+    targets: Sequence[Any],
+    *,
+    method: Any = "GradCAM",
+    **settings: Any,
+) -> list[Animation]:
+    """Explain several targets of one image: one forward, and a backward for each.
+
+    Parameters
+    ----------
+    model, image, method, **settings
+        As for `animate`.
+    targets : sequence
+        Each as for `animate`.
+
+    Returns
+    -------
+    list of Animation
+        In the order of `targets`; fewer where the run was cancelled.
+
+    Raises
+    ------
+    CamError
+    """
+    results = explain(model, image, targets, method=method, **settings)
+    return [Animation(**{f.name: getattr(r, f.name) for f in fields(r)}) for r in results]

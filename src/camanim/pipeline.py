@@ -1,7 +1,4 @@
-"""`animate`, the one way through the house.
-
-Image, model's preprocessing, the maps (`camanim.attribution`), and the result as plain data.
-"""
+"""From an image and a network to results: preprocessing, maps, and plain data."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from camanim._version import __version__
-from camanim.animation import Animation
 from camanim.cam_methods import Method, find_method
 from camanim.errors import LayerError, ModelError, OutOfMemory, ScoreError, TargetError
 from camanim.images import Prepared, as_array
@@ -38,80 +34,15 @@ if TYPE_CHECKING:
 _Ready = tuple[Prepared, dict[str, Any]]
 
 
-def animate(
-    model: Model | nn.Module,
-    image: Any,
-    *,
-    method: Any = "GradCAM",
-    target: Any = None,
-    **settings: Any,
-) -> Animation:
-    """Compute the class activation maps of all layers, by most methods in one forward and backward.
-
-    Parameters
-    ----------
-    model : Model or torch.nn.Module
-        See `camanim.load_model` and `camanim.Model`; a bare network is taken with the defaults of
-        `Model`.
-    image : array-like
-        (H, W), (H, W, 3) or (H, W, 4), of any number type; numpy, dask, PIL. A volume (Z, Y, X) for a
-        3-D network, or for a 2-D one with ``slices=True``.
-    method : str, function or class
-        One of `camanim.methods`, such as ``"GradCAM"``; a function of your own, or a subclass of
-        grad-cam's ``BaseCAM`` (see docs/my-own-cam.md).
-    target : int, str, Target, callable or None
-        What is explained: a class by number or name, a contrast ``"cat - dog"``, one of
-        `camanim.targets`, any function of the network's output; by default the likeliest class.
-    **settings
-        Those of `Settings`: ``options``, ``layers``, ``fit``, ``window``, ``slices``, ``eigen_smooth``,
-        ``augment``, ``counterfactual``, ``show_1d``, ``layouts``, ``batch_size``, ``device``,
-        ``precision``, ``seed``, ``progress``.
-
-    Returns
-    -------
-    Animation
-
-    Raises
-    ------
-    CamError
-        One of its kinds, each with one sentence that says what is wrong and what to do. The network
-        comes back as it was in any case.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> model = load_model("demo/ultrasound")  # doctest: +SKIP
-    >>> animation = animate(model, np.zeros((64, 64), np.uint8))  # doctest: +SKIP
-    """
-    return animate_targets(model, image, [target], method=method, **settings)[0]
-
-
-def animate_targets(
+def explain(
     model: Model | nn.Module,
     image: Any,
     targets: Sequence[Any],
     *,
     method: Any = "GradCAM",
     **settings: Any,
-) -> list[Animation]:
-    """Explain several targets of one image: one forward, and a backward for each.
-
-    Parameters
-    ----------
-    model, image, method, **settings
-        As for `animate`.
-    targets : sequence
-        Each as for `animate`.
-
-    Returns
-    -------
-    list of Animation
-        In the order of `targets`; fewer where the run was cancelled.
-
-    Raises
-    ------
-    CamError
-    """
+) -> list[Result]:
+    """Return the maps of all layers for each of several targets; see `camanim.animate_targets`."""
     if not isinstance(model, Model):
         model = Model(model)
     if hasattr(image, "dask"):
@@ -129,63 +60,63 @@ def animate_targets(
 
 
 def recompute(
-    animation: Result,
+    result: Result,
     *,
     net: nn.Module | None = None,
     targets: Sequence[Any] | TargetFunction | None = None,
     layers: Layers | None = None,
     progress: Progress = silent,
-) -> list[Animation]:
+) -> list[Result]:
     """Ask the same once more, of another network or about other targets.
 
-    The network's input, the method and the settings are those of `animation`; nothing is prepared a
+    The network's input, the method and the settings are those of `result`; nothing is prepared a
     second time, and no weights are hashed.
 
     Parameters
     ----------
-    animation : Result
+    result : Result
         Of an image or of a whole volume, made by `animate`.
     net : torch.nn.Module, optional
-        In place of the animation's network, with the same inputs and on the same device.
+        In place of the result's network, with the same inputs and on the same device.
     targets : sequence or callable, optional
         Each as for `animate`; or a function from the network's output to targets, which are then taken
-        as they are. By default the very target of `animation`.
+        as they are. By default the very target of `result`.
     layers : optional
-        As for `animate`, by default what `animation` was asked for.
+        As for `animate`, by default what `result` was asked for.
     progress : Progress
 
     Returns
     -------
-    list of Animation
-        As of `animate_targets`.
+    list of Result
+        As of `explain`.
 
     Raises
     ------
     ScoreError
-        When `animation` is a plane of another one, or was put together by hand.
+        When `result` is a plane of another one, or was put together by hand.
     CamError
         As of `animate_targets`.
     """
-    if animation.extremes is not None:
+    if result.extremes is not None:
         raise ScoreError("A volume is looked at as a whole: check that, not one of its planes.")
-    if animation.computed_with is None:
+    if result.computed_with is None:
         raise ScoreError("Nobody knows how these maps were made: make them with camanim.animate.")
-    method, settings = animation.computed_with
+    method, settings = result.computed_with
     settings = replace(settings, progress=progress)
     if layers is not None:
         settings = replace(settings, layers=layers)
-    record = dict(animation.provenance)
-    model = animation.model
+    record = dict(result.provenance)
+    model = result.model
     if net is not None:
         model = copy.copy(model)
         model.net = net
         record.pop("weights sha256", None)
 
     def prepare(there: Model) -> _Ready:
-        tensor = animation.tensor.to(there.device, there.dtype)
-        return Prepared(tensor, animation.geometry, animation.image), record
+        tensor = result.tensor.to(there.device, there.dtype)
+        return Prepared(tensor, result.geometry, result.image), record
 
-    aim = (lambda output: [animation.target]) if targets is None else targets
+    aim = (lambda output: [result.target]) if targets is None else targets
     return _Run(method, aim if callable(aim) else list(aim), settings).answer(model, prepare)
 
 
@@ -198,7 +129,7 @@ class _Run:
     settings: Settings
     notes: list[str] = field(default_factory=list)
 
-    def answer(self, model: Model, prepare: Callable[[Model], _Ready]) -> list[Animation]:
+    def answer(self, model: Model, prepare: Callable[[Model], _Ready]) -> list[Result]:
         """Answer it where it is to be computed; where memory runs out, on the CPU."""
         where = model.device if self.settings.device is None else self.settings.device
         try:
@@ -210,7 +141,7 @@ class _Run:
             self.notes.append("The device's memory ran out: computed on the CPU.")
             return self._on(model.to("cpu"), prepare)
 
-    def _on(self, model: Model, prepare: Callable[[Model], _Ready]) -> list[Animation]:
+    def _on(self, model: Model, prepare: Callable[[Model], _Ready]) -> list[Result]:
         options = self.method.checked(self.settings.options)
         if self.settings.eigen_smooth:
             self.method.check_smoothable()
@@ -231,7 +162,7 @@ class _Run:
         t: int,
         maker: _Maker,
         record: dict[str, Any],
-    ) -> Animation:
+    ) -> Result:
         from camanim.attribution import selected_maps
 
         captured, target = made.captured, made.captured.targets[t]
@@ -241,7 +172,7 @@ class _Run:
             raise LayerError(_why_none(self.method, [layer.status for layer in trace]))
         gradients = captured.input_gradients
         values = target.value(captured.output)
-        return Animation(
+        return Result(
             maps=maps,
             layers=shown,
             layer_calls=trace,

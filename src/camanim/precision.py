@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import torch
+
+#: Of autocast; "float32" leaves the network as it is.
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def as_float64(tensor: torch.Tensor) -> torch.Tensor:

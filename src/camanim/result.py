@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from camanim.findings import Finding, in_order
 from camanim.layer_info import LayerInfo, Status
 
 if TYPE_CHECKING:
     import torch
 
     from camanim.cam_methods import Method
-    from camanim.checks import LabelRandomisation, Localisation, Randomisation
     from camanim.images import Geometry
     from camanim.models import Model
-    from camanim.road import Road
-    from camanim.road.measures import Measure
     from camanim.settings import Settings
     from camanim.targets import Target
 
@@ -56,8 +54,8 @@ class Result:
         The network that was explained.
     provenance : dict
         Versions, hashes and settings with which the result can be made again.
-    road : Road or None
-        ROAD scores of the shown layers, once `score` was called.
+    findings : dict of str to Finding
+        What was computed about the maps, such as ROAD scores, by key; see `add`.
     input_gradient : torch.Tensor or None
         Gradient of the target's score in the network's input, as `tensor`; None for methods that
         take none.
@@ -67,14 +65,6 @@ class Result:
         What was done otherwise than asked, such as smaller batches when memory ran out.
     extremes : list of (min, max) or None
         Of the raw maps, where `maps` are planes of them (see `plane`).
-    randomisation : Randomisation or None
-        How the maps change when the weights are shuffled, once `check_randomisation` was called.
-    labels : LabelRandomisation or None
-        How the maps change when another class is explained, once `check_labels` was called.
-    localisation : Localisation or None
-        How the maps agree with a mask, once `localise` was called.
-    measures : dict of str to Measure
-        Other measures, by label, such as "deletion (blur)"; see `measure`.
     computed_with : (Method, Settings) or None
         How the maps were made, for `camanim.pipeline.recompute`; None where nobody made them.
     """
@@ -90,15 +80,11 @@ class Result:
     tensor: torch.Tensor = field(repr=False)
     model: Model = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
-    road: Road | None = None
+    findings: dict[str, Finding] = field(default_factory=dict)
     input_gradient: torch.Tensor | None = field(default=None, repr=False)
     guided: torch.Tensor | None = field(default=None, repr=False)
     notes: list[str] = field(default_factory=list)
     extremes: list[tuple[float, float]] | None = field(default=None, repr=False)
-    randomisation: Randomisation | None = field(default=None, repr=False)
-    labels: LabelRandomisation | None = field(default=None, repr=False)
-    localisation: Localisation | None = field(default=None, repr=False)
-    measures: dict[str, Measure] = field(default_factory=dict, repr=False)
     computed_with: tuple[Method, Settings] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -111,28 +97,32 @@ class Result:
 
     @property
     def best_index(self) -> int:
-        """The shown layer to look at first: ROAD's best, or the last where there are no scores."""
-        best = None if self.road is None else self.road.best
-        return len(self) - 1 if best is None else self.layers.index(best)
+        """Index of the layer to show first: the one that a finding chooses, or the last."""
+        for finding in self.findings.values():
+            if finding.chooses_layer and finding.best is not None:
+                return self.layers.index(finding.best)
+        return len(self) - 1
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what findings say against the maps, such as a failed check."""
+        return [words for finding in self.findings.values() for words in finding.warnings()]
+
+    def add(self, finding: Finding) -> None:
+        """Keep a finding, in place of one of the same key."""
+        self.findings = in_order({**self.findings, finding.key: finding}.values())
 
     def caption(self, i: int) -> str:
-        """Say what layer `i` is, what was explained, and how it scores, in short lines."""
+        """Return short lines: which layer `i` is, what was explained, and what findings say of it."""
         layer = self.layers[i]
-        worth = (
+        value = (
             f"{self.probability:.2f}"
             if self.target.unit == "probability"
             else (f"{self.probability:.3g}")
         )
-        about = [f"{layer.kind}  {i + 1}/{len(self)}", f"{self.target.name} {worth}"]
+        about = [f"{layer.kind}  {i + 1}/{len(self)}", f"{self.target.name} {value}"]
         highest = float(self.maps[i].max()) if self.extremes is None else self.extremes[i][1]
-        # Scaled by its own maximum, weak evidence looks like strong.
+        # Scaled by its maximum, weak evidence looks like strong evidence.
         about.append(f"raw max {highest:.2g}" if highest > 0 else "no positive evidence")
-        lines = [layer.label, "   ".join(about)]
-        if self.road is not None:
-            lines.append(self.road.caption(i))
-        if self.localisation is not None:
-            lines.append(self.localisation.caption(i))
-        lines += [
-            check.short for check in (self.randomisation, self.labels) if check and check.short
-        ]
-        return "\n".join(lines)
+        captions = [finding.caption(i) for finding in self.findings.values()]
+        return "\n".join([layer.label, "   ".join(about), *filter(None, captions)])

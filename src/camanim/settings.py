@@ -13,8 +13,8 @@ from camanim.progress import Progress, silent
 if TYPE_CHECKING:
     import torch
 
-    from camanim.execution.forward import Precision
     from camanim.layout import Override
+    from camanim.precision import Precision
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,59 @@
-"""One plane of an animated volume, as an animation of its own."""
+"""One plane of the maps of a volume."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import numpy as np
 
 from camanim.errors import ImageError
+from camanim.images import Geometry
+from camanim.result import Result
+from camanim.stack import FloatMap
 
-if TYPE_CHECKING:
-    from camanim.animation import Animation
-    from camanim.stack import FloatMap
+R = TypeVar("R", bound=Result)
 
 
-def take_plane(animation: Animation, z: int | None) -> Animation:
-    """Take one plane out of a volume; see `Animation.plane`."""
-    from camanim.images import Geometry
+def take_plane(result: R, z: int | None = None) -> R:
+    """Return the result for one plane of a volume.
 
-    geometry = animation.geometry
+    Parameters
+    ----------
+    result : Result
+    z : int or None
+        Index along the image's first axis, by default the middle of what the maps cover.
+
+    Returns
+    -------
+    Result
+        With maps (h, w), scaled as those of the whole volume; `result` itself if it has no depth.
+
+    Raises
+    ------
+    ImageError
+        When there is no such plane, or no map covers it.
+    """
+    geometry = result.geometry
     if len(geometry.size) == 2:
         if z is not None:
             raise ImageError("The image has no depth: leave z out.")
-        return animation
+        return result
     depth, scale, offset = geometry.size[0], geometry.scale[0], geometry.offset[0]
     middle = int(offset + scale * depth / 2)
-    at = middle if z is None else range(len(animation.image))[_within(z, len(animation.image))]
+    at = middle if z is None else range(len(result.image))[_within(z, len(result.image))]
     # Where the plane's centre lies in the network's input, in edges.
     place = (at + 0.5 - offset) / scale
     if not 0 <= place <= depth:
         raise ImageError(f"No map covers plane {at}: fit='stretch' explains all planes.")
-    extremes = animation.extremes or [(float(m.min()), float(m.max())) for m in animation.maps]
+    extremes = result.extremes or [(float(m.min()), float(m.max())) for m in result.maps]
     return replace(
-        animation,
-        maps=[_cut(raw, place / depth) for raw in animation.maps],
-        image=animation.image[at],
+        result,
+        maps=[_cut(raw, place / depth) for raw in result.maps],
+        image=result.image[at],
         geometry=Geometry(geometry.size[1:], geometry.scale[1:], geometry.offset[1:]),
         extremes=extremes,
+        findings=dict(result.findings),
     )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from camanim.result import Result
 
 Normalization = Literal["local", "global"]
 FloatMap = npt.NDArray[np.float32]
@@ -74,7 +77,7 @@ class Stack:
         The network's input size, to which a layer's map is brought.
     normalization : {"local", "global", None}
     signed : bool
-        See `Animation.stack`.
+        See `stack_maps`.
     extremes : sequence of (min, max), optional
         Of the raw maps, where `maps` are parts of larger ones.
     """
@@ -170,6 +173,32 @@ class Stack:
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype=dtype)
+
+
+def stack_maps(
+    result: Result, normalization: Normalization | None = "local", *, signed: bool = False
+) -> Stack:
+    """Return all maps of a result as one lazy array, at the network's input size.
+
+    Parameters
+    ----------
+    result : Result
+    normalization : {"local", "global", None}
+        ``(c - min) / (max - min)`` over one layer's raw map, or over those of all layers;
+        None leaves the raw values.
+    signed : bool
+        Keep negative evidence: divide by the largest absolute value, so that 0 stays 0 and
+        values lie in [-1, 1]. Otherwise negative values are cut off (ReLU) first, and values
+        lie in [0, 1].
+
+    Returns
+    -------
+    Stack
+        (L, H, W) or (L, D, H, W), with ``shape``, ``dtype``, ``ndim``, ``size``; a slice is made when
+        it is read.
+    """
+    size, extremes = result.geometry.size, result.extremes
+    return Stack(result.maps, size, normalization, signed=signed, extremes=extremes)
 
 
 def is_plain(part: Any) -> bool:

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from camanim.errors import CamError, Cancelled
+from camanim.findings import FindingRequest
 from camanim.progress import Progress
 from napari_camanim._networks import ModelSpec, Networks
-from napari_camanim._scoring import ScoringSettings
 from napari_camanim._views import Mask, Part, Shown, View
 
 if TYPE_CHECKING:
@@ -36,10 +34,8 @@ class RunRequest:
     method : str
     settings : dict
         Those of `camanim.animate`.
-    road : bool
-        Whether to score the layers.
-    wanted : ScoringSettings
-        How, and what else is measured.
+    findings : list of FindingRequest
+        What is computed about the maps.
     mask : Mask or None
         What the maps are compared with.
     """
@@ -50,8 +46,7 @@ class RunRequest:
     targets: list[Any] = field(default_factory=lambda: [None])
     method: str = "GradCAM"
     settings: dict[str, Any] = field(default_factory=dict)
-    road: bool = False
-    wanted: ScoringSettings = field(default_factory=ScoringSettings)
+    findings: list[FindingRequest] = field(default_factory=list)
     mask: Mask | None = None
 
     def shown_to(self, model: Model) -> tuple[Shown, dict[str, Any]]:
@@ -72,7 +67,7 @@ class Explained:
 
 def explain(question: RunRequest, networks: Networks, progress: Progress) -> Explained:
     """Make the maps, and measure what is asked; a cancel keeps what there is."""
-    from camanim.pipeline import animate_targets
+    from camanim import animate_targets
 
     model = networks.load(question.network, progress)
     shown, seen = question.shown_to(model)
@@ -87,33 +82,25 @@ def explain(question: RunRequest, networks: Networks, progress: Progress) -> Exp
     problem = ""
     cancelled = len(animations) < len(question.targets) or any(a.cancelled for a in animations)
     if not cancelled:
-        problem = _measure(_asked(question, animations, shown.part, progress))
+        problem = _measure(_computations(question, animations, shown.part, progress))
     for animation in animations:
         # A copy on the GPU would stay there for as long as its stack does.
         animation.model = model
     return Explained(animations, shown, problem)
 
 
-def _asked(
-    question: RunRequest, animations: list[Animation], part: Part, progress: Progress
+def _computations(
+    request: RunRequest, animations: list[Animation], part: Part, progress: Progress
 ) -> list[Callable[[], Any]]:
-    """List what is to be measured, the quick things first: a cancel ends all that comes after."""
-    wanted, seed = question.wanted, question.settings["seed"]
-    measurements: list[Callable[[], Any]] = []
-    if question.mask is not None:
-        measurements += [partial(_compare, a, question.mask, part) for a in animations]
-    if question.road:
-        how: dict[str, Any] = {
-            "repeats": wanted.repeats,
-            "baseline": wanted.baseline,
-            "progress": progress,
-        }
-        measurements += [partial(a.score, seed, **how) for a in animations]
-    if wanted.checks:
-        for a in animations:
-            measurements.append(partial(a.check_randomisation, seed=seed, progress=progress))
-            measurements.append(partial(a.check_labels, seed=seed, progress=progress))
-    return measurements
+    """List what is to be computed, comparisons with a mask first: a cancel ends all that comes after."""
+    seed = request.settings["seed"]
+    computations: list[Callable[[], Any]] = []
+    if request.mask is not None:
+        computations += [partial(_compare, a, request.mask, part) for a in animations]
+    for finding in request.findings:
+        arguments = finding.arguments({"seed": seed, "progress": progress})
+        computations += [partial(a.find, finding.name, **arguments) for a in animations]
+    return computations
 
 
 def _measure(measurements: Iterable[Callable[[], Any]]) -> str:
@@ -140,12 +127,12 @@ def _compare(animation: Animation, mask: Mask, part: Part) -> None:
 
 
 def localise(animation: Animation, mask: Mask | None, part: Part) -> tuple[str, str]:
-    """Compare the maps with another mask, or with none; say what was found, and what is in the way."""
-    animation.localisation = None
+    """Compare the maps with another mask, or with none; return the summary and what went wrong."""
+    animation.findings.pop("localisation", None)
     if mask is None:
         return "No mask.", ""
     problem = _measure([partial(_compare, animation, mask, part)])
-    return _sentence(_inside(animation)), problem
+    return "" if animation.localisation is None else animation.localisation.summary(), problem
 
 
 def predict(
@@ -177,40 +164,12 @@ def summary(explained: Explained) -> str:
         said = f"{len(animations)} stacks, the first of {said}"
     if any(a.cancelled for a in animations):
         said = f"Cancelled: kept {said}"
-    found = "; ".join(filter(None, [said, _scored(first), _inside(first)]))
-    checks = [check for check in (first.randomisation, first.labels) if check is not None]
-    more = [*(check.verdict for check in checks), explained.problem]
-    more += [note for a in animations for note in a.notes]
+    lines = [f"{said}."]
+    lines += [finding.summary() for finding in first.findings.values()]
+    lines += [*first.warnings, explained.problem]
+    lines += [note for a in animations for note in a.notes]
     if first.guided is not None:
-        more.append("The guided image is a hidden layer of its own.")
+        lines.append("The guided image is a hidden layer of its own.")
     if first.model.name.startswith("demo/"):
-        more.append("A teaching aid, not a diagnosis.")
-    return " ".join([_sentence(found), *filter(None, dict.fromkeys(more))])
-
-
-def _sentence(said: str) -> str:
-    return said and f"{said[0].upper()}{said[1:]}."
-
-
-def _scored(animation: Animation) -> str:
-    road = animation.road
-    if road is None or road.best_plain is None:
-        return ""
-    kept = "" if road.complete else " of the layers scored so far"
-    said = f"ybROAD mean {road.mean:.3f}, "
-    if road.best is None:
-        return f"{said}no layer is above chance{kept}"
-    at = road.layers.index(road.best)
-    chance = "" if np.isnan(road.baseline[at]) else f" (chance {road.baseline[at]:.3f})"
-    return f"{said}best {road.best.label} {road.scores[at]:.3f}{chance}{kept}"
-
-
-def _inside(animation: Animation) -> str:
-    found = animation.localisation
-    if found is None or found.best is None:
-        return ""
-    precision = found.average_precision[found.layers.index(found.best)]
-    return (
-        f"closest to the mask {found.best.label}, average precision {precision:.2f} "
-        f"(chance {found.share:.2f})"
-    )
+        lines.append("A teaching aid, not a diagnosis.")
+    return " ".join(filter(None, dict.fromkeys(lines)))

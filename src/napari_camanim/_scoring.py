@@ -1,39 +1,26 @@
-"""The fields of what is measured on the maps: how often, against what, and whether to be believed."""
+"""The fields of what is computed about the maps: one box for each kind of finding, with its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QSpinBox
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout
 
+from camanim.catalogue import finding_kinds
+from camanim.findings import FindingKind, FindingRequest
 from napari_camanim._methods import heading
+from napari_camanim._settings_form import SettingsForm
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
 NO_MASK = "none"
-
-
-@dataclass(frozen=True)
-class ScoringSettings:
-    """What is to be measured.
-
-    Attributes
-    ----------
-    repeats : int
-        Of the ROAD scores.
-    baseline : bool
-        Whether random maps are scored too.
-    checks : bool
-        Whether the method is checked with random weights and other classes.
-    """
-
-    repeats: int = 1
-    baseline: bool = True
-    checks: bool = False
+#: The kind whose box stands above, on the dock.
+MAIN = "road"
+#: Settings that are the run's, or have no place in a dock.
+HIDDEN = ("seed", "imputer", "batch_size", "memory_format", "precision", "percentiles", "noise")
 
 
 class MaskField(QComboBox):
@@ -74,37 +61,48 @@ class MaskField(QComboBox):
 
 
 class ScoringFields:
-    """The fields below the heading "Scores"."""
+    """The fields below the heading "Scores": a mask, and each kind of finding with its settings."""
 
     def __init__(self) -> None:
-        self.repeats = QSpinBox()
-        self.repeats.setRange(1, 100)
-        self.baseline = QCheckBox("Baseline")
-        self.baseline.setChecked(True)
         self.mask = MaskField()
-        self.checks = QCheckBox("Check the method")
-        tips = {
-            self.repeats: "How often ROAD is run, each time with another seed; 3 show how far a score "
-            "spreads.",
-            self.baseline: "Score random maps of each layer's own resolution too: what chance gets.",
-            self.mask: "A Labels layer over the image: measures how much of each map lies inside, "
-            "where its labels are not 0.",
-            self.checks: "Make the maps again with shuffled weights and for other classes, which must "
-            "change them: costs up to 25 further runs.",
-        }
-        for widget, tip in tips.items():
-            widget.setToolTip(tip)
+        self.mask.setToolTip(
+            "A Labels layer over the image: measures how much of each map lies inside, where its "
+            "labels are not 0."
+        )
+        self.kinds = [kind for kind in finding_kinds().values() if not kind.needs_mask]
+        self.boxes = {kind.name: _box(kind) for kind in self.kinds if kind.name != MAIN}
+        self.forms = {kind.name: SettingsForm(kind.settings, hidden=HIDDEN) for kind in self.kinds}
 
     def add_to(self, form: QFormLayout) -> None:
         """Lay the fields out."""
         form.addRow(heading("Scores"))
-        form.addRow("Repeats", self.repeats)
-        form.addRow(self.baseline)
         form.addRow("Mask", self.mask)
-        form.addRow(self.checks)
+        for kind in self.kinds:
+            settings = self.forms[kind.name].native
+            if kind.name in self.boxes:
+                box = self.boxes[kind.name]
+                form.addRow(box)
+                box.toggled.connect(settings.setVisible)
+                settings.setVisible(False)
+            form.addRow(settings)
 
-    def values(self) -> ScoringSettings:
-        """Return what the fields say."""
-        return ScoringSettings(
-            self.repeats.value(), self.baseline.isChecked(), self.checks.isChecked()
-        )
+    def requests(self, *, road: bool) -> list[FindingRequest]:
+        """Return what is to be computed, with the settings that differ from their defaults.
+
+        Raises
+        ------
+        CamError
+            When a setting is wrong.
+        """
+        chosen = {name: box.isChecked() for name, box in self.boxes.items()} | {MAIN: road}
+        return [
+            FindingRequest(kind.name, self.forms[kind.name].values())
+            for kind in self.kinds
+            if chosen[kind.name]
+        ]
+
+
+def _box(kind: FindingKind) -> QCheckBox:
+    box = QCheckBox(kind.title)
+    box.setToolTip(kind.help)
+    return box

@@ -166,8 +166,7 @@ class CamWidget(RunningForm):
         found = False
         if stack is not None:
             self.normalization.setCurrentText(stack.data.normalization)
-            of = stack.data.animation
-            found = self.curve.show_results(of.road, of.localisation, of.target.unit)
+            found = self.curve.show_findings(stack.data.animation.findings)
         self.curve.setVisible(found)
         self._on_slider()
 
@@ -346,6 +345,11 @@ class CamWidget(RunningForm):
         network = self._network()
         if network is None:
             return None
+        try:
+            findings = self.advanced.scoring.requests(road=self.road.isChecked())
+        except CamError as error:
+            self._say(str(error), error=True)
+            return None
         return RunRequest(
             network=network,
             view=take_view(self.viewer, self._image),
@@ -353,8 +357,7 @@ class CamWidget(RunningForm):
             targets=self.classes.requests(),
             method=self.method.currentText(),
             settings=self.advanced.run(),
-            road=self.road.isChecked(),
-            wanted=self.advanced.scoring.values(),
+            findings=findings,
             mask=self._mask(),
         )
 

@@ -1,15 +1,14 @@
-"""What a method's maps are worth: whether they need the weights and the class, and find the object.
+"""Sanity checks of a method's maps, and their agreement with a mask.
 
-Two sanity checks compare the maps with those that the same method makes of a network with shuffled
-weights, or of other classes: maps that stay as they are say little about either. With a mask of the
-object at hand, its place can be compared with where the maps are bright. None of them says that a map is
-right.
+Two checks compare the maps with those that the same method gives with shuffled weights, or for other
+classes: maps that stay the same depend little on either. With a mask of the object, its place is
+compared with where the maps are bright. None of them shows that a map is right.
 """
 
-from camanim.checks.label_randomisation import LabelRandomisation, check_labels
-from camanim.checks.localisation import Localisation, localise
+# In the order in which they are shown.
+from camanim.checks.localisation import Localisation, localise  # noqa: I001
 from camanim.checks.randomisation import Randomisation, check_randomisation
-from camanim.checks.verdict import noted
+from camanim.checks.label_randomisation import LabelRandomisation, check_labels
 
 __all__ = [
     "LabelRandomisation",
@@ -18,5 +17,4 @@ __all__ = [
     "check_labels",
     "check_randomisation",
     "localise",
-    "noted",
 ]

@@ -1,19 +1,21 @@
-"""Whether maps need the class: the same method, asked about others."""
+"""Whether maps depend on the class: the same method for other classes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from camanim.checks.map_similarity import positive_part, spearman
-from camanim.checks.verdict import check_threshold, is_below, middle
+from camanim.checks.verdict import Check, Correlation, is_below, median_of
+from camanim.declarations import Positive, Seed, checked
 from camanim.errors import ScoreError
-from camanim.layer_info import LayerInfo
+from camanim.findings import register_finding
 from camanim.pipeline import recompute
+from camanim.plots import Level, Line, Panel
 from camanim.progress import Progress, silent
 from camanim.targets import (
     ClassTarget,
@@ -33,8 +35,8 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LabelRandomisation:
-    """How alike each layer's map is to those of other classes, drawn at random.
+class LabelRandomisation(Check):
+    """Similarity of each layer's map to those of other classes, drawn at random.
 
     Attributes
     ----------
@@ -53,7 +55,8 @@ class LabelRandomisation:
         Whether the method knows of classes at all.
     """
 
-    layers: list[LayerInfo]
+    derived: ClassVar[tuple[str, ...]] = ("median", "passed", "verdict")
+
     classes: tuple[str, ...]
     spearman: Floats
     threshold: float
@@ -63,12 +66,12 @@ class LabelRandomisation:
     @cached_property
     def medians(self) -> Floats:
         """(L,) median over the other classes; NaN where nothing could be compared."""
-        return np.array([middle(column) for column in self.spearman.T], np.float64)
+        return np.array([median_of(column) for column in self.spearman.T], np.float64)
 
     @cached_property
     def median(self) -> float:
         """Median over layers and classes; NaN where nothing could be compared."""
-        return middle(self.spearman)
+        return median_of(self.spearman)
 
     @cached_property
     def passed(self) -> bool | None:
@@ -89,18 +92,33 @@ class LabelRandomisation:
             return f"{self.method} FAILS the label check, as it knows no class: the {how}."
         return f"{self.method} FAILS the label check: the {how}, so its maps say little about the class."
 
-    @property
-    def short(self) -> str:
-        """A few words for a caption; empty unless the check was failed."""
-        return "FAILS the label check" if self.passed is False else ""
+    def columns(self) -> dict[str, Floats]:
+        """Return the median rank correlation with the maps of the other classes."""
+        return {"other labels Spearman": self.medians}
+
+    def listing(self) -> dict[str, list[str]]:
+        """Return nothing: what the check says is of the method, not of a layer."""
+        return {}
+
+    def panel(self) -> Panel:
+        """Return the median rank correlation over the layers, and the limit."""
+        return Panel.over_layers(
+            len(self.layers),
+            lines=(Line("median over other classes", self.medians),),
+            levels=(Level("passes below", self.threshold),),
+            y_label="Spearman with the maps\nof other classes",
+            tip="How much of every layer's map is the same for other classes.",
+        )
 
 
+@register_finding("label_randomisation", LabelRandomisation, title="Label randomisation")
+@checked(ScoreError)
 def check_labels(
-    animation: Result,
+    result: Result,
     *,
-    draws: int = 5,
-    seed: int = 0,
-    threshold: float = 0.9,
+    draws: Positive = 5,
+    seed: Seed = 0,
+    threshold: Correlation = 0.9,
     progress: Progress = silent,
 ) -> LabelRandomisation:
     """Explain other classes with the same method, and compare their maps with the original ones.
@@ -110,7 +128,7 @@ def check_labels(
 
     Parameters
     ----------
-    animation : Result
+    result : Result
         About a class, of an image or of a whole volume.
     draws : int
         How many other classes, drawn at random without putting back; fewer where there are fewer.
@@ -132,16 +150,13 @@ def check_labels(
         When there is nothing to compare, the target is no class, the network has no other one, or the
         maps are a plane of a volume's.
     """
-    if not animation.maps:
+    if not result.maps:
         raise ScoreError("There is no map to check: no selected layer has one.")
-    check_threshold(threshold)
-    if draws < 1:
-        raise ScoreError(f"One other class at least is drawn, not {draws}.")
-    _check_target(animation.target)
-    shown = [(layer.name, layer.call) for layer in animation.layers]
+    _check_target(result.target)
+    shown = [(layer.name, layer.call) for layer in result.layers]
     made = recompute(
-        animation,
-        targets=partial(_others, animation, draws, seed),
+        result,
+        targets=partial(_others, result, draws, seed),
         layers=lambda info: (info.name, info.call) in shown,
         progress=lambda stage, done, total: progress("labels", done, total),
     )
@@ -153,16 +168,16 @@ def check_labels(
                 spearman(positive_part(own), positive_part(found[call]))
                 if call in found
                 else np.nan
-                for call, own in zip(shown, animation.maps, strict=True)
+                for call, own in zip(shown, result.maps, strict=True)
             ]
         )
     return LabelRandomisation(
-        layers=animation.layers,
+        layers=result.layers,
         classes=tuple(one.target.name for one in made),
         spearman=np.array(rows, np.float64),
         threshold=threshold,
-        method=animation.method,
-        class_specific=animation.computed_with is None or animation.computed_with[0].class_specific,
+        method=result.method,
+        class_specific=result.computed_with is None or result.computed_with[0].class_specific,
     )
 
 
@@ -178,9 +193,9 @@ def _check_target(target: Any) -> None:
         )
 
 
-def _others(animation: Result, draws: int, seed: int, output: Any) -> list[Target]:
+def _others(result: Result, draws: int, seed: int, output: Any) -> list[Target]:
     """Draw classes other than the one that was explained."""
-    model, own = animation.model, animation.target
+    model, own = result.model, result.target
     resolved = partial(resolve, output=output, classes=model.classes, kind=model.outputs)
     context = Context(output, model.classes, model.outputs, resolved)
     kind = own.describe().get("outputs")

@@ -1,21 +1,23 @@
-"""Whether maps need the weights: the same method, while a network's weights are shuffled."""
+"""Whether maps depend on the weights: the same method with shuffled weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from camanim.checks.cascade import copied, grouped, shuffle, units
 from camanim.checks.map_similarity import positive_part, similarity, spearman
-from camanim.checks.verdict import check_threshold, is_below, middle
+from camanim.checks.verdict import Check, Correlation, is_below, median_of
+from camanim.declarations import Positive, Seed, checked
 from camanim.errors import Cancelled, LayerError, ScoreError
-from camanim.layer_info import LayerInfo
+from camanim.findings import register_finding
 from camanim.models.base import bare
 from camanim.pipeline import recompute
+from camanim.plots import Band, HeatMap, Level, Line, Panel, Plot, PlotOffer
 from camanim.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Randomisation:
-    """How alike each layer's map remains while the weights are shuffled, from the output backwards.
+class Randomisation(Check):
+    """Similarity of each layer's map to itself with shuffled weights, from the output backwards.
 
     Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, cascading randomisation. They draw
     new weights; here the values within each parameter are permuted: weights keep their scale, so that
@@ -58,7 +60,8 @@ class Randomisation:
         For the verdict.
     """
 
-    layers: list[LayerInfo]
+    derived: ClassVar[tuple[str, ...]] = ("median", "passed", "verdict")
+
     steps: tuple[str, ...]
     spearman: Floats
     ssim: Floats
@@ -80,7 +83,7 @@ class Randomisation:
     @cached_property
     def median(self) -> float:
         """Median of `final`; NaN where nothing could be compared."""
-        return middle(self.final)
+        return median_of(self.final)
 
     @cached_property
     def passed(self) -> bool | None:
@@ -108,18 +111,76 @@ class Randomisation:
             f"correlation is still {self.median:.2f}, so its maps say little about what was learned."
         )
 
-    @property
-    def short(self) -> str:
-        """A few words for a caption; empty unless the check was failed."""
-        return "FAILS the randomisation check" if self.passed is False else ""
+    def columns(self) -> dict[str, Floats]:
+        """Return both similarities after the last step."""
+        return {"randomised Spearman": self.final, "randomised SSIM": self.final_ssim}
+
+    def listing(self) -> dict[str, list[str]]:
+        """Return nothing: what the check says is of the method, not of a layer."""
+        return {}
+
+    def panel(self) -> Panel:
+        """Return both similarities after the last step over the layers, and the limit."""
+        return Panel.over_layers(
+            len(self.layers),
+            lines=(
+                Line("SSIM", self.final_ssim, "third", "dashed"),
+                Line("Spearman", self.final),
+            ),
+            levels=(Level("passes below", self.threshold),),
+            y_label="similarity to the map\nof the trained network",
+            tip="How much of every layer's map is left when all weights are shuffled.",
+        )
+
+    def plots(self) -> dict[str, PlotOffer]:
+        """Return the plot over the steps of randomisation."""
+        tip = "How much of the maps is left, the more of the network is randomised."
+        return {"randomisation": PlotOffer(self._over_steps, False, "Steps", tip)}
+
+    def _over_steps(self, i: int | None) -> Plot:
+        if i is None:
+            words = "median of the layers, and quartiles"
+            curves = [_quartiles(values) for values in (self.spearman, self.ssim)]
+        else:
+            words = self.layers[i].label
+            curves = [np.tile(values[:, i], (3, 1)) for values in (self.spearman, self.ssim)]
+        # Before the first step every map is itself.
+        (a, b, c), (d, e, f) = (np.insert(curve, 0, 1.0, axis=1) for curve in curves)
+        panel = Panel(
+            np.arange(len(self.steps) + 1, dtype=np.float64),
+            (
+                Line("Spearman", b, band=Band("", a, c), marker="o"),
+                Line("SSIM", e, "third", "dashed", Band("", d, f), marker="s"),
+            ),
+            levels=(Level("passes below", self.threshold),),
+            x_label="randomisation steps, from the output backwards",
+            y_label="similarity to the map\nof the trained network",
+            x_limits=(0, max(len(self.steps), 1)),
+            y_limits=(-0.55, 1.05),
+            words=(words,),
+        )
+        heat = HeatMap(self.spearman, "layer, in order of execution", "steps", "Spearman")
+        return Plot((panel, heat), title=self.verdict)
 
 
+def _quartiles(values: Floats) -> Floats:
+    """Return the quartiles over the layers of each step, (3, S); NaN where no layer has a value."""
+    quartiles = np.full((3, len(values)), np.nan)
+    for k, row in enumerate(values):
+        known = row[np.isfinite(row)]
+        if known.size:
+            quartiles[:, k] = np.percentile(known, (25, 50, 75))
+    return quartiles
+
+
+@register_finding("randomisation", Randomisation, title="Randomisation")
+@checked(ScoreError)
 def check_randomisation(
-    animation: Result,
+    result: Result,
     *,
-    steps: int | None = None,
-    seed: int = 0,
-    threshold: float = 0.5,
+    steps: Positive | None = None,
+    seed: Seed = 0,
+    threshold: Correlation = 0.5,
     progress: Progress = silent,
 ) -> Randomisation:
     """Shuffle the weights of a copy step by step, and compare each step's maps with the original ones.
@@ -129,7 +190,7 @@ def check_randomisation(
 
     Parameters
     ----------
-    animation : Result
+    result : Result
         Of an image or of a whole volume.
     steps : int, optional
         In so many steps from the output to the input, each with as many modules; by default one per
@@ -154,12 +215,11 @@ def check_randomisation(
     """
     import torch
 
-    if not animation.maps:
+    if not result.maps:
         raise ScoreError("There is no map to check: no selected layer has one.")
-    check_threshold(threshold)
-    net = copied(bare(animation.model.net))
-    groups = grouped(units(net, animation.layer_calls), steps)
-    originals = [positive_part(raw) for raw in animation.maps]
+    net = copied(bare(result.model.net))
+    groups = grouped(units(net, result.layer_calls), steps)
+    originals = [positive_part(raw) for raw in result.maps]
     generator = torch.Generator("cpu").manual_seed(seed)
     rows: list[list[tuple[float, float]]] = []
 
@@ -171,7 +231,7 @@ def check_randomisation(
         for _, parameters in groups:
             report()
             shuffle(parameters, generator)
-            shuffled = _maps_of(animation, net, report)
+            shuffled = _maps_of(result, net, report)
             rows.append(
                 [
                     (spearman(own, other), similarity(own, other))
@@ -184,23 +244,23 @@ def check_randomisation(
             raise
     table = np.array(rows, np.float64)
     return Randomisation(
-        layers=animation.layers,
+        layers=result.layers,
         steps=tuple(name for name, _ in groups[: len(rows)]),
         spearman=table[..., 0],
         ssim=table[..., 1],
         threshold=threshold,
         seed=seed,
         cancelled=len(rows) < len(groups),
-        method=animation.method,
+        method=result.method,
     )
 
 
-def _maps_of(animation: Result, net: nn.Module, progress: Progress) -> list[FloatMap]:
+def _maps_of(result: Result, net: nn.Module, progress: Progress) -> list[FloatMap]:
     """Make the same maps of another network, their positive parts; an empty one where there is none."""
-    shown = [(layer.name, layer.call) for layer in animation.layers]
+    shown = [(layer.name, layer.call) for layer in result.layers]
     try:
         (made,) = recompute(
-            animation,
+            result,
             net=net,
             layers=lambda info: (info.name, info.call) in shown,
             progress=progress,

@@ -1,53 +1,56 @@
-"""What checks have in common: what a check says, and where that is noted."""
+"""What sanity checks share: whether a check is passed, and the median behind it."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from camanim.errors import ScoreError
+from camanim.declarations import Range
+from camanim.findings import Finding
 
 Floats = npt.NDArray[np.float64]
 
+#: A rank correlation.
+Correlation = Annotated[float, Range(-1, 1)]
 
-class Check(Protocol):
-    """A check that can be passed or failed."""
+
+@dataclass(frozen=True)
+class Check(Finding):
+    """A finding that can be passed or failed."""
 
     @property
     def passed(self) -> bool | None:
-        """None where nothing could be compared."""
+        """Whether the check is passed; None where nothing could be compared."""
+        raise NotImplementedError
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """What the check says of the method, in one sentence."""
+        raise NotImplementedError
+
+    def caption(self, i: int) -> str:
+        """Return a few words about a failed check; they stand beside every layer."""
+        return f"FAILS the {self.title.lower()} check" if self.passed is False else ""
+
+    def summary(self) -> str:
+        """Return the verdict; a failed check has it among the warnings."""
+        return "" if self.passed is False else self.verdict
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return the verdict of a failed check."""
+        return (self.verdict,) if self.passed is False else ()
 
 
-def noted(notes: list[str], before: Check | None, now: Check) -> list[str]:
-    """Give an animation's notes with the verdict of a failed check, in place of what it said before."""
-    kept = [note for note in notes if before is None or note != before.verdict]
-    return [*kept, now.verdict] if now.passed is False else kept
-
-
-def middle(values: Any) -> float:
-    """Return the median of the values that there are; NaN where there are none."""
+def median_of(values: Any) -> float:
+    """Return the median without NaN; NaN where all values are."""
     known = np.asarray(values, np.float64)
     known = known[~np.isnan(known)]
     return float(np.median(known)) if known.size else float("nan")
 
 
 def is_below(median: float, threshold: float) -> bool | None:
-    """Tell whether maps differ enough; None where nothing could be compared."""
+    """Return whether maps differ enough; None where nothing could be compared."""
     return None if np.isnan(median) else median < threshold
-
-
-def check_threshold(threshold: float) -> None:
-    """Refuse what is no correlation.
-
-    Raises
-    ------
-    ScoreError
-    """
-    if not -1 <= threshold <= 1:
-        raise ScoreError(f"The threshold is a rank correlation, -1 to 1, not {threshold!r}.")

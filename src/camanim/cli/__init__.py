@@ -1,4 +1,4 @@
-"""The command line: ``camanim demo | run | models | methods``.
+"""The command line: ``camanim demo | run | models | methods | findings``.
 
 Exit codes: 0 done, 1 an error that one sentence explains, 2 a wrong call, 130 interrupted.
 """
@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from camanim.cli.demo import demo
+from camanim.cli.findings import findings
 from camanim.cli.lists import methods, models
 from camanim.cli.run import run
 from camanim.errors import CamError
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (run, demo, models, methods):
+for command in (run, demo, models, methods, findings):
     app.command()(command)
 
 

@@ -138,13 +138,22 @@ Measures = Annotated[
         "--measure",
     ),
 ]
+Findings = Annotated[
+    list[str] | None,
+    _option(
+        SCORE,
+        "A finding of `camanim findings`, with settings as in road:repeats=3,draws=16; may be given "
+        "several times.",
+        "--find",
+    ),
+]
 PlotFile = Annotated[
     Path | None,
     _option(SCORE, "Write a plot here (.png, .pdf, .svg).", "--plot", show_default=False),
 ]
 PlotKind = Annotated[
-    Literal["scores", "removal", "randomisation"] | None,
-    _option(SCORE, "What the plot shows; else the scores, or the check without them."),
+    str,
+    _option(SCORE, "What the plot shows: scores, or a plot of a finding: removal, randomisation."),
 ]
 Seed = Annotated[int, _option(SCORE, "Of random methods, of ROAD and of the checks.", min=0)]
 

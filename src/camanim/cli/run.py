@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 
 import camanim
 from camanim.cli import options
+from camanim.cli.findings import compute, requested
 from camanim.cli.report import listing, report
 from camanim.errors import ScoreError
+from camanim.findings import FindingRequest
 from camanim.progress import console
+from camanim.render.plots import checked_plot
 from camanim.writing import checked_path
-
-if TYPE_CHECKING:
-    from camanim.render.plots import Plot
 
 
 def run(
@@ -56,8 +54,9 @@ def run(
     mask: options.Mask = None,
     mask_label: options.MaskLabel = None,
     measure: options.Measures = None,
+    find: options.Findings = None,
     plot: options.PlotFile = None,
-    plot_kind: options.PlotKind = None,
+    plot_kind: options.PlotKind = "scores",
     seed: options.Seed = 0,
     movie: options.Movie = None,
     z: options.Plane = None,
@@ -77,9 +76,16 @@ def run(
     for path, suffix in ((movie, ".mp4"), (table, ".csv"), (save_card, ".toml")):
         if path is not None:
             checked_path(path, suffix)
-    _check_scores(road=road, asked=repeats > 1 or no_baseline or draws != 8)
-    measures = _measures(measure)
-    kind = _plot_kind(plot, plot_kind, road=road, mask=mask is not None, checks=checks)
+    if (repeats > 1 or no_baseline or draws != 8) and not road:
+        raise typer.BadParameter("--repeats, --draws and --no-baseline are of --road: add it.")
+    requests = requested(find, measure, mask=mask is not None, checks=checks)
+    if road:
+        how = {"repeats": repeats, "baseline": not no_baseline, "draws": draws}
+        requests.append(FindingRequest("road", how))
+    if plot is not None:
+        checked_plot(plot)
+        if not requests:
+            raise typer.BadParameter("--plot has nothing to show: add --road, --mask or --checks.")
     pixels, marked = camanim.read_image(image), None if mask is None else _read_mask(mask)
     with console() as progress:
         loaded = camanim.load_model(
@@ -115,24 +121,8 @@ def run(
             seed=seed,
             progress=progress,
         )
-        if marked is not None:
-            # First, as this is where a mask of another size is told.
-            animation.localise(marked, label=mask_label)
-        wanted: list[Callable[[], object]] = []
-        if road:
-            settings: dict[str, Any] = {
-                "repeats": repeats,
-                "baseline": not no_baseline,
-                "draws": draws,
-            }
-            wanted.append(partial(animation.score, seed, **settings, progress=progress))
-        for name, imputation in measures:
-            asked = partial(animation.measure, name, imputation, seed=seed)
-            wanted.append(partial(asked, progress=progress))
-        if checks:
-            wanted.append(partial(animation.check_randomisation, seed=seed, progress=progress))
-            wanted.append(partial(animation.check_labels, seed=seed, progress=progress))
-        refused = [reason for each in wanted if (reason := _refused(each))]
+        further = {"mask": marked, "label": mask_label, "seed": seed, "progress": progress}
+        refused = compute(animation, requests, further)
         if movie is not None:
             animation.write_movie(
                 movie,
@@ -145,8 +135,8 @@ def run(
             )
     if save_card is not None:
         loaded.save_card(save_card)
-    if plot is not None and kind is not None and not refused:
-        animation.write_plot(plot, kind)
+    if plot is not None and not refused:
+        animation.write_plot(plot, plot_kind)
     if table is not None:
         animation.write_table(table)
     else:
@@ -155,56 +145,6 @@ def run(
     report(animation, [path for path in files if path is not None])
     if refused:
         raise ScoreError(" ".join(refused))
-
-
-def _refused(score: Callable[[], object]) -> str:
-    """Score or check; say why that cannot be. What else was computed is not lost for it."""
-    try:
-        score()
-    except ScoreError as error:
-        return str(error)
-    return ""
-
-
-def _check_scores(*, road: bool, asked: bool) -> None:
-    if asked and not road:
-        raise typer.BadParameter("--repeats, --draws and --no-baseline are of --road: add it.")
-
-
-def _measures(texts: list[str] | None) -> list[tuple[str, str]]:
-    """Read what is to be measured; say at once what there is not."""
-    if not texts:
-        return []
-    from camanim.road.measures import check_names
-
-    parts = [text.partition(":") for text in texts]
-    found = [(name, imputation or "blur") for name, _, imputation in parts]
-    for names in found:
-        check_names(*names)
-    return found
-
-
-def _plot_kind(
-    path: Path | None, kind: Plot | None, *, road: bool, mask: bool, checks: bool
-) -> Plot | None:
-    """Choose what to plot from what there will be; say at once where there will be nothing."""
-    if path is None:
-        return None
-    from camanim.render.plots import checked_plot
-
-    checked_plot(path)
-    possible: dict[Plot, bool] = {
-        "scores": road or mask,
-        "removal": road,
-        "randomisation": checks,
-    }
-    there = [name for name, given in possible.items() if given]
-    if not there or kind not in (None, *there):
-        wanted = {"scores": "--road or --mask", "removal": "--road", "randomisation": "--checks"}
-        raise typer.BadParameter(
-            f"--plot has nothing to show: add {wanted.get(kind or '', '--road, --mask or --checks')}."
-        )
-    return kind or there[0]
 
 
 def _read_mask(path: Path) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -21,8 +21,7 @@ from camanim.model_state import (
     plain_attention,
     run_callback,
 )
-
-Precision = Literal["float32", "bfloat16", "float16"]
+from camanim.precision import Precision
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from camanim.execution.forward import Forward, Precision
+    from camanim.execution.forward import Forward
+from camanim.precision import Precision
 
 Outputs = Literal["auto", "softmax", "sigmoid", "values"]
 

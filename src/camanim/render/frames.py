@@ -15,12 +15,14 @@ from cmap import Catalog, Colormap
 from PIL import Image, ImageDraw
 
 from camanim.errors import RenderError
+from camanim.findings import Finding
+from camanim.plots import Panel
 from camanim.render.curve import Curve
 from camanim.render.pen import BACKGROUND, TEXT, Box, Pen, plain
-from camanim.stack import Normalization
+from camanim.stack import Normalization, stack_maps
 
 if TYPE_CHECKING:
-    from camanim.animation import Animation
+    from camanim.result import Result
     from camanim.stack import FloatMap
 
 Frame = npt.NDArray[np.uint8]
@@ -30,8 +32,6 @@ COLORMAPS = {False: "turbo", True: "berlin"}
 SIZES = (64, 4096)
 
 MARGIN, PANEL, CURVE = 22, 264, 168
-#: Lines that say how a map agrees with a mask.
-MASK = 3
 
 
 class FrameRenderer:
@@ -52,7 +52,7 @@ class FrameRenderer:
 
     def __init__(
         self,
-        animation: Animation,
+        animation: Result,
         *,
         normalization: Normalization = "local",
         signed: bool = False,
@@ -62,7 +62,7 @@ class FrameRenderer:
     ) -> None:
         _check(animation, normalization, size, opacity)
         self.animation, self.opacity = animation, float(opacity)
-        self.stack = animation.stack(normalization, signed=signed)
+        self.stack = stack_maps(animation, normalization, signed=signed)
         self._colors = _lookup_table(COLORMAPS[bool(signed)] if colormap is None else colormap)
         # Beside a small image the words stay legible.
         self._pen = pen = Pen(max(size, 336) / 448)
@@ -102,28 +102,29 @@ class FrameRenderer:
 
     def _lay_out(self, image: Image.Image) -> None:
         """Find a place for everything, and draw what is the same in all frames."""
-        px, road = self._pen.px, self.animation.road
+        px = self._pen.px
         margin = px(MARGIN)
-        checks = (self.animation.randomisation, self.animation.labels)
-        self._failed = [check.short for check in checks if check is not None and check.short]
-        self._facts = 102 + 20 * len(self._class) + 18 * len(self._failed)
+        curve = _curve_of(self.animation)
+        self._captions = [
+            _caption_lines(self.animation, i, without=None if curve is None else curve[0])
+            for i in range(len(self))
+        ]
+        self._facts = 102 + 20 * len(self._class)
         panel_height = px(64 + 27 * self._label_lines) + px(self._facts + 26)
-        if self.animation.localisation is not None:
-            panel_height += px(18 * MASK)
+        panel_height += px(18 * max(map(len, self._captions), default=0))
         row = max(image.height, panel_height)
         self._panel = (2 * margin + image.width, margin)
         width = self._panel[0] + px(PANEL) + margin
         curve_top = 2 * margin + row
-        height = curve_top if road is None else curve_top + px(CURVE) + margin
+        height = curve_top if curve is None else curve_top + px(CURVE) + margin
         self.size = (width + width % 2, height + height % 2)
         self._background = Image.new("RGB", self.size, BACKGROUND)
         self._place_map(image, (margin, margin + (row - image.height) // 2))
         self._write_facts(margin + row)
         self._curve = None
-        if road is not None:
-            places = [layer.index for layer in self.animation.layers]
+        if curve is not None:
             box = (margin, curve_top, width - margin, curve_top + px(CURVE))
-            self._curve = Curve(road, places, box, self._pen)
+            self._curve = Curve(*curve, box, self._pen)
             self._curve.draw(self._background)
 
     def _place_map(self, image: Image.Image, at: tuple[int, int]) -> None:
@@ -149,9 +150,6 @@ class FrameRenderer:
         method = f"{self.animation.method}, {model}" if model else self.animation.method
         for line in (probability, method):
             pen.write(self._background, (left, baseline), line, width=width)
-            baseline += pen.px(18)
-        for line in self._failed:
-            pen.write(self._background, (left, baseline), line, "failed", width=width)
             baseline += pen.px(18)
         self._bar: Box = (left, bottom - pen.px(30), left + width, bottom - pen.px(18))
         scale = {"local": "local scale (this layer)", "global": "global scale (all layers)"}
@@ -185,11 +183,9 @@ class FrameRenderer:
         pen.write(canvas, (left, top + pen.px(below)), kind, width=pen.px(PANEL))
         if raw.max() <= 0:
             pen.write(canvas, (left, top + pen.px(below + 22)), "no positive evidence", "warning")
-        if self.animation.localisation is not None:
-            parts = self.animation.localisation.caption(i).split("   ")
-            for k, line in enumerate(parts[:MASK]):
-                at = (left, top + pen.px(below + 40 + 18 * k))
-                pen.write(canvas, at, line, width=pen.px(PANEL))
+        for k, (line, style) in enumerate(self._captions[i]):
+            at = (left, top + pen.px(below + 40 + 18 * k))
+            pen.write(canvas, at, line, style, width=pen.px(PANEL))
 
     def _write_limits(self, canvas: Image.Image, i: int, places: FloatMap) -> None:
         """Write the raw values of the colour bar; underline what this layer uses of a global one."""
@@ -206,6 +202,26 @@ class FrameRenderer:
             ImageDraw.Draw(canvas).rectangle((x0, bottom, x1, bottom + self._pen.px(2) - 1), TEXT)
 
 
+def _curve_of(result: Result) -> tuple[Finding, Panel] | None:
+    """Return the first finding that has a panel over the layers, with the panel."""
+    for finding in result.findings.values():
+        panel = finding.panel()
+        if panel is not None and panel.lines:
+            return finding, panel
+    return None
+
+
+def _caption_lines(result: Result, i: int, *, without: Finding | None) -> list[tuple[str, str]]:
+    """Return the lines that findings write beside layer `i`, each with its style."""
+    lines = []
+    for finding in result.findings.values():
+        if finding is not without:
+            style = "failed" if finding.warnings() else "small"
+            words = finding.caption(i).replace("   ", "\n").splitlines()
+            lines += [(line, style) for line in words]
+    return lines
+
+
 def _lookup_table(colormap: str) -> npt.NDArray[np.uint8]:
     try:
         colors = Colormap(colormap).lut(256)
@@ -216,7 +232,7 @@ def _lookup_table(colormap: str) -> npt.NDArray[np.uint8]:
     return np.round(colors[:, :3] * 255).astype(np.uint8)
 
 
-def _check(animation: Animation, normalization: str, size: int, opacity: float) -> None:
+def _check(animation: Result, normalization: str, size: int, opacity: float) -> None:
     if not animation.maps:
         raise RenderError("There is no map to draw: select layers that have one.")
     if normalization not in ("local", "global"):

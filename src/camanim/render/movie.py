@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import imageio_ffmpeg
 from PIL import Image
@@ -16,11 +16,10 @@ from camanim._version import __version__
 from camanim.errors import RenderError
 from camanim.progress import Progress, silent
 from camanim.render.frames import Frame, FrameRenderer
+from camanim.result import Result
+from camanim.slicing import take_plane
 from camanim.stack import Normalization
 from camanim.writing import cannot_write, checked_path, complete_or_absent
-
-if TYPE_CHECKING:
-    from camanim.animation import Animation
 
 Quality = Literal["standard", "high"]
 
@@ -36,7 +35,7 @@ _FPS = (0.01, 1000.0)
 
 
 def write_movie(
-    animation: Animation,
+    result: Result,
     path: str | Path,
     *,
     normalization: Normalization = "local",
@@ -46,12 +45,35 @@ def write_movie(
     colormap: str | None = None,
     opacity: float = 0.5,
     quality: Quality = "standard",
+    z: int | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Write the movie of an animation; see `Animation.write_movie` for the parameters.
+    """Write the movie: one frame per layer, with its name, class, colour bar and score curve.
 
     The movie is written beside `path` and takes its place when complete. Whatever is raised before,
     also by `progress`, leaves no new file and an older one as it was.
+
+    Parameters
+    ----------
+    result : Result
+    path : path-like
+        Must end in ``.mp4``.
+    normalization, signed
+        See `camanim.stack.stack_maps`.
+    fps : float
+        Frames a second.
+    size : int
+        Longer side of the image within the frame, in pixels.
+    colormap : str, optional
+        Any name that ``cmap`` knows; by default turbo, or a diverging one with ``signed``.
+    opacity : float
+        Of the map over the image, in [0, 1].
+    quality : {"standard", "high"}
+        Of the H.264 compression.
+    z : int or None
+        Which plane of a volume, see `camanim.slicing.take_plane`.
+    progress : Progress
+        Called after every frame.
 
     Returns
     -------
@@ -66,8 +88,9 @@ def write_movie(
     rate = _checked_fps(fps)
     if quality not in _X264:
         raise RenderError(f'The quality is "standard" or "high", not {quality!r}.')
+    plane = take_plane(result, z)
     renderer = FrameRenderer(
-        animation,
+        plane,
         normalization=normalization,
         signed=signed,
         size=size,
@@ -75,7 +98,7 @@ def write_movie(
         opacity=opacity,
     )
     with complete_or_absent(target) as partial:
-        options = _X264[quality] + _metadata(animation)
+        options = _X264[quality] + _metadata(plane)
         with _encoder(partial, renderer.size, rate, options) as encode:
             for i in range(len(renderer)):
                 try:
@@ -88,18 +111,29 @@ def write_movie(
     return target
 
 
-def write_picture(animation: Animation, i: int, path: str | Path, **options: Any) -> Path:
-    """Write the frame of one layer as PNG.
+def write_picture(
+    result: Result,
+    path: str | Path,
+    layer: int | None = None,
+    *,
+    normalization: Normalization = "local",
+    signed: bool = False,
+    size: int = 448,
+    colormap: str | None = None,
+    opacity: float = 0.5,
+    z: int | None = None,
+) -> Path:
+    """Write one frame of the movie as a picture.
 
     Parameters
     ----------
-    animation : Animation
-    i : int
-        0 to L - 1.
+    result : Result
     path : path-like
         Must end in ``.png``. Written beside it first and renamed when complete.
-    **options
-        As for `FrameRenderer`.
+    layer : int, optional
+        Which of `layers`; by default the one to show first, as ROAD's best.
+    normalization, signed, size, colormap, opacity, z
+        As for `write_movie`.
 
     Returns
     -------
@@ -113,7 +147,15 @@ def write_picture(animation: Animation, i: int, path: str | Path, **options: Any
         When there is no such layer.
     """
     target = checked_path(path, ".png")
-    frame = FrameRenderer(animation, **options).frame(i)
+    renderer = FrameRenderer(
+        take_plane(result, z),
+        normalization=normalization,
+        signed=signed,
+        size=size,
+        colormap=colormap,
+        opacity=opacity,
+    )
+    frame = renderer.frame(result.best_index if layer is None else layer)
     with complete_or_absent(target) as partial:
         try:
             Image.fromarray(frame).save(partial)
@@ -129,13 +171,13 @@ def _checked_fps(fps: float) -> float:
     return rate
 
 
-def _metadata(animation: Animation) -> list[str]:
+def _metadata(result: Result) -> list[str]:
     """Say in the file what it shows."""
-    model = str(animation.provenance.get("model", ""))
-    class_name = f"{animation.target.name} ({animation.probability:.2f})"
+    model = str(result.provenance.get("model", ""))
+    class_name = f"{result.target.name} ({result.probability:.2f})"
     tags = {
-        "title": ", ".join(part for part in (class_name, animation.method, model) if part),
-        "comment": f"Class activation maps of {len(animation)} layers in order of execution; "
+        "title": ", ".join(part for part in (class_name, result.method, model) if part),
+        "comment": f"Class activation maps of {len(result)} layers in order of execution; "
         f"napari-camanim {__version__}",
     }
     return [word for k, v in tags.items() for word in ("-metadata", f"{k}={_argument(v)}")]

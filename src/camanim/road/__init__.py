@@ -1,10 +1,19 @@
-"""ROAD (Rong et al., ICML 2022): how well a map explains the prediction, for every layer."""
+"""ROAD (Rong et al., ICML 2022): how well a map explains the prediction, for every layer.
 
-from camanim.road.imputation import DirectImputer, Imputer
-from camanim.road.multigrid import MultigridImputer
-from camanim.road.result import Road
-from camanim.road.scores import Scoring, score
-from camanim.road.simple_imputers import BlurImputer, MeanImputer
+Imputers run torch, so that they are imported when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from camanim.road.imputation import DirectImputer, Imputer
+    from camanim.road.multigrid import MultigridImputer
+    from camanim.road.result import Road
+    from camanim.road.scores import score
+    from camanim.road.simple_imputers import BlurImputer, MeanImputer
 
 __all__ = [
     "BlurImputer",
@@ -13,6 +22,21 @@ __all__ = [
     "MeanImputer",
     "MultigridImputer",
     "Road",
-    "Scoring",
     "score",
 ]
+
+_MODULES = {
+    "BlurImputer": "simple_imputers",
+    "DirectImputer": "imputation",
+    "Imputer": "imputation",
+    "MeanImputer": "simple_imputers",
+    "MultigridImputer": "multigrid",
+    "Road": "result",
+    "score": "scores",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,20 +1,20 @@
-"""In which form a network is asked: batch, memory format and precision, found by a short measurement."""
+"""How a network runs fastest: batch size, memory format and precision, found by a short measurement."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
 
 import torch
 
+from camanim.declarations import Checked, Positive
 from camanim.errors import OutOfMemory, ScoreError
 from camanim.execution.fast_copy import Copies
-from camanim.execution.forward import Forward, Precision
+from camanim.execution.forward import Forward
 from camanim.model_state import is_out_of_memory, run_callback
-
-MemoryFormat = Literal["own", "contiguous", "channels_last"]
+from camanim.precision import Precision
+from camanim.road.settings import MemoryFormat
 
 #: How much faster a larger batch, and half precision, must be to be taken.
 WORTH_A_BATCH, WORTH_HALF = 1.03, 1.15
@@ -42,20 +42,18 @@ class InferenceSettings:
 
 
 @dataclass(frozen=True)
-class InferenceOverrides:
-    """What the caller fixes of a form; what is None is measured."""
+class InferenceOverrides(Checked, error=ScoreError):
+    """Inference settings that the caller fixes; what is None is measured.
 
-    batch_size: int | None = None
+    Attributes
+    ----------
+    batch_size, memory_format, precision
+        See `InferenceSettings`.
+    """
+
+    batch_size: Positive | None = None
     memory_format: MemoryFormat | None = None
     precision: Precision | None = None
-
-    def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ScoreError("The batch size is 1 or more.")
-        for name, kinds in (("memory_format", MemoryFormat), ("precision", Precision)):
-            value, known = getattr(self, name), get_args(kinds)
-            if value is not None and value not in known:
-                raise ScoreError(f"{name} is one of {', '.join(known)}, not {value!r}.")
 
     def on(self, form: InferenceSettings) -> InferenceSettings:
         """Give a form in which these wishes hold."""

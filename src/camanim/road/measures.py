@@ -1,4 +1,7 @@
-"""Other measures of the same kind as ROAD: what the prediction loses, or keeps, without some pixels."""
+"""Other measures of the same kind as ROAD: what the prediction loses, or keeps, without some pixels.
+
+What runs the network is imported within functions, so that the settings can be listed without torch.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +9,36 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from scipy.integrate import trapezoid
 
+from camanim.declarations import Range, Seed, checked
 from camanim.errors import Cancelled, ScoreError
+from camanim.findings import Finding, register_finding
 from camanim.layer_info import LayerInfo
-from camanim.model_state import run_callback
-from camanim.progress import Progress
+from camanim.plots import Line, Panel
+from camanim.progress import Progress, silent
 from camanim.road.imputation import Imputer
-from camanim.road.multigrid import MultigridImputer
 from camanim.road.result import CANCELLED
-from camanim.road.scores import Scoring, check_scorable, score, why_undefined
-from camanim.road.simple_imputers import BlurImputer, MeanImputer
+from camanim.road.scores import check_scorable, score_maps, why_undefined
+from camanim.road.settings import ScoringSettings
 from camanim.stack import relevance
 
 if TYPE_CHECKING:
+    import torch
+
     from camanim.result import Result
 
 Floats = npt.NDArray[np.float64]
 Name = Literal["deletion", "insertion", "drop", "increase"]
 Imputation = Literal["blur", "mean", "road"]
 
-IMPUTERS: dict[str, Imputer] = {
-    "blur": BlurImputer(),
-    "mean": MeanImputer(),
-    "road": MultigridImputer(),
-}
-
 
 @dataclass(frozen=True)
-class Measure:
-    """What one measure says of each shown layer.
+class Measure(Finding):
+    """The value of one measure for each shown layer.
 
     Attributes
     ----------
@@ -58,13 +56,17 @@ class Measure:
         The target's probability at each of them.
     """
 
-    layers: list[LayerInfo]
     name: Name
     imputation: Imputation
     values: Floats
     undefined: tuple[str | None, ...]
     shares: tuple[float, ...]
     curves: Floats
+
+    @property
+    def key(self) -> str:
+        """Name in `Result.findings`: a result can have several measures."""
+        return self.label
 
     @property
     def label(self) -> str:
@@ -84,20 +86,83 @@ class Measure:
         find = np.nanargmax if self.higher_is_better else np.nanargmin
         return self.layers[int(find(self.values))]
 
+    def columns(self) -> dict[str, Floats]:
+        """Return the values."""
+        return {self.label: self.values}
 
+    def caption(self, i: int) -> str:
+        """Return the value of layer `i`, or why it has none."""
+        reason = self.undefined[i]
+        return f"{self.label} {self.values[i]:.2f}" if reason is None else ""
+
+    def summary(self) -> str:
+        """Return the best layer and its value."""
+        if self.best is None:
+            return f"{self.label}: no layer has a map to measure."
+        value = self.values[self.layers.index(self.best)]
+        side = "highest" if self.higher_is_better else "lowest"
+        return f"{self.label}: {side} {value:.3f} of {self.best.label}."
+
+    def panel(self) -> Panel:
+        """Return the values over the layers, with the best one."""
+        mark = self.mark(self.best, self.values, "best")
+        better = "high" if self.higher_is_better else "low"
+        return Panel.over_layers(
+            len(self.layers),
+            lines=(Line(self.label, self.values),),
+            marks=() if mark is None else (mark,),
+            y_label=self.label,
+            tip=f"{self.label} of every layer: a good map has a {better} value.",
+        )
+
+
+@register_finding("measure", Measure, title="Measure")
+@checked(ScoreError)
 def measure(
-    result: Result, name: str, imputation: str, *, steps: int, seed: int, progress: Progress
+    result: Result,
+    name: Name = "deletion",
+    imputation: Imputation = "blur",
+    *,
+    steps: Annotated[int, Range(2, 1000)] = 20,
+    seed: Seed = 0,
+    progress: Progress = silent,
 ) -> Measure:
-    """Measure the maps of a result; see `Animation.measure`."""
-    check_names(name, imputation)
-    if steps < 2:
-        raise ScoreError("A curve takes 2 steps at least.")
+    """Measure the maps by what the prediction loses or keeps.
+
+    Parameters
+    ----------
+    result : Result
+    name : {"deletion", "insertion", "drop", "increase"}
+        Area under the target's probability while the most relevant pixels are removed, or inserted
+        into nothing (Petsiuk et al., BMVC 2018); or how much is lost of it, as a share, where only
+        what the map lights is shown, and whether it is more (Chattopadhay et al., WACV 2018).
+    imputation : {"blur", "mean", "road"}
+        What replaces removed pixels. Of drop and increase, maps fade into it; with "road" what is below
+        half of the map's maximum is removed.
+    steps : int
+        Steps of the curves of deletion and insertion.
+    seed : int
+        Seed of the tie-break among equal pixels.
+    progress : Progress
+
+    Returns
+    -------
+    Measure
+
+    Raises
+    ------
+    ScoreError
+        When no layer can be measured, or a setting is of the wrong type or out of range.
+    """
     check_scorable(result)
+    shares: Sequence[float] = ()
     if name in ("deletion", "insertion"):
+        from scipy.integrate import trapezoid
+
         shares, curves = _curves(result, name, imputation, steps, seed, progress)
         values = np.asarray(trapezoid(curves, shares, axis=1))
     else:
-        shares, curves = (), np.empty((len(result.maps), 0))
+        curves = np.empty((len(result.maps), 0))
         values = _confidence(result, name, imputation, progress)
     size = tuple(result.tensor.shape[2:])
     reasons = [
@@ -106,8 +171,8 @@ def measure(
     ]
     return Measure(
         layers=result.layers,
-        name=cast("Name", name),
-        imputation=cast("Imputation", imputation),
+        name=name,
+        imputation=imputation,
         values=values,
         undefined=tuple(reasons),
         shares=tuple(shares),
@@ -115,17 +180,16 @@ def measure(
     )
 
 
-def check_names(name: str, imputation: str) -> None:
-    """Refuse what there is not.
+def _imputer(imputation: str) -> Imputer:
+    from camanim.road.multigrid import MultigridImputer
+    from camanim.road.simple_imputers import BlurImputer, MeanImputer
 
-    Raises
-    ------
-    ScoreError
-    """
-    if name not in get_args(Name):
-        raise ScoreError(f"A measure is one of {', '.join(get_args(Name))}, not {name!r}.")
-    if imputation not in get_args(Imputation):
-        raise ScoreError(f"An imputation is one of {', '.join(IMPUTERS)}, not {imputation!r}.")
+    imputers: dict[str, type[Imputer]] = {
+        "blur": BlurImputer,
+        "mean": MeanImputer,
+        "road": MultigridImputer,
+    }
+    return imputers[imputation]()
 
 
 def _curves(
@@ -133,10 +197,8 @@ def _curves(
 ) -> tuple[Sequence[float], Floats]:
     """Remove the most relevant pixels step by step, or insert them."""
     kept = tuple(100 * i / steps for i in range(1, steps))
-    scoring = Scoring(
-        seed, baseline=False, percentiles=kept, noise=0.0, imputer=IMPUTERS[imputation]
-    )
-    road = score(result, scoring, progress)
+    scoring = ScoringSettings(seed, percentiles=kept, noise=0.0, imputer=_imputer(imputation))
+    road = score_maps(result, scoring, progress)
     nothing = _value_of_nothing(result, imputation)
     ends = np.full((len(result.maps), 1), 1.0)
     if name == "insertion":
@@ -149,7 +211,7 @@ def _curves(
 
 
 def _value_of_nothing(result: Result, imputation: str) -> float:
-    """Ask what the target is worth where every pixel is imputed."""
+    """Return the target's value for an image whose every pixel is imputed."""
     # From no pixel at all ROAD imputes nothing; what is left is the mean.
     nothing = _nothing_of(result.tensor[0], "mean" if imputation == "road" else imputation)
     assert nothing is not None
@@ -158,6 +220,8 @@ def _value_of_nothing(result: Result, imputation: str) -> float:
 
 def _confidence(result: Result, name: str, imputation: str, progress: Progress) -> Floats:
     """Show the network what each map lights up, and compare its confidence with that for the image."""
+    import torch
+
     image, size = result.tensor[0], tuple(result.tensor.shape[2:])
     before = float(_values(result, image[None])[0])
     if name == "drop" and before <= 0:
@@ -181,19 +245,23 @@ def _confidence(result: Result, name: str, imputation: str, progress: Progress) 
 
 def _nothing_of(image: torch.Tensor, imputation: str) -> torch.Tensor | None:
     """Impute every pixel, (1, C, *S); None where there must be some left to impute from."""
+    import torch
+
     if imputation == "road":
         return None
-    return IMPUTERS[imputation](image, torch.zeros(1, *image.shape[1:], dtype=torch.bool))
+    return _imputer(imputation)(image, torch.zeros(1, *image.shape[1:], dtype=torch.bool))
 
 
 def _lit(image: torch.Tensor, soft: torch.Tensor, nothing: torch.Tensor | None) -> torch.Tensor:
     """Show the image where a map in [0, 1] is high, and what is imputed where it is low."""
     if nothing is None:
-        return IMPUTERS["road"](image, soft[None] >= 0.5)
+        return _imputer("road")(image, soft[None] >= 0.5)
     return soft * image + (1 - soft) * nothing
 
 
 def _values(result: Result, images: torch.Tensor) -> torch.Tensor:
+    from camanim.model_state import run_callback
+
     forward = result.model.forward()
     images = images.to(result.model.device, result.model.dtype)
     with forward.evaluating(tuple(images.shape)):

@@ -1,15 +1,17 @@
-"""What ROAD says of all layers: scores, how far they spread, and what chance would score."""
+"""The ROAD scores of all layers, their spread, and the scores of random maps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from camanim.findings import Finding
 from camanim.layer_info import LayerInfo, Status
+from camanim.plots import Band, Line, Mark, Panel, Plot, PlotOffer
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,7 +26,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Road:
+class Road(Finding):
     """The ROAD scores of the shown layers ("ybROAD"), in order of execution.
 
     Attributes
@@ -49,11 +51,18 @@ class Road:
     noise : float
         Standard deviation of what was added to imputed pixels.
     settings : dict
-        How the network was asked in the end: ``batch_size``, ``memory_format``, ``precision``; they can
+        How the network was run in the end: ``batch_size``, ``memory_format``, ``precision``; they can
         be passed to `Animation.score` again.
+    unit : {"probability", "score"}
+        What `probability` and the values after removal are.
     """
 
-    layers: list[LayerInfo]
+    derived: ClassVar[tuple[str, ...]] = (
+        "scores", "spread", "baseline", "baseline_spread", "excess", "margin", "above_chance", "morf",
+        "lerf", "mean", "max",
+    )  # fmt: skip
+    chooses_layer: ClassVar[bool] = True
+
     percentiles: tuple[float, ...]
     morfs: Floats
     lerfs: Floats
@@ -64,6 +73,7 @@ class Road:
     seed: int
     noise: float
     settings: dict[str, Any] = field(default_factory=dict)
+    unit: str = "probability"
 
     # Computed once: captions ask for them once per layer, movies once per frame.
 
@@ -182,17 +192,42 @@ class Road:
         defined = [reason is None for reason in self.undefined]
         return CANCELLED not in self.undefined and not np.isnan(self.chance[defined]).any()
 
-    def caption(self, i: int) -> str:
-        """Say in a few words how layer `i` scores, what chance would score, and which is best."""
-        reason = self.undefined[i]
-        own = f"ROAD {self.scores[i]:.2f}" if reason is None else f"ROAD undefined ({reason})"
-        if reason is None and not np.isnan(self.spread[i]):
-            own += f" ± {self.spread[i]:.2f}"
-        if reason is None and not np.isnan(self.baseline[i]):
-            own += f"   chance {self.baseline[i]:.2f} ± {self.baseline_spread[i]:.2f}"
-        return f"{own}\n{self._best_said(i)}".rstrip()
+    # -- How it is shown ---------------------------------------------------------------------------
 
-    def _best_said(self, i: int) -> str:
+    def columns(self) -> dict[str, Any]:
+        """Return score, spread, baseline, excess, whether that is above chance, and why undefined."""
+        known = ~np.isnan(self.excess - self.margin)
+        above = [bool(a) if k else None for a, k in zip(self.above_chance, known, strict=True)]
+        return {
+            "ROAD": self.scores,
+            "ROAD spread": self.spread,
+            "ROAD baseline": self.baseline,
+            "ROAD excess": self.excess,
+            "ROAD above chance": above,
+            "ROAD undefined": self.undefined,
+        }
+
+    def listing(self) -> dict[str, list[str]]:
+        """Return scores with their spread, and the baseline where there is one."""
+        scores = [_with_spread(*pair, 3) for pair in zip(self.scores, self.spread, strict=True)]
+        if np.isnan(self.baseline).all():
+            return {"ROAD": scores}
+        chance = ["" if np.isnan(value) else f"{value:.3f}" for value in self.baseline]
+        return {"ROAD": scores, "chance": chance}
+
+    def caption(self, i: int) -> str:
+        """Return the score of layer `i`, that of random maps, and the best layer, in two lines."""
+        reason = self.undefined[i]
+        if reason is not None:
+            line = f"ROAD undefined ({reason})"
+        else:
+            line = f"ROAD {_with_spread(self.scores[i], self.spread[i], 2)}"
+            if not np.isnan(self.baseline[i]):
+                chance = _with_spread(self.baseline[i], self.baseline_spread[i], 2)
+                line += f"   chance {chance}"
+        return f"{line}\n{self._best_in_words(i)}".rstrip()
+
+    def _best_in_words(self, i: int) -> str:
         if self.best_plain is None:
             return ""
         if self.best is None:
@@ -200,6 +235,101 @@ class Road:
         if self.best is self.layers[i]:
             return "the best layer"
         return f"best: {self.best.label} {self.scores[self.layers.index(self.best)]:.2f}"
+
+    def summary(self) -> str:
+        """Return the mean score, the layer furthest above chance, and that of the highest score."""
+        if self.best_plain is None:
+            return "ybROAD: no layer has a score."
+        parts = [f"ybROAD: mean {self.mean:.3f}"]
+        if self.best is None:
+            parts.append("no layer is above chance")
+        else:
+            i = self.layers.index(self.best)
+            chance = "" if np.isnan(self.baseline[i]) else f" (chance {self.baseline[i]:.3f})"
+            parts.append(f"best {self.best.label} with {self.scores[i]:.3f}{chance}")
+        if self.best_plain is not self.best:
+            parts.append(f"highest score {self.best_plain.label} with {self.max:.3f}")
+        partial = "" if self.complete else ", of the layers scored so far"
+        return f"{', '.join(parts)}{partial}."
+
+    def panel(self) -> Panel:
+        """Return scores with their spread, the margin of chance, and the best layers."""
+        spread = Band.around(f"± SD of {len(self.repeated)} repeats", self.scores, self.spread)
+        lines: tuple[Line, ...] = (Line("ROAD", self.scores, band=spread),)
+        tip = "ROAD score of every layer (ybROAD)."
+        if np.isfinite(self.baseline).any():
+            reach = np.where(np.isnan(self.margin), self.baseline_spread, self.margin)
+            # A layer above this band is above chance.
+            chance = Band.around("95 % of chance", self.baseline, reach)
+            reference = Line("chance", self.baseline, "reference", "dashed", chance, faint=True)
+            lines = (reference, *lines)
+            tip = "ROAD score of every layer (ybROAD); above chance beyond the band of random maps."
+        words = () if self.best is not None else ("no layer is above chance",)
+        if self.best_plain is None:
+            words = ("no layer has a score",)
+        return Panel.over_layers(
+            len(self.layers), lines=lines, marks=self._marks(), y_label="ROAD", words=words, tip=tip
+        )
+
+    def _marks(self) -> tuple[Mark, ...]:
+        marks = [self.mark(self.best, self.scores, "best")]
+        if self.best_plain is not self.best:
+            highest = self.mark(self.best_plain, self.scores, "highest score")
+            marks.append(None if highest is None else replace(highest, filled=False))
+        return tuple(mark for mark in marks if mark is not None)
+
+    def plots(self) -> dict[str, PlotOffer]:
+        """Return the plot of one layer's removal curves."""
+        tip = (
+            f"The target's {self.unit} as pixels are removed: a good map lowers it when the most "
+            "relevant pixels go first (MoRF) and keeps it when the least relevant ones do (LeRF)."
+        )
+        return {"removal": PlotOffer(self._removal, True, "Removal", tip)}
+
+    def _removal(self, i: int | None) -> Plot:
+        if i is None or self.undefined[i] is not None:
+            words = "No layer is shown." if i is None else self._why_no_curve(i)
+            return Plot((Panel(np.empty(0), instead=words),))
+        order = np.argsort(self.percentiles)[::-1]
+
+        def line(values: Floats, name: str, *look: Any) -> Line:
+            repeats = np.insert(values[:, i, order], 0, self.probability, axis=1)
+            band = Band("", repeats.min(axis=0), repeats.max(axis=0)) if len(repeats) > 1 else None
+            color, style, marker = look
+            return Line(name, repeats.mean(axis=0), color, style, band, marker=marker)
+
+        panel = Panel(
+            np.append(0, 100 - np.asarray(self.percentiles)[order]),
+            (
+                line(self.lerfs, "least relevant first (LeRF)", "first", "solid", "o"),
+                line(self.morfs, "most relevant first (MoRF)", "second", "dashed", "s"),
+            ),
+            x_label="removed pixels (%)",
+            y_label=f"{self.unit} after removal",
+            x_limits=(-1.5, 100.0),
+            y_limits=self._removal_limits(),
+            words=("bands: range of the repeats",) if len(self.morfs) > 1 else (),
+        )
+        return Plot((panel,), title=f"{self.layers[i].label}: ROAD {self.scores[i]:.2f}")
+
+    def _why_no_curve(self, i: int) -> str:
+        name, reason = self.layers[i].label, self.undefined[i]
+        return f"{name} has no ROAD score ({reason}): choose another layer."
+
+    def _removal_limits(self) -> tuple[float, float]:
+        """Return one scale for all layers."""
+        if self.unit == "probability":
+            return -0.02, 1.02
+        known = np.concatenate([[0.0, self.probability], self.morfs.ravel(), self.lerfs.ravel()])
+        known = known[np.isfinite(known)]
+        rim = 0.02 * max(float(np.ptp(known)), 1e-12)
+        return float(known.min()) - rim, float(known.max()) + rim
+
+
+def _with_spread(value: float, spread: float, digits: int) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.{digits}f}" + ("" if np.isnan(spread) else f" ± {spread:.{digits}f}")
 
 
 def _array(values: Any) -> Floats:

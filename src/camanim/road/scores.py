@@ -4,126 +4,134 @@ For each map and each percentile the most relevant pixels are removed (MoRF), an
 the least relevant ones (LeRF). A map that explains the prediction loses probability in the first case
 and keeps it in the second: its score is the mean over percentiles of ``(LeRF - MoRF) / 2``, where MoRF
 and LeRF stand for the target's probability after removal. The probability before cancels.
+
+What runs the network is imported within functions, so that the settings can be listed without torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from camanim.declarations import NotNegative, Positive, Range, Seed, checked
 from camanim.errors import Cancelled, ScoreError
-from camanim.model_state import run_callback
-from camanim.progress import Progress
-from camanim.road.cache import (
-    Values,
-    known_values,
-    machine_and_network,
-    recall_form,
-    remember_form,
-)
+from camanim.findings import register_finding
+from camanim.precision import Precision
+from camanim.progress import Progress, silent
 from camanim.road.imputation import Imputer
-from camanim.road.inference_settings import InferenceOverrides, InferenceSettings, MemoryFormat
-from camanim.road.multigrid import MultigridImputer
 from camanim.road.plan import Entry, Plan
-from camanim.road.predictor import BUDGET, FEW, Predictor
 from camanim.road.random_baseline import random_maps
 from camanim.road.result import CANCELLED, CONSTANT, NO_ANSWER, NOT_FINITE, NOTHING_POSITIVE, Road
+from camanim.road.settings import MemoryFormat, ScoringSettings
 from camanim.stack import FloatMap, relevance
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from camanim.execution.forward import Precision
     from camanim.result import Result
+    from camanim.road.cache import Values
+    from camanim.road.inference_settings import InferenceOverrides, InferenceSettings
+    from camanim.road.predictor import Predictor
 
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """How layers are scored: the keywords of `Animation.score`.
-
-    Raises
-    ------
-    ScoreError
-        Where one is out of range.
-    """
-
-    seed: int = 0
-    repeats: int = 1
-    baseline: bool = True
-    percentiles: Sequence[float] = (20, 40, 60, 80)
-    draws: int = 8
-    noise: float = 0.01
-    imputer: Imputer | None = None
-    batch_size: int | None = None
-    memory_format: MemoryFormat | None = None
-    precision: Precision | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("seed", "repeats", "draws"):
-            if not isinstance(getattr(self, name), int | np.integer):
-                raise ScoreError(f"{name} is a whole number, not {getattr(self, name)!r}.")
-        if self.seed < 0:
-            raise ScoreError("The seed is 0 or more.")
-        if not self.shares or not all(0 < p < 100 for p in self.shares):
-            raise ScoreError("Percentiles are shares of kept pixels, each between 0 and 100.")
-        if not (np.isfinite(self.noise) and self.noise >= 0):
-            raise ScoreError("The noise is a standard deviation: 0 or more.")
-        if self.repeats < 1:
-            raise ScoreError("There is 1 repeat at least; 3 tell how far a score spreads.")
-        if self.baseline and self.draws < 2:
-            raise ScoreError(
-                "A baseline takes 2 random maps at least, to tell how far they spread."
-            )
-        # Checked when it is made.
-        assert self.wish is not None
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """The percentiles as numbers."""
-        try:
-            return tuple(float(p) for p in self.percentiles)
-        except (TypeError, ValueError) as error:
-            raise ScoreError(
-                "Percentiles are several numbers, such as (20, 40, 60, 80)."
-            ) from error
-
-    @property
-    def wish(self) -> InferenceOverrides:
-        """What is fixed of the form in which the network is asked."""
-        return InferenceOverrides(self.batch_size, self.memory_format, self.precision)
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """One seed per repeat."""
-        return tuple(range(self.seed, self.seed + self.repeats))
-
-
-def score(result: Result, scoring: Scoring, progress: Progress) -> Road:
-    """Score the maps of a result with ROAD; see `Animation.score`.
+@register_finding("road", Road, title="ROAD")
+@checked(ScoreError)
+def score(
+    result: Result,
+    seed: Seed = 0,
+    repeats: Annotated[int, Range(1, 1000)] = 1,
+    baseline: bool = True,
+    percentiles: Annotated[tuple[float, ...], Range(0.01, 99.99)] = (20, 40, 60, 80),
+    *,
+    draws: Annotated[int, Range(2, 1000)] = 8,
+    noise: NotNegative = 0.01,
+    imputer: Imputer | None = None,
+    batch_size: Positive | None = None,
+    memory_format: MemoryFormat | None = None,
+    precision: Precision | None = None,
+    progress: Progress = silent,
+) -> Road:
+    """Score how well each layer's map explains the target with ROAD.
 
     Identical masks are imputed and predicted once, whichever layer they come from, and what was
     predicted before for the same image and target is looked up. All masks of a repeat share one field
     of noise and one tie-break, so that layers differ by their maps alone.
+
+    Parameters
+    ----------
+    result : Result
+    seed : int
+        Seed of the tie-break among equal pixels, of the noise on imputed pixels, and of random maps.
+    repeats : int
+        How often all is scored, with the seeds from `seed` on; 3 show how far a score spreads.
+    baseline : bool
+        Score random maps of each layer's resolution too: what chance scores.
+    percentiles : sequence of float
+        Shares of the pixels, in percent, that are *kept*.
+    draws : int
+        Random maps per resolution, for the baseline.
+    noise : float
+        Standard deviation of the noise on imputed pixels, in units of the network's input.
+    imputer : Imputer, optional
+        Fills removed pixels; by default each becomes the weighted mean of its neighbours, as in the
+        paper (`camanim.road.MultigridImputer`).
+    batch_size : int, optional
+        Perturbed images per forward pass. By default this, and the next two, are found by a short
+        measurement, once per machine and network; `Road.settings` says what was taken.
+    memory_format : {"own", "contiguous", "channels_last"}, optional
+        Memory format of the network: "own" is the network itself, the others are of a copy with its
+        batch normalisations folded.
+    precision : {"float32", "bfloat16", "float16"}, optional
+        Precision of autocast. By default half precision is taken only where it is faster and moves a few
+        images' values by no more than 0.002.
+    progress : Progress
+        Called after every batch. When it raises `Cancelled`, the layers scored so far are kept and the
+        others are NaN; where no layer is scored yet, `Cancelled` is raised.
+
+    Returns
+    -------
+    Road
+
+    Raises
+    ------
+    ScoreError
+        When no layer can be scored, or a setting is of the wrong type or out of range.
     """
+    settings = ScoringSettings(
+        seed=seed,
+        repeats=repeats,
+        percentiles=percentiles,
+        draws=draws if baseline else 0,
+        noise=noise,
+        imputer=imputer,
+        batch_size=batch_size,
+        memory_format=memory_format,
+        precision=precision,
+    )
+    return score_maps(result, settings, progress)
+
+
+def score_maps(result: Result, scoring: ScoringSettings, progress: Progress) -> Road:
+    """Score the maps of a result with settings that were checked; see `score`."""
     check_scorable(result)
     size = tuple(result.tensor.shape[2:])
     entries, undefined, chance = _entries(result.maps, size, scoring)
-    plan = Plan(entries, size, scoring.shares, scoring.seeds, progress)
-    values, asked, facts = _ask(result, scoring, plan, progress)
+    plan = Plan(entries, size, scoring.percentiles, scoring.seeds, progress)
+    values, asked, facts = _predict_all(result, scoring, plan, progress)
     morfs, lerfs = plan.look_up(values)
-    there = np.stack(plan.look_up(asked))
+    predicted = np.stack(plan.look_up(asked))
     count = len(result.maps)
     for i in range(count):
-        if undefined[i] is None and (there[:, :, i] == 0).any():
+        if undefined[i] is None and (predicted[:, :, i] == 0).any():
             undefined[i] = CANCELLED
         elif undefined[i] is None and np.isnan(morfs[:, i] + lerfs[:, i]).any():
             undefined[i] = NO_ANSWER
@@ -132,13 +140,14 @@ def score(result: Result, scoring: Scoring, progress: Progress) -> Road:
     drawn = np.where(np.isfinite(drawn), drawn, np.nan)
     return Road(
         layers=result.layers,
-        percentiles=scoring.shares,
+        percentiles=scoring.percentiles,
         morfs=morfs[:, :count],
         lerfs=lerfs[:, :count],
         undefined=tuple(undefined),
         chance=drawn[chance],
         seed=scoring.seed,
         noise=scoring.noise,
+        unit=result.target.unit,
         **facts,
     )
 
@@ -173,7 +182,7 @@ def why_undefined(raw: FloatMap, size: tuple[int, ...]) -> str | None:
 
 
 def _entries(
-    maps: Sequence[FloatMap], size: tuple[int, ...], scoring: Scoring
+    maps: Sequence[FloatMap], size: tuple[int, ...], scoring: ScoringSettings
 ) -> tuple[list[Entry], list[str | None], npt.NDArray[np.intp]]:
     """List what is scored: the layers' maps, and after them random ones of every resolution.
 
@@ -187,7 +196,7 @@ def _entries(
     every = tuple(range(scoring.repeats))
     undefined = [why_undefined(raw, size) for raw in maps]
     entries = [Entry(raw, () if why else every) for raw, why in zip(maps, undefined, strict=True)]
-    draws = scoring.draws if scoring.baseline else 0
+    draws = scoring.draws
     places: dict[tuple[int, ...], list[int]] = {}
     for raw, why in zip(maps, undefined, strict=True):
         if why is None and raw.shape not in places:
@@ -199,13 +208,18 @@ def _entries(
     return entries, undefined, np.array(chance, np.intp).reshape(len(maps), draws)
 
 
-def _ask(
-    result: Result, scoring: Scoring, plan: Plan, progress: Progress
+def _predict_all(
+    result: Result, scoring: ScoringSettings, plan: Plan, progress: Progress
 ) -> tuple[Floats, Floats, dict[str, Any]]:
     """Find the values of all perturbed images, which of them were, and what a `Road` tells of the way.
 
     On a cancel what was predicted so far is kept; the others are NaN.
     """
+    from camanim.road.cache import known_values
+    from camanim.road.inference_settings import InferenceOverrides
+    from camanim.road.multigrid import MultigridImputer
+    from camanim.road.predictor import Predictor
+
     model = result.model
     forward = model.forward()
     image = result.tensor.to(model.device, model.dtype)
@@ -214,7 +228,9 @@ def _ask(
     with forward.evaluating(tuple(image.shape)):
         predictor = Predictor(forward, image, result.target, scoring.noise, imputer)
         report = partial(progress, "prepare", 0, 0)
-        predictor.take(_form(predictor, scoring.wish, plan, (forward.net, image), report))
+        fixed = InferenceOverrides(scoring.batch_size, scoring.memory_format, scoring.precision)
+        chosen = _inference_settings(predictor, fixed, plan, (forward.net, image), report)
+        predictor.take(chosen)
         about = (predictor.before, scoring.noise, predictor.form)
         known = known_values(model, image, result.target, imputer, about)
         already = len(known)
@@ -230,33 +246,39 @@ def _ask(
     return values, asked, facts
 
 
-def _form(
+def _inference_settings(
     predictor: Predictor,
-    wish: InferenceOverrides,
+    fixed: InferenceOverrides,
     plan: Plan,
     on: tuple[nn.Module, torch.Tensor],
     report: Callable[[], None],
 ) -> InferenceSettings:
-    """Choose in which form the network is asked: as the caller wishes, as before, or as measured."""
+    """Choose how the network is run: as the caller fixed it, as before, or as measured."""
+    from camanim.road.cache import machine_and_network, recall_form, remember_form
+    from camanim.road.inference_settings import InferenceSettings
+    from camanim.road.predictor import BUDGET, FEW
+
     count = len(plan.keys)
     if predictor.alone:
-        return replace(wish.on(InferenceSettings()), batch_size=1)
-    if count < FEW or None not in astuple(wish):
-        return wish.on(InferenceSettings())
-    name = machine_and_network(*on, wish)
-    form = recall_form(name)
-    if form is not None and form.precision == "float32" and predictor.has(form):
-        return form
+        return replace(fixed.on(InferenceSettings()), batch_size=1)
+    if count < FEW or None not in (fixed.batch_size, fixed.memory_format, fixed.precision):
+        return fixed.on(InferenceSettings())
+    name = machine_and_network(*on, fixed)
+    chosen = recall_form(name)
+    if chosen is not None and chosen.precision == "float32" and predictor.has(chosen):
+        return chosen
     samples, _ = plan.images(range(0, count, max(count // 16, 1))[:16])
     measurement = predictor.measurement(samples, BUDGET * count, report)
-    if form is None or not measurement.holds(form):
-        form = measurement.best(wish)
-        remember_form(name, form)
-    return form
+    if chosen is None or not measurement.holds(chosen):
+        chosen = measurement.best(fixed)
+        remember_form(name, chosen)
+    return chosen
 
 
 def _predict(predictor: Predictor, plan: Plan, known: Values, progress: Progress) -> None:
     """Predict what is not known yet, batch by batch."""
+    from camanim.model_state import run_callback
+
     todo = [i for i, key in enumerate(plan.keys) if key not in known]
     done = len(plan.keys) - len(todo)
     run_callback(progress, "ROAD", done, len(plan.keys))

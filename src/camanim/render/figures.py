@@ -1,0 +1,324 @@
+"""The one renderer of plots: `camanim.plots` descriptions drawn with matplotlib.
+
+Files, the dock and movies differ by their `Theme`. Figures are made without pyplot, so that nothing of
+a user's session changes and any thread may draw. The colours of `PRINT` are Okabe and Ito's, which
+people with colour-deficient vision can tell apart; lines differ in their strokes, too. matplotlib loads
+slowly and is imported within functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from camanim.plots import Band, Color, Floats, HeatMap, Line, Mark, Panel
+from camanim.render.pen import plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+#: Signs and sizes of the most important mark and of others.
+BEST, OTHER = ("★", "*", 13.0), ("◆", "D", 6.0)
+DASHES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
+#: Of a legend, whose entries are short.
+COLUMNS = 3
+#: Of names, in letters.
+LONGEST = 60
+
+
+@dataclass(frozen=True)
+class Theme:
+    """How plots look.
+
+    Attributes
+    ----------
+    colors : mapping of Color to str
+    mark : str
+        Colour of marks that are not the best.
+    text, quiet, background, grid : str
+        Colours of words, of reference levels, behind everything, and of grid lines.
+    size : float
+        Of the letters, in points.
+    width : float
+        Of lines, in points.
+    legend : bool
+        Whether lines are named above the panel.
+    words : bool
+        Whether the words of panel and marks are written above it.
+    area : bool
+        Whether the area between the first finding's line and zero is shaded.
+    """
+
+    colors: Mapping[Color, str]
+    mark: str = "#CC79A7"
+    text: str = "#111111"
+    quiet: str = "#555555"
+    background: str = "#FFFFFF"
+    grid: str = "#E5E5E5"
+    size: float = 9.0
+    width: float = 1.6
+    legend: bool = True
+    words: bool = True
+    area: bool = False
+
+
+PRINT = Theme(
+    {
+        "first": "#0072B2",
+        "second": "#D55E00",
+        "third": "#E69F00",
+        "fourth": "#009E73",
+        "reference": "#555555",
+        "best": "#D55E00",
+    }
+)
+#: Docks of napari's dark and light theme; text and background are those of the window.
+DARK = Theme(
+    {
+        "first": "#F0F1F2",
+        "second": "#E69F00",
+        "third": "#56B4E9",
+        "fourth": "#CC79A7",
+        "reference": "#2FBF94",
+        "best": "#FFB454",
+    },
+    mark="#CC79A7",
+    text="#F0F1F2",
+    quiet="#9EA8B8",
+    background="#262930",
+    grid="#414851",
+    size=7.5,
+    width=1.4,
+    words=False,
+)
+LIGHT = Theme(
+    {
+        "first": "#3B3A39",
+        "second": "#B45309",
+        "third": "#0072B2",
+        "fourth": "#A03070",
+        "reference": "#00795A",
+        "best": "#D9730D",
+    },
+    mark="#A03070",
+    text="#3B3A39",
+    quiet="#6B6A69",
+    background="#EFEBE9",
+    grid="#D6D0CE",
+    size=7.5,
+    width=1.4,
+    words=False,
+)
+MOVIE = Theme(
+    {
+        "first": "#56B8FF",
+        "second": "#FFB85C",
+        "third": "#E69F00",
+        "fourth": "#009E73",
+        "reference": "#9EA8B8",
+        "best": "#FFB85C",
+    },
+    mark="#CC79A7",
+    text="#F2F5FA",
+    quiet="#9EA8B8",
+    background="#181D26",
+    grid="#38404F",
+    legend=False,
+    words=False,
+    area=True,
+)
+
+
+def themed(theme: Theme, *, text: str, background: str) -> Theme:
+    """Return a theme with the colours of a window."""
+    return replace(theme, text=text, background=background)
+
+
+def new_figure(
+    width: float, height: float, rows: int, theme: Theme, *, share_x: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure with its axes, from top to bottom.
+
+    Parameters
+    ----------
+    width, height : float
+        In inches.
+    rows : int
+    theme : Theme
+    share_x : bool
+        Whether all axes show the same range of x.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), layout="constrained", facecolor=theme.background)
+    axes = figure.subplots(rows, squeeze=False, sharex=share_x)[:, 0].tolist()
+    for each in axes:
+        dress(each, theme)
+    return figure, axes
+
+
+def dress(axes: Axes, theme: Theme) -> None:
+    """Give axes the look of a theme."""
+    axes.set_facecolor(theme.background)
+    axes.tick_params(labelsize=theme.size, colors=theme.text, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(theme.quiet)
+    axes.grid(axis="y", color=theme.grid, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def draw(figure: Figure, axes: Axes, panel: Panel | HeatMap, theme: Theme) -> None:
+    """Draw a panel into axes."""
+    if isinstance(panel, HeatMap):
+        _draw_heat_map(figure, axes, panel, theme)
+    elif panel.instead or not len(panel.x):
+        axes.set_axis_off()
+        axes.text(
+            0.5, 0.5, panel.instead, ha="center", va="center", wrap=True, color=theme.text,
+            fontsize=theme.size + 1, transform=axes.transAxes, parse_math=False,
+        )  # fmt: skip
+    else:
+        _draw_panel(axes, panel, theme)
+
+
+def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
+    for line in panel.lines:
+        _draw_line(axes, panel.x, line, theme)
+    for level in panel.levels:
+        axes.axhline(level.y, color=theme.quiet, linewidth=1, linestyle=":", label=level.name)
+    words = []
+    for mark in panel.marks:
+        words.append(_draw_mark(axes, panel.x, mark, theme))
+    for axis, text in ((axes.xaxis, panel.x_label), (axes.yaxis, panel.y_label)):
+        axis.set_label_text(text, fontsize=theme.size + 1, color=theme.text)
+    if panel.x_limits is not None:
+        axes.set_xlim(*panel.x_limits)
+    if panel.y_limits is not None:
+        axes.set_ylim(*panel.y_limits)
+    if panel.by_layer or not np.mod(panel.x, 1).any():
+        whole_numbers(axes.xaxis)
+    if theme.legend:
+        legend(axes, [*words, *map(shortened, panel.words)] if theme.words else [], theme)
+
+
+def _draw_line(axes: Axes, x: Floats, line: Line, theme: Theme) -> None:
+    color = theme.colors[line.color]
+    if line.band is not None:
+        _draw_band(axes, x, line.band, color, 0.18 if line.faint else 0.25)
+    if theme.area and not line.faint:
+        axes.fill_between(x, 0, line.y, color=color, alpha=0.18, linewidth=0)
+    if line.marker == "|":
+        axes.plot(x, line.y, "|", color=color, label=line.name)
+        return
+    axes.plot(
+        x,
+        line.y,
+        linestyle=DASHES[line.style],
+        color=color,
+        linewidth=theme.width * (0.65 if line.faint else 1),
+        marker=line.marker,
+        markersize=4,
+        label=line.name,
+    )
+    if not line.marker:
+        # A value between two gaps has no line, so that it gets a dot.
+        single = np.isfinite(line.y) & ~_has_neighbour(line.y)
+        axes.plot(x[single], line.y[single], ".", color=color)
+
+
+def _draw_band(axes: Axes, x: Floats, band: Band, color: str, alpha: float) -> None:
+    """Draw a band, and a bar where it has a single value between gaps."""
+    low, high = band.low, band.high
+    axes.fill_between(x, low, high, color=color, alpha=alpha, linewidth=0, label=band.name)
+    single = np.isfinite(low) & ~_has_neighbour(low)
+    axes.vlines(x[single], low[single], high[single], color=color, alpha=alpha, linewidth=4)
+
+
+def _draw_mark(axes: Axes, x: Floats, mark: Mark, theme: Theme) -> str:
+    """Draw a mark; return its words with its sign."""
+    sign, marker, size = BEST if mark.filled else OTHER
+    words = shortened(f"{sign} {mark.words}", LONGEST + 20) if theme.words else mark.name
+    axes.plot(
+        [x[mark.at]],
+        [mark.y],
+        marker,
+        color=theme.colors["best"] if mark.filled else theme.mark,
+        markersize=size,
+        markeredgecolor=theme.background,
+        zorder=5,
+        label=words,
+    )
+    return words
+
+
+def _draw_heat_map(figure: Figure, axes: Axes, heat: HeatMap, theme: Theme) -> None:
+    """Draw (rows, columns), the first row on top; grey where there is no value."""
+    from matplotlib import colormaps
+
+    rows, columns = heat.values.shape
+    drawn = axes.imshow(
+        np.ma.masked_invalid(heat.values),
+        cmap=colormaps["PuOr_r"].with_extremes(bad="#999999"),
+        vmin=heat.limits[0],
+        vmax=heat.limits[1],
+        aspect="auto",
+        interpolation="nearest",
+        extent=(0.5, columns + 0.5, rows + 0.5, 0.5),
+    )
+    for axis, text in ((axes.xaxis, heat.x_label), (axes.yaxis, heat.y_label)):
+        axis.set_label_text(text, fontsize=theme.size + 1, color=theme.text)
+        whole_numbers(axis)
+    axes.grid(visible=False)
+    bar = figure.colorbar(drawn, ax=axes, fraction=0.05, pad=0.02)
+    bar.set_label(heat.label, size=theme.size + 1, color=theme.text)
+    bar.ax.tick_params(labelsize=theme.size, colors=theme.text)
+
+
+def legend(axes: Axes, words: Sequence[str], theme: Theme) -> None:
+    """Put the legend above the axes, where it hides nothing, and above it lines of words.
+
+    A legend as wide as names of layers would squeeze the axes; a title does not.
+    """
+    named = axes.get_legend_handles_labels()[0]
+    handles = [handle for handle in named if handle.get_label() not in words]
+    box = axes.legend(
+        handles=handles, fontsize=theme.size - 1, ncols=COLUMNS, loc="lower left",
+        bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2, alignment="left", handlelength=2.2,
+        columnspacing=1.2, labelcolor=theme.text,
+    )  # fmt: skip
+    for text in box.get_texts():
+        text.set_parse_math(False)
+    rows = -(-len(handles) // COLUMNS)
+    axes.set_title(
+        "\n".join(words), loc="left", fontsize=theme.size - 1, pad=8 + 12.5 * rows, parse_math=False,
+        color=theme.text,
+    )  # fmt: skip
+
+
+def whole_numbers(axis: Axis) -> None:
+    """Put ticks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """Leave out the middle of a long text, and what the font cannot draw."""
+    # The signs of marks are in matplotlib's font.
+    text = "".join(sign if sign in (BEST[0], OTHER[0]) else plain(sign) for sign in text)
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2 - 1]}…{text[-longest // 2 :]}"
+
+
+def _has_neighbour(values: Floats) -> npt.NDArray[np.bool_]:
+    """Return whether a line leads to each value, (N,)."""
+    finite = np.pad(np.isfinite(values), 1)
+    beside: npt.NDArray[np.bool_] = finite[:-2] | finite[2:]
+    return beside
