@@ -64,7 +64,7 @@ def animate(model_name: str, image_path: str | None) -> camanim.Animation:
     image = camanim.read_image(image_path) if image_path else samples.image("malignant_1")
     animation = camanim.animate(camanim.load_model(model_name), image, layers="all")
     after = np.random.default_rng(0).uniform(0, 1, (2, len(animation), 4))
-    animation.road = camanim.Road(
+    road = camanim.Road(
         layers=animation.layers,
         percentiles=(20, 40, 60, 80),
         morfs=after[:1],
@@ -76,6 +76,7 @@ def animate(model_name: str, image_path: str | None) -> camanim.Animation:
         seed=0,
         noise=0.0,
     )
+    animation.add(road)
     return animation
 
 

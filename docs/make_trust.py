@@ -27,7 +27,10 @@ import measure_trust as measured  # noqa: E402
 
 import camanim  # noqa: E402
 from camanim import samples  # noqa: E402
-from camanim.render.plots import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, RED  # noqa: E402
+from camanim.render.figures import PRINT  # noqa: E402
+
+BLUE, RED, ORANGE, GREEN = (PRINT.colors[name] for name in ("first", "second", "third", "fourth"))
+PURPLE, GREY, LIGHT = PRINT.mark, PRINT.quiet, "#BBBBBB"
 
 IMAGES = DOCS / "images"
 MADE = re.compile(r"(<!-- measured: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)

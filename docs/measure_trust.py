@@ -227,7 +227,7 @@ def floor(animation: Animation) -> list[dict[str, Any]]:
         layer = animation.layers[[m.shape for m in animation.maps].index(size)]
         made = {"size": list(size)}
         for name, maps in (("signed", signed), ("unsigned", [(m + 1) / 2 for m in signed])):
-            drawn = replace(animation, maps=maps, layers=[layer] * DRAWS, road=None)
+            drawn = replace(animation, maps=maps, layers=[layer] * DRAWS, findings={})
             made[name] = listed(drawn.score(baseline=False).scores)
         found.append(made)
     return found
@@ -256,7 +256,7 @@ def shown(animation: Animation, places: list[int]) -> Animation:
         animation,
         maps=[animation.maps[i] for i in places],
         layers=[animation.layers[i] for i in places],
-        road=None,
+        findings={},
     )
 
 

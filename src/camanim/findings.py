@@ -45,9 +45,13 @@ class Finding:
 
     layers: list[LayerInfo]
 
-    #: Set by `register_finding`: the name in `Result.findings`, and the title of tabs and boxes.
+    #: Name in `Result.findings` and on the command line; and the title of tabs and boxes.
     kind: ClassVar[str] = ""
     title: ClassVar[str] = ""
+    #: Findings are shown in ascending order.
+    order: ClassVar[int] = 100
+    #: Names of the further `plots`.
+    plot_names: ClassVar[tuple[str, ...]] = ()
     #: Properties that a record holds beside the fields.
     derived: ClassVar[tuple[str, ...]] = ()
     #: Whether `best` is the layer that is shown first.
@@ -206,19 +210,14 @@ class FindingRequest:
 _KINDS: dict[str, FindingKind] = {}
 
 
-def register_finding(
-    name: str, finding: type[Finding], *, title: str = ""
-) -> Callable[[Compute], Compute]:
+def register_finding(finding: type[Finding]) -> Callable[[Compute], Compute]:
     """Enter a function that computes a finding into the registry.
 
     Parameters
     ----------
-    name : str
-        See `FindingKind`; a registered one of this name is replaced.
     finding : type
-        What the function returns.
-    title : str
-        By default the name.
+        What the function returns. Its `kind` is the name of the kind; a registered one of that name is
+        replaced.
 
     Returns
     -------
@@ -230,8 +229,8 @@ def register_finding(
 
     def enter(compute: Compute) -> Compute:
         first = " ".join((compute.__doc__ or "").strip().partition("\n\n")[0].split())
-        finding.kind, finding.title = name, title or name
-        _KINDS[name] = FindingKind(name, title or name, finding, compute, first)
+        name, title = finding.kind, finding.title or finding.kind
+        _KINDS[name] = FindingKind(name, title, finding, compute, first)
         return compute
 
     return enter
@@ -244,7 +243,7 @@ def unregister_finding(name: str) -> None:
 
 def finding_kinds() -> dict[str, FindingKind]:
     """Return the registered kinds, by name, in the order in which they are shown."""
-    return dict(_KINDS)
+    return dict(sorted(_KINDS.items(), key=lambda item: item[1].finding.order))
 
 
 def find_kind(name: str) -> FindingKind:
@@ -261,10 +260,8 @@ def find_kind(name: str) -> FindingKind:
 
 
 def in_order(findings: Iterable[Finding]) -> dict[str, Finding]:
-    """Return findings by their keys, in the order of their kinds."""
-    rank = {name: i for i, name in enumerate(_KINDS)}
-    ordered = sorted(findings, key=lambda finding: rank.get(finding.kind, len(rank)))
-    return {finding.key: finding for finding in ordered}
+    """Return findings by their keys, in the order in which they are shown."""
+    return {finding.key: finding for finding in sorted(findings, key=lambda f: f.order)}
 
 
 def short(value: Any) -> str:

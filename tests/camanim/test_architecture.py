@@ -7,6 +7,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,40 @@ def test_all_public_names_are_there() -> None:
     assert dir(camanim) == sorted(camanim.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = camanim.nothing
+
+
+def at_head_and_functions(module: ast.Module) -> Iterator[str]:
+    """All imports but those for the type checker."""
+    for statement in module.body:
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            continue
+        yield from imports(statement)
+
+
+def dependencies(name: str, path: Path) -> set[str]:
+    """Modules of the project that a module imports, also within functions, but not for types alone."""
+    needed = set()
+    for imported in at_head_and_functions(tree(path)):
+        # ``from package import name`` needs the module `name`, or the package where that is no module.
+        parent = imported.rpartition(".")[0]
+        if imported in ALL:
+            needed.add(imported)
+        elif parent in ALL:
+            needed.add(parent)
+    return needed - {name}
+
+
+PLUGIN = {module_name(p): p for p in sorted((SRC / "napari_camanim").rglob("*.py"))}
+ALL = dict(zip(MODULES, FILES, strict=True)) | PLUGIN
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {name: dependencies(name, path) for name, path in ALL.items()}
+    # ``from package import submodule`` names the package, too, which hands the submodule on.
+    for name, needed in graph.items():
+        graph[name] = {n for n in needed if not any(m.startswith(f"{n}.") for m in needed)}
+    # Raises a CycleError that names the circle.
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph)
 
 
 def test_the_package_itself_imports_only_the_errors() -> None:

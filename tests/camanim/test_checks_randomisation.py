@@ -232,22 +232,22 @@ def test_maps_that_ignore_the_network_fail_and_it_is_noted_once(zoo, image, meth
     assert found.passed is False
     assert "FAILS the randomisation check" in found.verdict
     assert "still 1.00" in found.verdict
-    assert animation.notes == [found.verdict]
+    assert animation.warnings == [found.verdict]
     assert animation.caption(0).endswith("FAILS the randomisation check")
     assert animation.check_randomisation(steps=1).verdict == found.verdict
-    assert animation.notes == [found.verdict]
+    assert animation.warnings == [found.verdict]
     # With another verdict, the old one is gone.
     assert animation.check_randomisation(steps=1, threshold=1) is animation.randomisation
-    assert len(animation.notes) == 1
+    assert len(animation.warnings) == 1
 
 
 def test_a_pass_takes_the_note_of_a_failure_away(animation) -> None:
     strict = animation.check_randomisation(steps=1, threshold=-1)
     assert strict.passed is False
-    assert animation.notes == [strict.verdict]
+    assert animation.warnings == [strict.verdict]
     kind = animation.check_randomisation(steps=1, threshold=1)
     assert kind.passed is True
-    assert animation.notes == []
+    assert animation.warnings == []
     assert kind.verdict.startswith("GradCAM depends on the weights")
 
 
@@ -258,7 +258,7 @@ def test_the_demo_network_s_maps_depend_on_its_weights() -> None:
     assert found.passed is True
     assert found.median < 0.5
     assert len(found.steps) == 3
-    assert animation.notes == []
+    assert animation.warnings == []
 
 
 def test_the_seed_is_that_of_the_shuffling(animation) -> None:
@@ -323,9 +323,9 @@ def test_what_cannot_be_checked_is_said(zoo, image, animation) -> None:
         camanim.animate(camanim.Model(unique), image).check_randomisation()
     with pytest.raises(ScoreError, match="no weights that could be shuffled"):
         camanim.animate(camanim.Model(zoo.Peak(2)), image).check_randomisation()
-    with pytest.raises(ScoreError, match="1 step or more"):
+    with pytest.raises(ScoreError, match="steps is an integer of at least 1"):
         animation.check_randomisation(steps=0)
-    with pytest.raises(ScoreError, match="threshold is a rank correlation"):
+    with pytest.raises(ScoreError, match="threshold is a number from -1 to 1"):
         animation.check_randomisation(threshold=2)
     animation.computed_with = None
     with pytest.raises(ScoreError, match="make them with camanim"):
@@ -340,7 +340,7 @@ def test_nothing_to_compare_is_no_verdict() -> None:
     found = Randomisation([], ("a",), nothing, nothing, 0.5, 0, method="X")
     assert found.passed is None
     assert "says nothing" in found.verdict
-    assert found.short == ""
+    assert found.caption(0) == ""
 
 
 def test_a_copy_is_made_of_networks_in_inference_mode_too(zoo, image) -> None:

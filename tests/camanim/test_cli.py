@@ -55,8 +55,6 @@ def test_run_writes_a_movie_and_a_table(picture, tmp_path):
         "index", "name", "call", "kind", "output shape", "layout", "parameters", "status",
         "raw min", "raw max", "milliseconds",
         "ROAD", "ROAD spread", "ROAD baseline", "ROAD excess", "ROAD above chance", "ROAD undefined",
-        "pointing", "energy inside", "IoU", "average precision",
-        "randomised Spearman", "randomised SSIM", "other labels Spearman",
     ]  # fmt: skip
     # The same numbers as from a script, and every call of every module, also those not shown.
     animation = camanim.animate(
@@ -137,30 +135,15 @@ def test_scores_checks_mask_and_plot(picture, mask, tmp_path):
     assert (tmp_path / "removal.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_it_is_said_where_another_layer_scores_highest_or_none_is_above_chance():
-    from types import SimpleNamespace
-
-    from camanim.cli.report import _said_by_road
-
-    layers = [SimpleNamespace(label=name) for name in ("early", "late")]
-    road = SimpleNamespace(
-        layers=layers, mean=0.2, max=0.3, scores=[0.1, 0.3], best=layers[0], best_plain=layers[1]
-    )
-    assert _said_by_road(road) == (
-        "ybROAD: mean 0.200, best early with 0.100, highest score late with 0.300."
-    )
-    road.best = layers[1]
-    assert _said_by_road(road) == "ybROAD: mean 0.200, best late with 0.300."
-    road.best = None
-    assert "no layer is above chance, highest score late with 0.300." in _said_by_road(road)
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--plot", "plot.png"], "add --road, --mask or --checks"),
-        (["--plot", "plot.png", "--plot-kind", "removal", "--checks"], "add --road"),
-        (["--plot", "plot.png", "--plot-kind", "randomisation", "--road"], "add --checks"),
+        (["--plot", "plot.png"], "add --road, --mask or --find"),
+        (["--plot", "plot.png", "--plot-kind", "removal", "--checks"], "add --find road"),
+        (
+            ["--plot", "plot.png", "--plot-kind", "randomisation", "--road"],
+            "add --find randomisation",
+        ),
         (["--repeats", "3"], "are of --road"),
         (["--no-baseline"], "are of --road"),
         (["--road", "--repeats", "0"], "--repeats"),

@@ -82,7 +82,7 @@ def road(layers: list[LayerInfo], *, repeats: int = 3, draws: int = 4) -> Road:
 
 def scored(count: int = COUNT, **options) -> Animation:
     made = animation(count)
-    made.road = road(made.layers, **options)
+    made.add(road(made.layers, **options))
     return made
 
 
@@ -165,7 +165,7 @@ def test_scores_spread_and_chance_are_drawn_where_they_are() -> None:
 
 def test_a_layer_between_two_without_scores_has_a_dot() -> None:
     made = animation(5)
-    made.road = road(made.layers)
+    made.add(road(made.layers))
     undefined = np.array([False, True, False, True, False])
     for values in (made.road.morfs, made.road.lerfs):
         values[:] = 0.5
@@ -188,15 +188,15 @@ def test_best_is_by_excess_and_the_highest_score_has_a_mark_of_its_own() -> None
 def test_it_is_said_where_no_layer_is_above_chance_or_none_has_a_score() -> None:
     made = scored()
     assert made.road is not None
-    made.road = replace(made.road, chance=made.road.chance + 1)
+    made.add(replace(made.road, chance=made.road.chance + 1))
     assert "no layer is above chance" in said(plot(made))
-    made.road = replace(made.road, morfs=made.road.morfs * NAN)
+    made.add(replace(made.road, morfs=made.road.morfs * NAN))
     assert "no layer has a score" in said(plot(made))
 
 
 def test_agreement_with_a_mask_is_drawn_below_or_alone() -> None:
     made = scored()
-    made.localisation = localised(made)
+    made.add(localised(made))
     figure = plot(made)
     assert [axes.get_ylabel() for axes in figure.axes] == ["ROAD", "agreement with the mask"]
     drawn = lines(figure, 1)
@@ -209,7 +209,7 @@ def test_agreement_with_a_mask_is_drawn_below_or_alone() -> None:
     assert drawn["peak inside"][0].tolist() == [4, 6]
     assert drawn["chance (0.25)"][1].tolist() == [0.25, 0.25]
     assert drawn["★ best: layer5.conv (0.80)"][0].tolist() == [6]
-    made.road = None
+    made.findings.pop("road", None)
     assert [axes.get_ylabel() for axes in plot(made).axes] == ["agreement with the mask"]
 
 
@@ -222,12 +222,13 @@ def test_one_layer_can_be_pointed_at() -> None:
 
 def test_long_names_do_not_squeeze_the_axes(tmp_path) -> None:
     made = scored()
-    made.localisation = localised(made)
-    made.randomisation = randomised(made)
+    made.add(localised(made))
+    made.add(randomised(made))
     widths = []
     for name in ("x", "W" * 300):
         made.layers = [replace(layer, name=name) for layer in made.layers]
-        made.road, made.localisation = road(made.layers), localised(made)
+        made.add(road(made.layers))
+        made.add(localised(made))
         for figure in (plot(made), plot(made, "removal"), plot(made, "randomisation", 0)):
             figure.draw_without_rendering()
             # But for the colour bar.
@@ -275,7 +276,7 @@ def test_removal_is_of_the_best_layer_unless_told() -> None:
 
 def test_randomisation_shows_the_median_and_every_layer() -> None:
     made = animation()
-    made.randomisation = randomised(made)
+    made.add(randomised(made))
     figure = plot(made, "randomisation")
     x, y = lines(figure)["Spearman"]
     assert x.tolist() == [0, 1, 2, 3, 4]
@@ -298,13 +299,13 @@ def test_randomisation_shows_the_median_and_every_layer() -> None:
 def test_a_method_that_fails_a_check_says_so_on_every_plot() -> None:
     made = scored()
     same = np.ones((1, COUNT))
-    made.labels = LabelRandomisation(made.layers, ("dog",), same, 0.9, method="EigenCAM")
-    made.randomisation = Randomisation(made.layers, ("fc",), same, same, 0.5, 0)
+    made.add(LabelRandomisation(made.layers, ("dog",), same, 0.9, method="EigenCAM"))
+    made.add(Randomisation(made.layers, ("fc",), same, same, 0.5, 0))
     for what in ("scores", "removal", "randomisation"):
         words = " ".join(said(plot(made, what)).splitlines())
         assert words.count("FAILS the randomisation check") == 1
         assert words.count("FAILS the label check") == 1
-    made.labels = replace(made.labels, spearman=same / 2)
+    made.add(replace(made.labels, spearman=same / 2))
     assert "label check" not in said(plot(made))
 
 
@@ -332,8 +333,9 @@ def test_a_picture_shows_the_curve_in_its_colour(tmp_path) -> None:
 def test_any_name_can_be_written(tmp_path, name, recwarn) -> None:
     made = animation(name=name)
     made.layers = [replace(layer, name=name) for layer in made.layers]
-    made.road, made.localisation = road(made.layers), localised(made)
-    made.randomisation = randomised(made, method=name)
+    made.add(road(made.layers))
+    made.add(localised(made))
+    made.add(randomised(made, method=name))
     for what in ("scores", "removal", "randomisation"):
         made.write_plot(tmp_path / "plot.png", what)
     assert [str(w.message) for w in recwarn if "Glyph" in str(w.message)] == []
@@ -342,7 +344,8 @@ def test_any_name_can_be_written(tmp_path, name, recwarn) -> None:
 @pytest.mark.parametrize("count", [1, 2, 400])
 def test_any_number_of_layers_can_be_drawn(tmp_path, count) -> None:
     made = scored(count)
-    made.localisation, made.randomisation = localised_all(made), randomised(made)
+    made.add(localised_all(made))
+    made.add(randomised(made))
     for what in ("scores", "removal", "randomisation"):
         made.write_plot(tmp_path / "plot.png", what)
 
@@ -355,9 +358,9 @@ def localised_all(made: Animation) -> Localisation:
 @pytest.mark.parametrize(
     ("what", "error", "says"),
     [
-        ("scores", ScoreError, r"score\(\) or localise\(\) first"),
-        ("removal", ScoreError, r"call score\(\) first"),
-        ("randomisation", ScoreError, r"call check_randomisation\(\) first"),
+        ("scores", ScoreError, "score"),
+        ("removal", ScoreError, "road"),
+        ("randomisation", ScoreError, "randomisation"),
         ("curve", RenderError, '"scores", "removal", "randomisation"'),
     ],
 )

@@ -14,9 +14,16 @@ from torch import nn
 from torch.nn import functional
 
 import camanim
-from camanim import Cancelled, LayerError, MethodError, ModelError, OutOfMemory, TargetError
+from camanim import (
+    Cancelled,
+    LayerError,
+    MethodError,
+    ModelError,
+    OutOfMemory,
+    TargetError,
+    animate_targets,
+)
 from camanim.layer_info import Status
-from camanim.pipeline import animate_targets
 from camanim.targets import ClassTarget, Contrast, Segmentation, Similarity
 
 CLASSES = 3

@@ -105,7 +105,7 @@ def test_the_fields_reach_the_engine(viewer, small, stacks, ramp, monkeypatch, r
     def score(animation, seed, **settings):
         settings.pop("progress")("ROAD", 1, 1)
         asked.append((seed, settings))
-        animation.road = roads.road(np.linspace(-0.1, 0.3, len(animation)), of=animation.layers)
+        animation.add(roads.road(np.linspace(-0.1, 0.3, len(animation)), of=animation.layers))
 
     monkeypatch.setattr(Animation, "score", score)
     # Nothing is checked unasked.
@@ -129,7 +129,7 @@ def test_the_message_says_what_chance_scores(viewer, small, ramp, monkeypatch, r
         count = len(animation)
         chance = np.tile([0.1, 0.2, 0.3], (count, 1))
         scores = [0.25] * (count - 1) + [high]
-        animation.road = roads.road(scores, chance=chance, of=animation.layers)
+        animation.add(roads.road(scores, chance=chance, of=animation.layers))
 
     monkeypatch.setattr(Animation, "score", score)
     viewer.add_layer(ramp)

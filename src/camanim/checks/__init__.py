@@ -5,10 +5,9 @@ classes: maps that stay the same depend little on either. With a mask of the obj
 compared with where the maps are bright. None of them shows that a map is right.
 """
 
-# In the order in which they are shown.
-from camanim.checks.localisation import Localisation, localise  # noqa: I001
-from camanim.checks.randomisation import Randomisation, check_randomisation
 from camanim.checks.label_randomisation import LabelRandomisation, check_labels
+from camanim.checks.localisation import Localisation, localise
+from camanim.checks.randomisation import Randomisation, check_randomisation
 
 __all__ = [
     "LabelRandomisation",

@@ -55,6 +55,9 @@ class LabelRandomisation(Check):
         Whether the method knows of classes at all.
     """
 
+    kind = "label_randomisation"
+    title = "Label randomisation"
+    order = 40
     derived: ClassVar[tuple[str, ...]] = ("median", "passed", "verdict")
 
     classes: tuple[str, ...]
@@ -111,7 +114,7 @@ class LabelRandomisation(Check):
         )
 
 
-@register_finding("label_randomisation", LabelRandomisation, title="Label randomisation")
+@register_finding(LabelRandomisation)
 @checked(ScoreError)
 def check_labels(
     result: Result,

@@ -56,6 +56,10 @@ class Localisation(Finding):
         For each layer, why all four are NaN; None where they are not.
     """
 
+    kind = "localisation"
+    title = "Mask"
+    order = 20
+
     pointing: Floats
     energy: Floats
     iou: Floats
@@ -123,7 +127,7 @@ class Localisation(Finding):
         )
 
 
-@register_finding("localisation", Localisation, title="Mask")
+@register_finding(Localisation)
 @checked(ScoreError)
 def localise(
     result: Result, mask: Any, *, label: int | None = None, progress: Progress = silent

@@ -60,6 +60,10 @@ class Randomisation(Check):
         For the verdict.
     """
 
+    kind = "randomisation"
+    title = "Randomisation"
+    order = 30
+    plot_names = ("randomisation",)
     derived: ClassVar[tuple[str, ...]] = ("median", "passed", "verdict")
 
     steps: tuple[str, ...]
@@ -173,7 +177,7 @@ def _quartiles(values: Floats) -> Floats:
     return quartiles
 
 
-@register_finding("randomisation", Randomisation, title="Randomisation")
+@register_finding(Randomisation)
 @checked(ScoreError)
 def check_randomisation(
     result: Result,

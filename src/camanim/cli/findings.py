@@ -13,6 +13,7 @@ from camanim.catalogue import finding_kinds
 from camanim.declarations import check_values
 from camanim.errors import ScoreError
 from camanim.findings import FindingRequest, find_kind
+from camanim.render.plots import SCORES, kind_of_plot
 
 if TYPE_CHECKING:
     from camanim.animation import Animation
@@ -49,6 +50,17 @@ def requested(
         if kind.needs_mask and not mask:
             raise typer.BadParameter(f"--find {request.name} compares with a mask: add --mask.")
     return requests
+
+
+def check_plot_kind(what: str, requests: Sequence[FindingRequest]) -> None:
+    """Refuse a plot for which nothing will be computed."""
+    if what == SCORES:
+        if not requests:
+            raise typer.BadParameter("--plot has nothing to show: add --road, --mask or --find.")
+        return
+    kind = kind_of_plot(what)
+    if kind.name not in [request.name for request in requests]:
+        raise typer.BadParameter(f"--plot has nothing to show: add --find {kind.name}.")
 
 
 def _read(text: str) -> FindingRequest:

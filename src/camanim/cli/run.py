@@ -10,7 +10,7 @@ from rich.console import Console
 
 import camanim
 from camanim.cli import options
-from camanim.cli.findings import compute, requested
+from camanim.cli.findings import check_plot_kind, compute, requested
 from camanim.cli.report import listing, report
 from camanim.errors import ScoreError
 from camanim.findings import FindingRequest
@@ -84,8 +84,7 @@ def run(
         requests.append(FindingRequest("road", how))
     if plot is not None:
         checked_plot(plot)
-        if not requests:
-            raise typer.BadParameter("--plot has nothing to show: add --road, --mask or --checks.")
+        check_plot_kind(plot_kind, requests)
     pixels, marked = camanim.read_image(image), None if mask is None else _read_mask(mask)
     with console() as progress:
         loaded = camanim.load_model(

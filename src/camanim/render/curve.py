@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -13,7 +15,9 @@ from camanim.render.pen import BACKGROUND, QUIET, TEXT, Box, Pen, Point
 #: Above the plot: two lines of words about the shown layer.
 LINE, HEAD = 20, 44
 #: Left and below of the plot, for numbers and words.
-LEFT, BELOW = 56, 40
+LEFT, BELOW = 44, 40
+#: Above of it, for the legend.
+ABOVE = 22
 
 
 class Curve:
@@ -53,9 +57,11 @@ class Curve:
         figure = Figure((width / dpi, height / dpi), dpi=dpi, facecolor=background)
         canvas = FigureCanvasAgg(figure)
         left, below = self.pen.px(LEFT) / width, self.pen.px(BELOW) / height
-        axes = figure.add_axes((left, below, 1 - left - 6 / width, 1 - below - 6 / height))
+        top = self.pen.px(ABOVE) / height
+        axes = figure.add_axes((left, below, 1 - left - 6 / width, 1 - below - top))
         dress(axes, MOVIE)
-        draw(figure, axes, panel, MOVIE)
+        # The caption names what is plotted.
+        draw(figure, axes, replace(panel, y_label=""), MOVIE)
         canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         finite = np.where(np.isfinite(self.values), self.values, 0.0)

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 #: Signs and sizes of the most important mark and of others.
 BEST, OTHER = ("★", "*", 13.0), ("◆", "D", 6.0)
 DASHES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
-#: Of a legend, whose entries are short.
-COLUMNS = 3
 #: Of names, in letters.
 LONGEST = 60
 
@@ -52,7 +50,9 @@ class Theme:
     words : bool
         Whether the words of panel and marks are written above it.
     area : bool
-        Whether the area between the first finding's line and zero is shaded.
+        Whether the area between lines and zero is shaded.
+    columns : int
+        Of the legend.
     """
 
     colors: Mapping[Color, str]
@@ -66,6 +66,7 @@ class Theme:
     legend: bool = True
     words: bool = True
     area: bool = False
+    columns: int = 3
 
 
 PRINT = Theme(
@@ -125,11 +126,12 @@ MOVIE = Theme(
         "best": "#FFB85C",
     },
     mark="#CC79A7",
-    text="#F2F5FA",
-    quiet="#9EA8B8",
-    background="#181D26",
+    text="#9EA8B8",
+    quiet="#6B7484",
+    background="#0F1218",
     grid="#38404F",
-    legend=False,
+    size=7.5,
+    columns=6,
     words=False,
     area=True,
 )
@@ -214,7 +216,8 @@ def _draw_line(axes: Axes, x: Floats, line: Line, theme: Theme) -> None:
     if theme.area and not line.faint:
         axes.fill_between(x, 0, line.y, color=color, alpha=0.18, linewidth=0)
     if line.marker == "|":
-        axes.plot(x, line.y, "|", color=color, label=line.name)
+        marked = np.isfinite(line.y)
+        axes.plot(x[marked], line.y[marked], "|", color=color, label=line.name)
         return
     axes.plot(
         x,
@@ -229,7 +232,8 @@ def _draw_line(axes: Axes, x: Floats, line: Line, theme: Theme) -> None:
     if not line.marker:
         # A value between two gaps has no line, so that it gets a dot.
         single = np.isfinite(line.y) & ~_has_neighbour(line.y)
-        axes.plot(x[single], line.y[single], ".", color=color)
+        if single.any():
+            axes.plot(x[single], line.y[single], ".", color=color)
 
 
 def _draw_band(axes: Axes, x: Floats, band: Band, color: str, alpha: float) -> None:
@@ -237,7 +241,8 @@ def _draw_band(axes: Axes, x: Floats, band: Band, color: str, alpha: float) -> N
     low, high = band.low, band.high
     axes.fill_between(x, low, high, color=color, alpha=alpha, linewidth=0, label=band.name)
     single = np.isfinite(low) & ~_has_neighbour(low)
-    axes.vlines(x[single], low[single], high[single], color=color, alpha=alpha, linewidth=4)
+    if single.any():
+        axes.vlines(x[single], low[single], high[single], color=color, alpha=alpha, linewidth=4)
 
 
 def _draw_mark(axes: Axes, x: Floats, mark: Mark, theme: Theme) -> str:
@@ -288,13 +293,13 @@ def legend(axes: Axes, words: Sequence[str], theme: Theme) -> None:
     named = axes.get_legend_handles_labels()[0]
     handles = [handle for handle in named if handle.get_label() not in words]
     box = axes.legend(
-        handles=handles, fontsize=theme.size - 1, ncols=COLUMNS, loc="lower left",
+        handles=handles, fontsize=theme.size - 1, ncols=theme.columns, loc="lower left",
         bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2, alignment="left", handlelength=2.2,
         columnspacing=1.2, labelcolor=theme.text,
     )  # fmt: skip
     for text in box.get_texts():
         text.set_parse_math(False)
-    rows = -(-len(handles) // COLUMNS)
+    rows = -(-len(handles) // theme.columns)
     axes.set_title(
         "\n".join(words), loc="left", fontsize=theme.size - 1, pad=8 + 12.5 * rows, parse_math=False,
         color=theme.text,

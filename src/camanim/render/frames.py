@@ -31,7 +31,7 @@ Frame = npt.NDArray[np.uint8]
 COLORMAPS = {False: "turbo", True: "berlin"}
 SIZES = (64, 4096)
 
-MARGIN, PANEL, CURVE = 22, 264, 168
+MARGIN, PANEL, CURVE = 22, 264, 196
 
 
 class FrameRenderer:

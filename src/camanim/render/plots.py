@@ -7,6 +7,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from camanim.errors import RenderError, ScoreError
+from camanim.findings import FindingKind, finding_kinds
 from camanim.plots import Panel, Plot, PlotOffer
 from camanim.render.figures import PRINT, draw, new_figure, shortened
 from camanim.render.pen import plain
@@ -114,8 +115,24 @@ def over_layers(result: Result) -> Plot:
     panels = [finding.panel() for finding in result.findings.values()]
     known = tuple(panel for panel in panels if panel is not None)
     if not known:
-        raise ScoreError("There are no scores to plot: compute some first, as with score().")
+        raise ScoreError("There is nothing to plot: compute some finding first, as with score().")
     return Plot(known)
+
+
+def kind_of_plot(what: str) -> FindingKind:
+    """Return the kind of finding that makes a plot.
+
+    Raises
+    ------
+    RenderError
+        When none does.
+    """
+    kinds = finding_kinds().values()
+    by_name = {name: kind for kind in kinds for name in kind.finding.plot_names}
+    if what not in by_name:
+        names = ", ".join(f'"{name}"' for name in (SCORES, *by_name))
+        raise RenderError(f"There is no plot {what!r}: there are {names}.")
+    return by_name[what]
 
 
 def offers(result: Result) -> dict[str, PlotOffer]:
@@ -126,10 +143,7 @@ def offers(result: Result) -> dict[str, PlotOffer]:
 def _of_finding(result: Result, what: str, layer: int | None) -> Plot:
     known = offers(result)
     if what not in known:
-        names = ", ".join([SCORES, *known])
-        raise ScoreError(
-            f"There is no plot {what!r} of this result: there are {names}. Compute what it shows first, "
-            "as with score() or check_randomisation()."
-        )
+        kind = kind_of_plot(what)
+        raise ScoreError(f"There is nothing to plot: compute it first, with find({kind.name!r}).")
     offer = known[what]
     return offer.draw(result.best_index if offer.of_layer and layer is None else layer)

@@ -56,6 +56,10 @@ class Measure(Finding):
         The target's probability at each of them.
     """
 
+    kind = "measure"
+    title = "Measure"
+    order = 10
+
     name: Name
     imputation: Imputation
     values: Floats
@@ -116,7 +120,7 @@ class Measure(Finding):
         )
 
 
-@register_finding("measure", Measure, title="Measure")
+@register_finding(Measure)
 @checked(ScoreError)
 def measure(
     result: Result,

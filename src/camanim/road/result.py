@@ -57,6 +57,10 @@ class Road(Finding):
         What `probability` and the values after removal are.
     """
 
+    kind = "road"
+    title = "ROAD"
+    order = 0
+    plot_names = ("removal",)
     derived: ClassVar[tuple[str, ...]] = (
         "scores", "spread", "baseline", "baseline_spread", "excess", "margin", "above_chance", "morf",
         "lerf", "mean", "max",

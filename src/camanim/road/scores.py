@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 
-@register_finding("road", Road, title="ROAD")
+@register_finding(Road)
 @checked(ScoreError)
 def score(
     result: Result,

@@ -1,0 +1,103 @@
+"""Findings: a new one is a few lines and appears wherever a result is shown; records lead back."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import camanim
+from camanim import samples
+from camanim.errors import ScoreError
+from camanim.findings import FindingRequest, find_kind, finding_kinds
+from camanim.render import plot
+
+
+@pytest.fixture(scope="module")
+def new() -> ModuleType:
+    """The module with the new finding; it is registered as long as the tests of this file run."""
+    path = Path(__file__).with_name("new_finding.py")
+    spec = importlib.util.spec_from_file_location("new_finding", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.register()
+    yield module
+    module.forget()
+
+
+@pytest.fixture(scope="module")
+def animation() -> camanim.Animation:
+    model = camanim.load_model("demo/ultrasound")
+    return camanim.animate(model, samples.image("malignant_1"), layers="blocks")
+
+
+def test_a_new_finding_is_in_table_caption_and_plot(new, animation, tmp_path) -> None:
+    found = animation.find("sparsity", above=0.25)
+    assert animation.findings["sparsity"] is found
+    rows = [row for row in animation.table() if row["status"] == "ok"]
+    assert [row["covered"] for row in rows] == found.covered.tolist()
+    assert f"covered {found.covered[2]:.3g}" in animation.caption(2)
+    [line] = [ln for ln in plot(animation).axes[0].get_lines() if ln.get_label() == "covered"]
+    np.testing.assert_array_equal(line.get_ydata(), found.covered)
+    assert animation.write_plot(tmp_path / "plot.png").stat().st_size > 1000
+    # And in the movie's frames, which are other pictures with it.
+    frame = camanim.render.FrameRenderer(animation).frame(2)
+    animation.findings.pop("sparsity")
+    assert camanim.render.FrameRenderer(animation).frame(2).shape[0] < frame.shape[0]
+
+
+def test_a_new_finding_is_on_the_command_line(new, tmp_path, monkeypatch) -> None:
+    from camanim.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    sample = samples.SAMPLE_DATA / "images" / "malignant_1.png"
+    arguments = ["run", str(sample), "--layers", "blocks", "--find", "sparsity:above=0.25"]
+    done = CliRunner().invoke(app, [*arguments, "--plot", "plot.pdf"])
+    assert done.exit_code == 0, done.output
+    assert "covered: highest" in " ".join(done.output.split())
+    assert "covered" in done.output.partition("raw max")[2].partition("\n")[0]
+    assert (tmp_path / "plot.pdf").read_bytes()[:4] == b"%PDF"
+    listed = CliRunner().invoke(app, ["findings"]).output
+    assert "above=0.5  Share of the maximum." in listed
+    wrong = CliRunner().invoke(app, [*arguments[:-1], "sparsity:above=2"])
+    assert isinstance(wrong.exception, ScoreError)
+
+
+def test_settings_of_a_finding_are_checked_by_its_declarations(new, animation) -> None:
+    setting = find_kind("sparsity").settings["above"]
+    assert (setting.range.low, setting.range.high, setting.default) == (0, 1, 0.5)
+    request = FindingRequest("sparsity", {"above": 0.1})
+    assert request.arguments({"mask": None, "progress": print}) == {"progress": print, "above": 0.1}
+    with pytest.raises(ScoreError, match="no finding 'nothing'"):
+        animation.find("nothing")
+
+
+def test_records_of_all_findings_lead_back(animation) -> None:
+    """Through JSON, and equal to the last bit."""
+    animation.score(repeats=2)
+    animation.measure("deletion", steps=4)
+    animation.measure("drop", "mean")
+    animation.localise(samples.mask("malignant_1"))
+    animation.check_randomisation(steps=2)
+    animation.check_labels()
+    kinds = [finding.kind for finding in animation.findings.values()]
+    assert set(kinds) == {name for name in finding_kinds() if name != "sparsity"}
+    order = [finding.order for finding in animation.findings.values()]
+    assert order == sorted(order)
+    for key, finding in animation.findings.items():
+        record = json.loads(json.dumps(finding.record()))
+        again = find_kind(record["kind"]).finding.from_record(record, animation.layers)
+        assert (again.key, type(again)) == (key, type(finding))
+        for name, values in finding.columns().items():
+            for a, b in zip(values, again.columns()[name], strict=True):
+                assert a == b or (a != a and b != b)
+        assert again.summary() == finding.summary()
+        assert [again.caption(i) for i in range(3)] == [finding.caption(i) for i in range(3)]
+        with pytest.raises(ScoreError, match="compute the finding again"):
+            type(finding).from_record({"kind": record["kind"]}, animation.layers)
+    animation.findings.clear()
