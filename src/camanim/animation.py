@@ -71,7 +71,7 @@ class Animation(Result):
     check_randomisation = _keeping(randomisation.check_randomisation)
     check_labels = _keeping(label_randomisation.check_labels)
 
-    def find(self, name: str, **settings: Any) -> Finding:
+    def find(self, name: str, /, **settings: Any) -> Finding:
         """Compute a finding by the name of its kind; it stays in `findings`.
 
         Parameters

@@ -67,7 +67,7 @@ class Explained:
 
 def explain(question: RunRequest, networks: Networks, progress: Progress) -> Explained:
     """Make the maps, and measure what is asked; a cancel keeps what there is."""
-    from camanim import animate_targets
+    from camanim.animation import animate_targets
 
     model = networks.load(question.network, progress)
     shown, seen = question.shown_to(model)

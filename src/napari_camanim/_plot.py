@@ -33,14 +33,17 @@ class PlotCanvas(FigureCanvasQTAgg):
     moved = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(Figure(layout="constrained", dpi=100))
-        self.setParent(parent)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setMinimumHeight(HEIGHT)
+        # First, as Qt reports changes of the palette while the widget is made.
         self._panel: Panel | None = None
         self._index: int | None = None
         self._background: Any = None
         self._cursor: Any = None
+        super().__init__(Figure(layout="constrained", dpi=100))
+        self.setParent(parent)
+        # matplotlib makes it white; it is to have the colours of the window.
+        self.setPalette(QPalette())
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setMinimumHeight(HEIGHT)
         self.mpl_connect("button_press_event", self._point_at)
         self.mpl_connect("motion_notify_event", self._point_at)
 

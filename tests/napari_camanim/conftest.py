@@ -32,15 +32,24 @@ def viewer(make_napari_viewer):
 
 
 @pytest.fixture
-def dock(viewer, qtbot):
-    """The widget as napari docks it, with a way to wait for its runs."""
-    _, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
+def make_dock(viewer, qtbot):
+    """Make the widget as napari docks it, with a way to wait for its runs."""
 
-    def finish(timeout=120_000):
-        qtbot.waitUntil(lambda: widget._task is None, timeout=timeout)
+    def make():
+        _, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
 
-    widget.finish = finish
-    return widget
+        def finish(timeout=120_000):
+            qtbot.waitUntil(lambda: widget._task is None, timeout=timeout)
+
+        widget.finish = finish
+        return widget
+
+    return make
+
+
+@pytest.fixture
+def dock(make_dock):
+    return make_dock()
 
 
 @pytest.fixture

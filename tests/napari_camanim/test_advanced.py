@@ -198,7 +198,7 @@ def test_all_slices_through_a_network_of_images(viewer, dock, stacks, volume, ra
     # The maps are kept where they cannot be scored.
     assert "6 slices" in said()
     assert "6 slices" in dock.message.text()
-    assert stack.metadata["camanim"]["scores"] is None
+    assert stack.metadata["camanim"]["findings"] == {}
     assert not dock.curve.isVisible()
     # Unchecked, or of an image without depth, it is the shown slice.
     viewer.layers.selection.active = ramp
@@ -503,16 +503,16 @@ def test_the_wheel_scrolls_past_the_fields(dock):
 
 
 def test_notes_are_said_and_kept(viewer, dock, stacks, ramp, monkeypatch):
-    from camanim import pipeline
+    from camanim import animation as facade
 
-    animate = pipeline.animate_targets
+    animate = facade.animate_targets
 
     def noting(*args, **settings):
         animations = animate(*args, **settings)
         animations[0].notes.append("Batches were halved.")
         return animations
 
-    monkeypatch.setattr(pipeline, "animate_targets", noting)
+    monkeypatch.setattr(facade, "animate_targets", noting)
     viewer.add_layer(ramp)
     dock.advanced.layers.setCurrentText("blocks")
     dock.run()

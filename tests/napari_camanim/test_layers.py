@@ -167,8 +167,10 @@ def test_metadata_is_plain_and_says_what_was_done(viewer):
     assert about["unit"] == "probability"
     assert about["layouts"] == ["NCHW"] * len(about["layers"])
     assert about["notes"] == []
-    assert len(about["scores"]) == len(about["layers"]) == stack.data.shape[0]
-    np.testing.assert_array_equal(about["scores"], stack.data.animation.road.scores)
+    assert len(about["findings"]["road"]["scores"]) == len(about["layers"]) == stack.data.shape[0]
+    np.testing.assert_array_equal(
+        about["findings"]["road"]["scores"], stack.data.animation.road.scores
+    )
     assert about["provenance"]["method"] == "GradCAM"
     assert len(about["provenance"]["weights sha256"]) == 64
 

@@ -1,14 +1,16 @@
 """What the dock measures on the maps, in a real window: scores, masks, checks."""
 
+import dataclasses
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 
 import camanim
-from camanim.animation import Animation
-from napari_camanim._curve import LAYERS, MASK, REMOVAL
+from camanim import findings
 
 VOLUMES = """
 from torch import nn
@@ -50,88 +52,148 @@ def run(dock):
     dock.finish()
 
 
+def replace_compute(monkeypatch, name, compute):
+    """Let another function compute a kind of finding."""
+    kind = findings.find_kind(name)
+    monkeypatch.setitem(findings._KINDS, name, dataclasses.replace(kind, compute=compute))
+
+
+def road_form(dock):
+    return dock.advanced.scoring.forms["road"]
+
+
+def check(dock, *names):
+    for name in names:
+        dock.advanced.scoring.boxes[name].setChecked(True)
+
+
+CHECKS = ("randomisation", "label_randomisation")
+
+
 def shown(curve):
-    return [name for name, button in curve.buttons.items() if button.isVisible()]
+    return [name for name, button in curve.buttons.items() if button.isVisibleTo(curve)]
 
 
 def test_a_sample_with_its_mask_and_its_repeats(viewer, dock, stacks, canvas_says, qtbot):
     viewer.open_sample("napari-camanim", "malignant_1")
     scoring = dock.advanced.scoring
     assert masks(dock) == ["none", "malignant_1 lesion"]
-    assert (scoring.repeats.value(), scoring.baseline.isChecked()) == (1, True)
+    assert (road_form(dock)["repeats"].value, road_form(dock)["baseline"].value) == (1, True)
     assert scoring.mask.layer() is None
-    assert not scoring.checks.isChecked()
+    assert not any(box.isChecked() for box in scoring.boxes.values())
     dock.advanced.layers.setCurrentText("*denseblock3*conv2")
-    scoring.repeats.setValue(3)
+    road_form(dock)["repeats"].value = 3
     scoring.mask.setCurrentIndex(1)
     dock.road.setChecked(True)
     run(dock)
     [stack] = stacks()
     animation, about = stack.data.animation, stack.metadata["camanim"]
     road, found = animation.road, animation.localisation
-    assert len(road.morfs) == about["road"]["repeats"] == 3
-    assert road.chance.shape[1] == about["road"]["draws"] > 2
+    assert len(road.morfs) == 3
+    assert road.chance.shape[1] > 2
     lesion = viewer.layers["malignant_1 lesion"].data > 0
     assert found.share == pytest.approx(lesion.mean(), rel=0.1)
     # All of it is plain, and says the same as the results.
-    kept = json.loads(json.dumps(about))
+    kept = json.loads(json.dumps(about))["findings"]
     for name in ("spread", "baseline", "baseline_spread", "excess", "margin", "morf", "lerf"):
         np.testing.assert_array_equal(kept["road"][name], getattr(road, name))
     assert kept["road"]["above_chance"] == road.above_chance.tolist()
     assert kept["road"]["percentiles"] == [20, 40, 60, 80]
-    np.testing.assert_array_equal(kept["scores"], road.scores)
+    np.testing.assert_array_equal(kept["road"]["scores"], road.scores)
     for name in ("pointing", "energy", "iou", "average_precision"):
         np.testing.assert_array_equal(kept["localisation"][name], getattr(found, name))
     assert kept["localisation"]["best"] == found.best.label
-    assert kept["randomisation"] is kept["labels"] is None
+    assert set(kept) == {"road", "localisation"}
 
     curve = dock.curve
     qtbot.waitUntil(curve.isVisible, timeout=5_000)
-    assert shown(curve) == [LAYERS, REMOVAL, MASK]
-    for name in (LAYERS, REMOVAL, MASK):
-        curve.buttons[name].click()
-        assert len(curve.plot.plot.lines) == {LAYERS: 2, REMOVAL: 2, MASK: 3}[name]
-    curve.buttons[REMOVAL].click()
+    assert shown(curve) == ["ROAD", "Removal", "Mask"]
+    curve.buttons["Removal"].click()
     viewer.dims.set_point(0, 1)
-    falls = next(line for line in curve.plot.plot.lines if line.name.startswith("MoRF"))
+    falls = next(line for line in curve.canvas.panel.lines if "MoRF" in line.name)
     np.testing.assert_allclose(falls.y[1:], road.morf[1][::-1])
     assert "average precision" in dock.message.text()
     assert canvas_says(about["captions"][1])
 
 
 def test_the_fields_reach_the_engine(viewer, small, stacks, ramp, monkeypatch, roads):
-    asked = []
+    requested = []
 
-    def score(animation, seed, **settings):
-        settings.pop("progress")("ROAD", 1, 1)
-        asked.append((seed, settings))
-        animation.add(roads.road(np.linspace(-0.1, 0.3, len(animation)), of=animation.layers))
+    def score(result, seed=0, repeats=1, baseline=True, progress=None):
+        progress("ROAD", 1, 1)
+        requested.append((seed, repeats, baseline))
+        return roads.road(np.linspace(-0.1, 0.3, len(result)), of=result.layers)
 
-    monkeypatch.setattr(Animation, "score", score)
-    # Nothing is checked unasked.
-    monkeypatch.setattr(Animation, "check_randomisation", None)
-    monkeypatch.setattr(Animation, "check_labels", None)
+    replace_compute(monkeypatch, "road", score)
+    # Nothing is checked unless it is requested.
+    for name in CHECKS:
+        replace_compute(monkeypatch, name, None)
     viewer.add_layer(ramp)
     small.road.setChecked(True)
     small.advanced.seed.setValue(5)
     run(small)
-    small.advanced.scoring.repeats.setValue(7)
-    small.advanced.scoring.baseline.setChecked(False)
+    road_form(small)["repeats"].value = 7
+    road_form(small)["baseline"].value = False
     run(small)
-    assert asked == [
-        (5, {"repeats": 1, "baseline": True}),
-        (5, {"repeats": 7, "baseline": False}),
-    ]
+    assert requested == [(5, 1, True), (5, 7, False)]
+
+
+def test_a_measure_reaches_dock_caption_and_metadata(viewer, small, stacks, ramp):
+    viewer.add_layer(ramp)
+    check(small, "measure")
+    form = small.advanced.scoring.forms["measure"]
+    form["name"].value = "increase"
+    run(small)
+    [stack] = stacks()
+    about = stack.metadata["camanim"]
+    values = about["findings"]["increase (blur)"]["values"]
+    assert values == stack.data.animation.measures["increase (blur)"].values.tolist()
+    assert shown(small.curve) == []
+    assert small.curve.view == "increase (blur)"
+    assert any("increase (blur)" in caption for caption in about["captions"])
+    assert "increase (blur)" in small.message.text()
+
+
+def test_a_registered_finding_is_in_the_dock(viewer, make_dock, stacks, ramp):
+    """Without another line: a box, its settings, a tab, caption and metadata."""
+    new = new_finding()
+    new.register()
+    try:
+        dock = make_dock()
+        dock.advanced.layers.setCurrentText("blocks")
+        viewer.add_layer(ramp)
+        check(dock, "sparsity")
+        dock.advanced.scoring.forms["sparsity"]["above"].value = 0.2
+        run(dock)
+    finally:
+        new.forget()
+    [stack] = stacks()
+    found = stack.data.animation.findings["sparsity"]
+    about = stack.metadata["camanim"]
+    assert about["findings"]["sparsity"]["covered"] == found.covered.tolist()
+    assert dock.curve.view == "Sparsity"
+    np.testing.assert_array_equal(dock.curve.canvas.panel.lines[0].y, found.covered)
+    viewer.dims.set_point(0, 1)
+    assert f"covered {found.covered[1]:.3g}" in viewer.canvas.overlays["camanim"].text
+    assert "covered: highest" in dock.message.text()
+
+
+def new_finding():
+    path = Path(__file__).parents[1] / "camanim" / "new_finding.py"
+    spec = importlib.util.spec_from_file_location("new_finding", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_message_says_what_chance_scores(viewer, small, ramp, monkeypatch, roads):
-    def score(animation, seed, **settings):
-        count = len(animation)
+    def score(result, progress=None):
+        count = len(result)
         chance = np.tile([0.1, 0.2, 0.3], (count, 1))
         scores = [0.25] * (count - 1) + [high]
-        animation.add(roads.road(scores, chance=chance, of=animation.layers))
+        return roads.road(scores, chance=chance, of=result.layers)
 
-    monkeypatch.setattr(Animation, "score", score)
+    replace_compute(monkeypatch, "road", score)
     viewer.add_layer(ramp)
     small.road.setChecked(True)
     high = 0.9
@@ -154,8 +216,8 @@ def test_a_mask_of_the_wrong_shape_loses_nothing(viewer, small, stacks, ramp, bl
         "The mask short has the shape 95 x 128 and the image has 96 x 128" in small.message.text()
     )
     assert "The mask short" in said()
-    assert stack.metadata["camanim"]["localisation"] is None
-    assert stack.metadata["camanim"]["scores"]
+    assert "localisation" not in stack.metadata["camanim"]["findings"]
+    assert stack.metadata["camanim"]["findings"]["road"]["scores"]
     assert small.run_button.text() == "Run"
     small.road.setChecked(False)
     small.advanced.scoring.mask.setCurrentIndex(2)
@@ -177,10 +239,10 @@ def test_the_list_of_masks_follows_the_layers(viewer, small, stacks, ramp, blob)
     found = stack.data.animation.localisation
     # Without scores too it is measured and plotted, and needs no switch.
     about = stack.metadata["camanim"]
-    assert about["scores"] is about["road"] is None
-    assert about["localisation"]["share"] == pytest.approx((blob > 0).mean(), rel=0.1)
+    assert list(about["findings"]) == ["localisation"]
+    assert about["findings"]["localisation"]["share"] == pytest.approx((blob > 0).mean(), rel=0.1)
     assert small.curve.isVisible()
-    assert small.curve.view == MASK
+    assert small.curve.view == "Mask"
     assert shown(small.curve) == []
     viewer.layers.remove(first)
     second.name = "renamed"
@@ -208,28 +270,30 @@ def test_another_mask_is_measured_on_the_maps_that_there_are(
     run(small)
     [stack] = stacks()
     before = stack.metadata["camanim"]
-    monkeypatch.setattr("camanim.pipeline.animate_targets", None)
+    monkeypatch.setattr("camanim.animation.animate_targets", None)
     field.setCurrentText("flipped")
     small.finish()
     after = stack.metadata["camanim"]
     alone = stack.data.animation.localise(np.flip(blob) > 0)
-    np.testing.assert_array_equal(after["localisation"]["energy"], alone.energy)
-    assert after["localisation"]["energy"] != before["localisation"]["energy"]
+    np.testing.assert_array_equal(after["findings"]["localisation"]["energy"], alone.energy)
+    assert (
+        after["findings"]["localisation"]["energy"] != before["findings"]["localisation"]["energy"]
+    )
     assert after["captions"] != before["captions"]
     assert canvas_says(after["captions"][viewer.dims.current_step[0]])
     field.setCurrentText("short")
     small.finish()
     assert "The mask short has the shape" in said()
-    assert stack.metadata["camanim"]["localisation"] is None
+    assert "localisation" not in stack.metadata["camanim"]["findings"]
     assert not small.curve.isVisible()
     field.setCurrentText("none")
     small.finish()
-    assert stack.metadata["camanim"]["localisation"] is None
+    assert "localisation" not in stack.metadata["camanim"]["findings"]
     # Of another image the stack says nothing: its mask waits for its own run.
     viewer.add_image(np.zeros((96, 128), np.uint8), name="other")
     field.setCurrentText("blob")
     assert small._task is None
-    assert stack.metadata["camanim"]["localisation"] is None
+    assert "localisation" not in stack.metadata["camanim"]["findings"]
 
 
 def test_a_mask_chosen_during_a_run_is_measured_after_it(viewer, small, stacks, ramp, blob):
@@ -240,7 +304,7 @@ def test_a_mask_chosen_during_a_run_is_measured_after_it(viewer, small, stacks, 
     small.finish()
     small.finish()
     [stack] = stacks()
-    assert stack.metadata["camanim"]["localisation"]["share"] > 0
+    assert stack.metadata["camanim"]["findings"]["localisation"]["share"] > 0
 
 
 def test_a_volume_with_its_mask(viewer, small, stacks, tmp_path, monkeypatch):
@@ -260,7 +324,7 @@ def test_a_volume_with_its_mask(viewer, small, stacks, tmp_path, monkeypatch):
     small.road.setChecked(True)
     run(small)
     [stack] = stacks()
-    found = stack.metadata["camanim"]["localisation"]
+    found = stack.metadata["camanim"]["findings"]["localisation"]
     assert found["share"] == pytest.approx((bump > 0.5).mean())
     # The first layers' maps have the input's own size: what lies inside can be summed up.
     positive = np.maximum(stack.data.animation.maps[0], 0)
@@ -270,48 +334,48 @@ def test_a_volume_with_its_mask(viewer, small, stacks, tmp_path, monkeypatch):
     # In the 3-D view the mask of the volume is as good.
     viewer.dims.ndisplay = 3
     run(small)
-    assert stacks()[-1].metadata["camanim"]["localisation"]["share"] == found["share"]
+    assert stacks()[-1].metadata["camanim"]["findings"]["localisation"]["share"] == found["share"]
 
 
 def test_a_method_that_ignores_the_network_fails_and_says_so(viewer, small, stacks, ramp, qtbot):
     viewer.add_layer(ramp)
     small.method.setCurrentText("SobelCAM")
-    small.advanced.scoring.checks.setChecked(True)
+    check(small, *CHECKS)
     run(small)
     [stack] = stacks()
     animation, about = stack.data.animation, stack.metadata["camanim"]
-    kept = json.loads(json.dumps(about))
-    assert kept["randomisation"]["passed"] is kept["labels"]["passed"] is False
+    kept = json.loads(json.dumps(about))["findings"]
+    assert kept["randomisation"]["passed"] is kept["label_randomisation"]["passed"] is False
     assert np.shape(kept["randomisation"]["spearman"]) == (
         len(kept["randomisation"]["steps"]),
         len(animation),
     )
-    assert np.shape(kept["labels"]["spearman"]) == (len(kept["labels"]["classes"]), len(animation))
+    labels = kept["label_randomisation"]
+    assert np.shape(labels["spearman"]) == (len(labels["classes"]), len(animation))
     message = small.message.text()
-    for check in (animation.randomisation, animation.labels):
-        assert message.count(check.verdict) == 1
+    for found in (animation.randomisation, animation.labels):
+        assert message.count(found.verdict) == 1
 
 
 def test_what_cannot_be_measured_loses_nothing_else(viewer, small, stacks, ramp, monkeypatch):
-    def broken(animation, **settings):
+    def broken(result, **settings):
         raise camanim.ScoreError("It cannot be checked.")
 
-    def too_large(animation, *rest, **settings):
+    def too_large(result, **settings):
         raise MemoryError
 
-    monkeypatch.setattr(Animation, "check_randomisation", broken)
-    monkeypatch.setattr(Animation, "score", too_large)
+    replace_compute(monkeypatch, "randomisation", broken)
+    replace_compute(monkeypatch, "road", too_large)
     viewer.add_layer(ramp)
     small.road.setChecked(True)
-    small.advanced.scoring.checks.setChecked(True)
+    check(small, *CHECKS)
     run(small)
     [stack] = stacks()
     for words in ("not enough memory", "It cannot be checked."):
         assert words in small.message.text()
         assert words in said()
-    about = stack.metadata["camanim"]
-    assert about["road"] is about["randomisation"] is None
-    assert about["labels"]["classes"]
+    kept = stack.metadata["camanim"]["findings"]
+    assert list(kept) == ["label_randomisation"]
 
 
 def test_a_cancel_during_the_checks_keeps_what_was_measured(
@@ -320,22 +384,23 @@ def test_a_cancel_during_the_checks_keeps_what_was_measured(
     viewer.add_layer(ramp)
     viewer.add_labels(blob, name="blob")
     small.advanced.scoring.mask.setCurrentText("blob")
-    small.advanced.scoring.checks.setChecked(True)
+    check(small, *CHECKS)
     small.run()
     qtbot.waitUntil(lambda: "randomisation" in small.run_button.text(), timeout=60_000)
     small.run_button.click()
     small.finish(30_000)
     [stack] = stacks()
-    about = stack.metadata["camanim"]
-    assert about["localisation"] is not None
-    assert about["labels"] is None
-    assert about["randomisation"] is None or about["randomisation"]["cancelled"]
+    kept = stack.metadata["camanim"]["findings"]
+    assert "localisation" in kept
+    assert "label_randomisation" not in kept
+    assert "randomisation" not in kept or kept["randomisation"]["cancelled"]
 
 
-def test_all_that_is_new_is_folded_and_explained(viewer, dock):
+def test_the_fields_are_folded_and_explained(viewer, dock):
     scoring = dock.advanced.scoring
-    for field in (scoring.repeats, scoring.baseline, scoring.mask, scoring.checks):
+    fields = [scoring.mask, *scoring.boxes.values()]
+    fields += [road_form(dock)[name].native for name in ("repeats", "baseline", "draws")]
+    for field in fields:
         assert dock.advanced.content().isAncestorOf(field)
         assert field.toolTip().endswith(".")
     assert not dock.advanced.isExpanded()
-    assert (scoring.repeats.minimum(), scoring.repeats.maximum()) == (1, 100)

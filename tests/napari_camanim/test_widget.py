@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 from qtpy.QtCore import Qt
 
 import camanim
-from camanim import pipeline
+from camanim import animation as facade
 from napari_camanim._layers import show_index
 
 CONNECTED = ("dims.events.point", "layers.events.inserted", "layers.selection.events.active")
@@ -78,7 +78,7 @@ def test_the_main_job(viewer, dock, stacks, canvas_says, qtbot, tmp_path):
     assert viewer.dims.current_step[0] == best
     qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)
     assert canvas_says(about["captions"][best])
-    assert f"ROAD {about['scores'][best]:.2f}" in viewer.canvas.overlays["camanim"].text
+    assert f"ROAD {about['findings']['road']['scores'][best]:.2f}" in viewer.canvas.overlays["camanim"].text
     first = viewer.screenshot(flash=False)
     show_index(viewer, stack, 0)
     qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)
@@ -135,7 +135,7 @@ def test_cancel_while_scoring_keeps_what_was_computed(viewer, dock, stacks, ramp
 
 def test_cancel_while_mapping_keeps_the_maps_made(viewer, dock, stacks, ramp, monkeypatch):
     """The map whose report meets the cancel is the last one."""
-    animate = pipeline.animate_targets
+    animate = facade.animate_targets
 
     def cancelling(*args, progress, **settings):
         def report(stage, done, total):
@@ -145,7 +145,7 @@ def test_cancel_while_mapping_keeps_the_maps_made(viewer, dock, stacks, ramp, mo
 
         return animate(*args, progress=report, **settings)
 
-    monkeypatch.setattr(pipeline, "animate_targets", cancelling)
+    monkeypatch.setattr(facade, "animate_targets", cancelling)
     viewer.add_layer(ramp)
     dock.run()
     dock.finish()
@@ -168,7 +168,7 @@ def test_an_error_ends_the_run_in_one_sentence(
     def broken(*args, **settings):
         raise raised
 
-    monkeypatch.setattr(pipeline, "animate_targets", broken)
+    monkeypatch.setattr(facade, "animate_targets", broken)
     viewer.add_layer(ramp)
     dock.run()
     dock.finish()
@@ -186,13 +186,13 @@ def test_without_an_image_it_says_what_to_do(dock):
 
 def test_the_run_is_in_a_thread(viewer, dock, ramp, monkeypatch):
     seen = []
-    animate = pipeline.animate_targets
+    animate = facade.animate_targets
 
     def noting(*args, **settings):
         seen.append(threading.current_thread() is threading.main_thread())
         return animate(*args, **settings)
 
-    monkeypatch.setattr(pipeline, "animate_targets", noting)
+    monkeypatch.setattr(facade, "animate_targets", noting)
     viewer.add_layer(ramp)
     dock.run()
     dock.finish()
@@ -384,4 +384,4 @@ def test_a_fresh_napari_imports_torch_only_to_run_and_survives_it(viewer):
         [sys.executable, "-c", OPEN_DOCK], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "ybROAD mean" in done.stdout
+    assert "ybROAD: mean" in done.stdout
