@@ -10,8 +10,7 @@ from superqt import QSearchableComboBox
 
 import camanim
 from camanim.models import Untrusted
-from camanim.models.overrides import published_name
-from camanim.models.sources import has_prefix
+from camanim.models.names import has_prefix, published_name
 from camanim.progress import Progress
 
 if TYPE_CHECKING:

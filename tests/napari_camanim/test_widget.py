@@ -78,7 +78,10 @@ def test_the_main_job(viewer, dock, stacks, canvas_says, qtbot, tmp_path):
     assert viewer.dims.current_step[0] == best
     qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)
     assert canvas_says(about["captions"][best])
-    assert f"ROAD {about['findings']['road']['scores'][best]:.2f}" in viewer.canvas.overlays["camanim"].text
+    assert (
+        f"ROAD {about['findings']['road']['scores'][best]:.2f}"
+        in viewer.canvas.overlays["camanim"].text
+    )
     first = viewer.screenshot(flash=False)
     show_index(viewer, stack, 0)
     qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)

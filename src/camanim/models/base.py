@@ -25,6 +25,7 @@ from camanim.images import (
 )
 from camanim.models.classes import Classes, class_names
 from camanim.models.fingerprint import fingerprint, sha256
+from camanim.models.names import NATIVE
 
 if TYPE_CHECKING:
     import torch
@@ -227,7 +228,34 @@ class Model:
         """
         from camanim.models.card import write_card
 
-        return write_card(self, path)
+        if self.source is None:
+            raise ModelError(
+                f"{self.name} was given as an object, so that no card can lead back to it: "
+                "load it with camanim.load_model."
+            )
+        return write_card(self._card(), path)
+
+    def _card(self) -> dict[str, Any]:
+        """Return the entries of a card, in the order in which they are read."""
+        entries: dict[str, Any] = {
+            "source": self.source,
+            "name": self.name,
+            "outputs": self.outputs,
+            "weights": self.weights,
+        }
+        if isinstance(prep := self.preprocess, Preprocess):
+            entries["size"] = NATIVE if prep.size is None else [int(n) for n in prep.size]
+            if prep.size is None:
+                entries["dims"] = prep.dims
+            if prep.resize is not None:
+                entries["resize"] = int(prep.resize)
+            entries["channels"] = int(prep.channels)
+            entries["mean"] = [float(v) for v in prep.mean]
+            entries["std"] = [float(v) for v in prep.std]
+            entries["interpolation"] = prep.interpolation
+        if self.classes is not None:
+            entries["classes"] = self.classes
+        return entries
 
     def prepare(
         self,

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from camanim.errors import ModelError
 from camanim.models import monai
+from camanim.models.base import Model, input_of
 from camanim.models.building import Untrusted, first_line, seeded
 from camanim.models.files import load_into, read_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from camanim.models.base import Model
 
 _CONFIGS = [f"{stem}.{end}" for stem in ("inference", "train") for end in ("json", "yaml", "yml")]
 _TARGET = re.compile(r"(monai\.networks\.nets\.(\w+\.)?)?(?P<name>\w+)")
@@ -38,8 +38,6 @@ def load(folder: Path, weights: str | Path | None, trust: bool) -> Model:
     A network that is described by plain values is built without running anything of the bundle's. All
     else may be Python code, and is run by MONAI only when it is trusted.
     """
-    from camanim.models.base import Model, input_of
-
     path = next(p for name in _CONFIGS if (p := folder / "configs" / name).is_file())
     config = _read(path)
     name = f"bundle {folder.name}"

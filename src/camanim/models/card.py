@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from camanim.errors import ModelError
-from camanim.images import Preprocess
-from camanim.models.overrides import NATIVE, ModelOverrides, published_name
+from camanim.models.names import NATIVE, has_prefix, published_name
 from camanim.writing import cannot_write, checked_path, complete_or_absent
-
-if TYPE_CHECKING:
-    from camanim.models.base import Model
 
 _RANDOM = "random"
 
@@ -55,18 +51,40 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }  # fmt: skip
 
 
-def write_card(model: Model, path: str | Path) -> Path:
-    """Write a card; see `Model.save_card`."""
+def write_card(entries: Mapping[str, Any], path: str | Path) -> Path:
+    """Write a card.
+
+    Parameters
+    ----------
+    entries : mapping
+        By key: ``source`` and ``weights`` (text, a path, or None for random ones) and the others as
+        they are written.
+    path : path-like
+        Must end in ``.toml``. Paths are written relative to it.
+
+    Raises
+    ------
+    ModelError
+        When a name is no valid text.
+    RenderError
+        When the file cannot be written.
+    """
     import tomli_w
 
     target = checked_path(path, ".toml")
-    if model.source is None:
-        raise ModelError(
-            f"{model.name} was given as an object, so that no card can lead back to it: "
-            "load it with camanim.load_model."
-        )
+    folder = target.parent
+    source, weights = str(entries["source"]), entries["weights"]
+    written = {
+        "source": source if has_prefix(source) else _relative(source, folder),
+        "name": entries["name"],
+        "outputs": entries["outputs"],
+        "weights": _RANDOM if weights is None else weights,
+    }
+    if isinstance(weights, Path):
+        written["weights"] = _relative(str(weights), folder)
+    written |= {key: value for key, value in entries.items() if key not in written}
     try:
-        text = tomli_w.dumps(_entries(model, target.parent)).encode()
+        text = tomli_w.dumps(written).encode()
     except UnicodeEncodeError as error:
         raise ModelError(f"A name in this card is no valid text: {error}.") from error
     with complete_or_absent(target) as partial:
@@ -77,44 +95,15 @@ def write_card(model: Model, path: str | Path) -> Path:
     return target
 
 
-def _entries(model: Model, folder: Path) -> dict[str, Any]:
-    """All that is to be written, in the order in which it is read."""
-    assert model.source is not None
-    entries: dict[str, Any] = {
-        "source": _relative(model.source, folder) if _is_path(model.source) else model.source,
-        "name": model.name,
-        "outputs": model.outputs,
-    }
-    weights = model.weights
-    if weights is None:
-        entries["weights"] = _RANDOM
-    elif isinstance(weights, Path):
-        entries["weights"] = _relative(str(weights), folder)
-    else:
-        entries["weights"] = weights
-    if isinstance(prep := model.preprocess, Preprocess):
-        entries["size"] = NATIVE if prep.size is None else [int(n) for n in prep.size]
-        if prep.size is None:
-            entries["dims"] = prep.dims
-        if prep.resize is not None:
-            entries["resize"] = int(prep.resize)
-        entries["channels"] = int(prep.channels)
-        entries["mean"], entries["std"] = ([float(v) for v in vs] for vs in (prep.mean, prep.std))
-        entries["interpolation"] = prep.interpolation
-    if model.classes is not None:
-        entries["classes"] = model.classes
-    return entries
-
-
-def read_card(path: Path) -> tuple[str, str | Path | None, ModelOverrides]:
+def read_card(path: Path) -> tuple[str, str | Path | None, dict[str, Any]]:
     """Read a card.
 
     Returns
     -------
     source : str
     weights : str, Path or None
-    changes : ModelOverrides
-        Of all that it says besides.
+    overrides : dict
+        The other entries, by key; see `camanim.models.overrides.ModelOverrides`.
 
     Raises
     ------
@@ -124,7 +113,7 @@ def read_card(path: Path) -> tuple[str, str | Path | None, ModelOverrides]:
     entries = _read(path)
     source, weights = entries.pop("source"), entries.pop("weights", "DEFAULT")
     folder = path.absolute().parent
-    if _is_path(source):
+    if not has_prefix(source):
         source = str(folder / source)
     if weights == _RANDOM:
         weights = None
@@ -132,7 +121,7 @@ def read_card(path: Path) -> tuple[str, str | Path | None, ModelOverrides]:
         weights = folder / weights
     if isinstance(entries.get("classes"), str):
         entries["classes"] = folder / entries["classes"]
-    return source, weights, ModelOverrides(**entries)
+    return source, weights, entries
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -153,12 +142,6 @@ def _read(path: Path) -> dict[str, Any]:
     if str(entries["source"]).lower().endswith(".toml"):
         raise ModelError(f"{path}: source must be a network, not another card.")
     return entries
-
-
-def _is_path(source: str) -> bool:
-    from camanim.models.sources import has_prefix
-
-    return not has_prefix(source)
 
 
 def _relative(path: str, folder: Path) -> str:

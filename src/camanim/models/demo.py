@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camanim.images import Preprocess
+from camanim.models.base import Model
 from camanim.models.building import build
 from camanim.samples import SAMPLE_DATA
 
 if TYPE_CHECKING:
-    from camanim.models.base import Model
     from camanim.progress import Progress
 
 NAMES = ("ultrasound",)
@@ -29,7 +29,6 @@ def load(
     from monai.networks.nets import DenseNet
     from safetensors import safe_open
 
-    from camanim.models.base import Model
     from camanim.models.files import load_into, read_weights
 
     path = SAMPLE_DATA / f"{name}.safetensors"

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from camanim.errors import ModelError
 from camanim.images import Preprocess
+from camanim.models.base import Model
 from camanim.models.building import Untrusted, first_line
 from camanim.models.files import load_into, read_weights
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from camanim.models.base import Model
 
 
 def load(path: Path, weights: str | Path | None, trust: bool) -> Model:
@@ -23,8 +22,6 @@ def load(path: Path, weights: str | Path | None, trust: bool) -> Model:
     The network takes what it was exported for: a fixed size, and one image at a time, unless these
     were dynamic.
     """
-    from camanim.models.base import Model
-
     if not path.is_file():
         raise ModelError(f"There is no file {path}.")
     if not trust:

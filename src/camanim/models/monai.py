@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camanim.images import Preprocess
+from camanim.models.base import Model, input_of
 from camanim.models.building import build
 from camanim.models.files import load_into, read_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from camanim.models.base import Model
     from camanim.progress import Progress
 
 # Those that take one image and are built from plain values. Spelled out, so that listing them imports
@@ -52,8 +52,6 @@ def load(
     name: str, arguments: dict[str, Any], weights: str | Path | None, progress: Progress
 ) -> Model:
     """Build one of MONAI's networks; ``weights`` is a file, or else they are random."""
-    from camanim.models.base import Model
-
     net = make(name, arguments)
     if weights is not None and weights != "DEFAULT":
         load_into(net, read_weights(weights), weights, f"monai/{name}")
@@ -78,8 +76,6 @@ def make(name: str, arguments: dict[str, Any]) -> nn.Module:
 
 def preprocess(net: nn.Module, name: str, arguments: dict[str, Any]) -> Preprocess:
     """Read size, channels and axes off a network's arguments, and off its first convolution."""
-    from camanim.models.base import input_of
-
     found = maker(name)
     defaults = {} if found is None else inspect.signature(found).parameters
     channels, dims = input_of(net)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from camanim.errors import ModelError
 from camanim.images import Preprocess
+from camanim.models.base import Model, checked_outputs
 from camanim.models.classes import Classes, class_names
-
-if TYPE_CHECKING:
-    from camanim.models.base import Model
-
-NATIVE = "native"
+from camanim.models.names import NATIVE
 
 
 @dataclass(frozen=True)
@@ -58,8 +54,6 @@ class ModelOverrides:
         ModelError
             When a setting is not what it should be, or the model has a preprocess function of its own.
         """
-        from camanim.models.base import checked_outputs
-
         if self.classes is not None:
             model.classes = class_names(self.classes)
         if self.outputs is not None:
@@ -104,9 +98,3 @@ def _size(size: Any, dims: int) -> tuple[int, ...] | None:
         raise ModelError(f'The size is numbers or "{NATIVE}", not {size!r}.')
     lengths = (size,) * dims if isinstance(size, int) else tuple(size)
     return tuple(int(n) for n in lengths)
-
-
-def published_name(weights: str | Path | None) -> bool:
-    """Whether `weights` is a name such as ``DEFAULT`` or ``IMAGENET1K_V1``, and no file."""
-    text = str(weights)
-    return isinstance(weights, str) and text.replace("_", "").isalnum() and text == text.upper()

@@ -7,21 +7,16 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from camanim.errors import ModelError
+from camanim.models.base import Model
 from camanim.models.building import Untrusted, first_line, seeded
 from camanim.models.files import load_into, read_weights
-
-if TYPE_CHECKING:
-    from camanim.models.base import Model
 
 
 def load(path: Path, function: str, weights: str | Path | None, trust: bool) -> Model:
     """Call a function without arguments that returns a network or a `Model`."""
     from torch import nn
-
-    from camanim.models.base import Model
 
     if not path.is_file():
         raise ModelError(f"There is no file {path}.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from camanim.images import Fit, Window
+from camanim.models.base import Model
 
 if TYPE_CHECKING:
-    from camanim.models.base import Model
     from camanim.targets import Similarity
 
 

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 
 from camanim.errors import ModelError
 from camanim.models import bundle, card, demo, export, monai, script, timm, torchvision
+from camanim.models.base import Model
 from camanim.models.building import arguments_of
 from camanim.models.classes import Classes
-from camanim.models.overrides import ModelOverrides, published_name
+from camanim.models.names import has_prefix, published_name
+from camanim.models.overrides import ModelOverrides
 from camanim.progress import Progress, silent
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from camanim.models.base import Model
 
 _SOURCES = {"demo": demo, "torchvision": torchvision, "monai": monai, "timm": timm}
 _SCRIPT = re.compile(r"(?P<path>.+\.py)(:(?P<function>\w+))?", re.DOTALL)
@@ -56,12 +57,6 @@ def _names(prefix: str, asked_for: str | None) -> Sequence[str]:
         return timm.names()
     names: Sequence[str] = _SOURCES[prefix].NAMES
     return names
-
-
-def has_prefix(source: str) -> bool:
-    """Whether a source is a name such as ``torchvision/resnet18``, and no path."""
-    prefix, slash, _ = source.partition("/")
-    return bool(slash) and prefix in _SOURCES
 
 
 def load_model(
@@ -132,7 +127,7 @@ def load_model(
         if str(source).lower().endswith(".toml"):
             path = Path(source)
             source, from_card, settings = card.read_card(path)
-            changes = changes.over(settings)
+            changes = changes.over(ModelOverrides(**settings))
             weights = from_card if weights == "DEFAULT" else weights
             try:
                 model = _by_text(source, weights, trust, progress)
@@ -152,7 +147,6 @@ def load_model(
 
 def _by_object(source: Model | nn.Module, weights: str | Path | None) -> Model:
     """Take a network as it is; the caller's stays what it was."""
-    from camanim.models.base import Model
     from camanim.models.files import load_into, read_weights
 
     model = copy.copy(source) if isinstance(source, Model) else Model(source)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from camanim.errors import CamError, ModelError
 from camanim.images import Preprocess
+from camanim.models.base import Model
 from camanim.models.building import build, first_line
 from camanim.models.files import load_into, read_weights
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from camanim.models.base import Model
     from camanim.progress import Progress
 
 # timm has more than a thousand, and listing them takes importing it: see `names`.
@@ -43,8 +43,6 @@ def load(
 
     `arguments` go to ``timm.create_model``: ``in_chans``, ``num_classes``, ``img_size``, ...
     """
-    from camanim.models.base import Model
-
     classes = None
     if weights == "DEFAULT":
         net = _published(name, arguments, progress)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from camanim.errors import ModelError
 from camanim.images import Preprocess
+from camanim.models.base import Model
 from camanim.models.building import first_line, seeded
 from camanim.models.files import download, load_into, read_weights
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from camanim.models.base import Model
     from camanim.progress import Progress
 
 # Spelled out, so that listing them imports neither torch nor torchvision; a test compares it with
@@ -69,8 +69,6 @@ def load(
 ) -> Model:
     """Load one of torchvision's networks; ``weights`` as in `camanim.load_model`."""
     from torchvision.models import get_model_weights
-
-    from camanim.models.base import Model
 
     if arguments:
         raise ModelError(f"torchvision/{name} takes no arguments: its weights say what it is.")

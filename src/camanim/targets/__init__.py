@@ -2,8 +2,9 @@
 
 from camanim.targets.base import Kind, Target
 from camanim.targets.choosing import against_nearest, likeliest, resolve
-from camanim.targets.classes import ClassTarget, Contrast, FinerTarget
+from camanim.targets.classes import ClassTarget
 from camanim.targets.context import class_name
+from camanim.targets.contrasts import Contrast, FinerTarget
 from camanim.targets.detection import Detection
 from camanim.targets.embedding import Norm, Similarity
 from camanim.targets.functions import Counterfactual, FunctionTarget

@@ -9,8 +9,9 @@ from typing import Any
 from camanim.errors import TargetError
 from camanim.precision import as_float64
 from camanim.targets.base import Kind, Target
-from camanim.targets.classes import ClassTarget, Contrast, FinerTarget
+from camanim.targets.classes import ClassTarget
 from camanim.targets.context import Context
+from camanim.targets.contrasts import Contrast, FinerTarget
 from camanim.targets.detection import Detection, detected_classes
 from camanim.targets.embedding import Norm, Similarity
 from camanim.targets.functions import Counterfactual, FunctionTarget
@@ -65,6 +66,8 @@ def resolve(
     context = _context(output, classes, kind)
     if isinstance(request, str):
         request = _contrast(request, context)
+    if isinstance(request, ClassTarget):
+        request = _for_output(request, context)
     if isinstance(request, _OURS):
         return request.bound(context)
     if hasattr(request, "score") and not isinstance(request, type):
@@ -132,11 +135,16 @@ def _context(output: Any, classes: Sequence[str] | None, kind: Kind) -> Context:
 
 
 def _class(request: Any, context: Context) -> Target:
+    return _for_output(ClassTarget(request), context).bound(context)
+
+
+def _for_output(target: ClassTarget, context: Context) -> ClassTarget | Segmentation | Detection:
+    """Return a class as a target of networks that detect or score each pixel, where it is of one."""
     if context.detections is not None:
-        return Detection(request).bound(context)
+        return Detection(target.index, name=target.name)
     if context.over_space:
-        return Segmentation(request).bound(context)
-    return ClassTarget(request).bound(context)
+        return Segmentation(target.index, name=target.name, kind=target.kind, of=target.of)
+    return target
 
 
 def _contrast(text: str, context: Context) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from camanim.errors import CamError, TargetError
 from camanim.precision import as_float64
 from camanim.targets.base import Target, Unit
+from camanim.targets.classes import as_target
 from camanim.targets.outputs import count_images, detections, no_scores, pick, shown, tensors
 
 if TYPE_CHECKING:
@@ -158,8 +159,6 @@ class Counterfactual:
 
     @property
     def _target(self) -> Target:
-        from camanim.targets.classes import as_target
-
         return as_target(self.target)
 
     def score(self, output: Any) -> torch.Tensor:
