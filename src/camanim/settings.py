@@ -1,34 +1,61 @@
-"""How a run is made: the keywords of `animate`."""
+"""Settings of a run: the keywords of `animate`, each declared once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Annotated, Any
 
-from camanim.images import Fit, Window
+from camanim.declarations import Check, Checked, Positive, Seed
+from camanim.errors import SettingError
+from camanim.images import Fit, Window, is_window
 from camanim.layer_selection import Layers
+from camanim.layout import Override
+from camanim.precision import Precision
 from camanim.progress import Progress, silent
 
-if TYPE_CHECKING:
-    import torch
 
-    from camanim.layout import Override
-    from camanim.precision import Precision
+def _are_options(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
+def _are_layers(value: Any) -> bool:
+    return callable(value) or isinstance(value, Iterable)
+
+
+def _are_layouts(value: Any) -> bool:
+    return _are_options(value) and all(isinstance(v, str) or callable(v) for v in value.values())
+
+
+def _is_device(value: Any) -> bool:
+    # By name, as torch need not be imported to know one of its objects.
+    known = isinstance(value, str) or type(value).__module__ == "torch"
+    return known and not str(value).startswith("meta")
+
+
+OPTIONS = Check(_are_options, 'a mapping of options by name, such as {"channels": 64}')
+LAYERS = Check(_are_layers, '"unique", "all", "blocks", names, kinds, globs, or a function')
+WINDOW = Check(is_window, "two finite numbers, the lower one first")
+LAYOUTS = Check(_are_layouts, 'a mapping of layouts by layer, such as {"blocks.*": "tokens:1"}')
+DEVICE = Check(_is_device, 'a device that computes, such as "cpu", "cuda:0" or "mps"')
+PROGRESS = Check(callable, "a function of stage, done and total")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a run is made; the keywords of `animate`.
+class Settings(Checked):
+    """Settings of a run: the keywords of `animate`.
 
     Attributes
     ----------
     options : mapping
-        Of the method, such as ``{"channels": 64}``; see ``camanim methods``.
+        Options of the method, such as ``{"channels": 64}``; see ``camanim methods``.
     layers : str, predicate or iterable of str
-        ``"unique"``, ``"all"``, ``"blocks"``, names, globs, kinds, or a predicate of `LayerInfo`.
+        Layers that get a map: ``"unique"`` (each output once), ``"all"``, ``"blocks"``, a name, a glob
+        (``features.*``), a kind (``Conv2d``), several of these, or a predicate of `LayerInfo`.
     fit : {"stretch", "crop", "native"}
-        Explain the whole image, torchvision's centre crop, or the image without resizing.
+        How the image meets the network's input: stretch the whole image, crop the centre as torchvision
+        does, or leave the image as it is.
     window : (low, high), optional
         Intensities that become black and white.
     slices : bool
@@ -40,73 +67,78 @@ class Settings:
     counterfactual : bool
         Explain minus the score: what speaks against the target.
     show_1d : bool
-        Show outputs without space as stripes, one per unit, as the paper does.
-    layouts : mapping of str to (str or callable)
-        By glob over layer names, how outputs are read: ``"NCHW"``, ``"NHWC"``, ``"tokens"``,
+        Show outputs without space as stripes, one per unit.
+    layouts : mapping of str to (str or callable), optional
+        How outputs are read, by glob over layer names: ``"NCHW"``, ``"NHWC"``, ``"tokens"``,
         ``"tokens:2"``, ``"1-D"``, ``"stripes"``, or a function from the output to (B, C, *s).
     batch_size : int
-        Images per forward pass, of slices and of methods that ask the network again.
+        Images per forward pass, of slices and of methods that run the network repeatedly.
     device : str or torch.device, optional
-        Where to compute, on a copy of the network; by default where it lies. When memory runs out,
-        batches are halved, and then the CPU is used; `Animation.notes` says so.
+        Device to compute on, with a copy of the network; by default that of the network. When memory
+        runs out, batches are halved, and then the CPU is used; `Animation.notes` records it.
     precision : {"float32", "bfloat16", "float16"}
-        Of autocast.
+        Precision of the network's arithmetic (autocast).
     seed : int
-        Of random methods.
+        Seed of random methods.
     progress : Progress
-        ``progress(stage, done, total)``. When it raises `Cancelled`, the maps made so far are kept
-        (``Animation.cancelled``); when there is none yet, `Cancelled` is raised.
+        Called as ``progress(stage, done, total)``. When it raises `Cancelled`, the maps made so far are
+        kept (``Animation.cancelled``); when there is none yet, `Cancelled` is raised.
+
+    Raises
+    ------
+    SettingError
+        When a value is of the wrong type or out of range.
     """
 
-    options: Mapping[str, Any] = field(default_factory=dict)
-    layers: Layers = "unique"
+    options: Annotated[Mapping[str, Any], OPTIONS] = field(default_factory=dict)
+    layers: Annotated[Layers, LAYERS] = "unique"
     fit: Fit = "stretch"
-    window: Window | None = None
+    window: Annotated[Window | None, WINDOW] = None
     slices: bool = False
     eigen_smooth: bool = False
     augment: bool = False
     counterfactual: bool = False
     show_1d: bool = False
-    layouts: Mapping[str, Override] | None = None
-    batch_size: int = 16
-    device: str | torch.device | None = None
+    layouts: Annotated[Mapping[str, Override] | None, LAYOUTS] = None
+    batch_size: Positive = 16
+    device: Annotated[Any, DEVICE] = None
     precision: Precision = "float32"
-    seed: int = 0
-    progress: Progress = silent
+    seed: Seed = 0
+    progress: Annotated[Progress, PROGRESS] = silent
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.layers, str) and isinstance(self.layers, Iterable):
+            # Read more than once, which an iterator is not.
+            object.__setattr__(self, "layers", list(self.layers))
 
     def record(self) -> dict[str, Any]:
-        """Give all of it as plain data."""
-        layers = self.layers
-        return {
+        """Return the settings as plain data, without those that do not change the result."""
+        without = ("batch_size", "device", "progress")
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in without}
+        layouts = self.layouts or {}
+        return values | {
             "options": dict(self.options),
-            "layers": getattr(layers, "__name__", str(layers)),
-            "fit": self.fit,
+            "layers": getattr(self.layers, "__name__", str(self.layers)),
             "window": None if self.window is None else [float(v) for v in self.window],
-            "slices": self.slices,
-            "eigen_smooth": self.eigen_smooth,
-            "augment": self.augment,
-            "counterfactual": self.counterfactual,
-            "show_1d": self.show_1d,
-            "layouts": {k: getattr(v, "__name__", str(v)) for k, v in (self.layouts or {}).items()},
-            "precision": self.precision,
-            "seed": self.seed,
+            "layouts": {key: getattr(v, "__name__", str(v)) for key, v in layouts.items()},
         }
 
 
-def checked_settings(settings: dict[str, Any]) -> Settings:
-    """Take the keywords of a call.
+def checked_settings(keywords: Mapping[str, Any]) -> Settings:
+    """Return the settings that the keywords of a call are.
 
     Raises
     ------
-    TypeError
-        For one that there is not.
+    SettingError
+        For an unknown keyword, or a value of the wrong type or out of range.
     """
-    unknown = sorted(set(settings) - set(Settings.__dataclass_fields__))
-    if unknown:
-        known = ", ".join(Settings.__dataclass_fields__)
-        raise TypeError(f"animate() has no setting {', '.join(unknown)}: there are {known}.")
-    layers = settings.get("layers", "unique")
-    if not isinstance(layers, str) and isinstance(layers, Iterable):
-        # Read more than once, which an iterator is not.
-        settings = settings | {"layers": list(layers)}
-    return Settings(**settings)
+    known = [f.name for f in fields(Settings)]
+    for name in keywords:
+        if name not in known:
+            near = get_close_matches(name, known, n=2)
+            hint = (
+                f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}."
+            )
+            raise SettingError(f"There is no setting {name!r}: {hint}")
+    return Settings(**keywords)

@@ -1,212 +1,305 @@
-"""The options of ``camanim run``: what each is called, takes, and says in the help."""
+"""The options of ``camanim run``, made from the declarations of settings.
+
+Type, range, choices, default and help of an option are those of the setting. Written by hand is only
+what is particular to a shell: files, short forms, and how a text becomes a value.
+"""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from camanim.images import Fit
-from camanim.stack import Normalization
+from camanim.catalogue import finding_kinds
+from camanim.declarations import Setting, settings_of
+from camanim.models.overrides import ModelOverrides
+from camanim.render.movie import write_movie
+from camanim.settings import Settings
 
 NETWORK, EXPLAIN, SCORE, OUTPUT = "The network", "What is explained, and how", "Scores", "Output"
 
-
-def _option(panel: str, help: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
-
-
-Image = Annotated[Path, typer.Argument(help="The image file.", show_default=False)]
-
-# -- The network -----------------------------------------------------------------------------------
-
-Network = Annotated[
-    str,
-    _option(
-        NETWORK,
-        "A name of `camanim models`, a card (.toml), a MONAI bundle's folder, an exported "
-        "network (.pt2) or Python code (file.py:build).",
-    ),
-]
-Weights = Annotated[
-    str, _option(NETWORK, "DEFAULT, a torchvision name, a file, or 'none' for random ones.")
-]
-Classes = Annotated[Path | None, _option(NETWORK, "File with the classes' names, one a line.")]
-Size = Annotated[str | None, _option(NETWORK, "Input size, such as 224, 224,320 or native.")]
-Mean = Annotated[str | None, _option(NETWORK, "Such as 0.5 or 0.4,0.4,0.3.")]
-Std = Annotated[str | None, _option(NETWORK, "Such as 0.5 or 0.2,0.2,0.3.")]
-Channels = Annotated[int | None, _option(NETWORK, "Channels of the input.")]
-Outputs = Annotated[
-    Literal["auto", "softmax", "sigmoid", "values"] | None,
-    _option(NETWORK, "What the network's scores are."),
-]
-Device = Annotated[str | None, _option(NETWORK, "Such as cuda, mps or cpu.")]
-Precision = Annotated[Literal["float32", "bfloat16", "float16"], _option(NETWORK, "Of autocast.")]
-Trust = Annotated[bool, _option(NETWORK, "Allow the network's files to run code.", "--trust")]
-SaveCard = Annotated[
-    Path | None, _option(NETWORK, "Write down the network and its settings here (.toml).")
-]
-
-# -- What is explained, and how --------------------------------------------------------------------
-
-Method = Annotated[str, _option(EXPLAIN, "A method of `camanim methods`.")]
-MethodOptions = Annotated[
-    list[str] | None,
-    _option(
-        EXPLAIN,
-        "Of the method, such as channels=64; may be given several times.",
-        "--option",
-        "-o",
-    ),
-]
-Target = Annotated[
-    str | None,
-    _option(EXPLAIN, "Class to explain, by number or name, or 'A - B'; else the likeliest."),
-]
-Counterfactual = Annotated[bool, _option(EXPLAIN, "Explain minus the score.", "--counterfactual")]
-EigenSmooth = Annotated[
-    bool,
-    _option(
-        EXPLAIN, "First principal component of what the channels contribute.", "--eigen-smooth"
-    ),
-]
-Augment = Annotated[bool, _option(EXPLAIN, "Mean over six variants of the image.", "--augment")]
-Layers = Annotated[
-    list[str] | None,
-    _option(
-        EXPLAIN,
-        "unique (default), all, blocks, a name, a glob (features.*), a kind (Conv2d); may be "
-        "given several times.",
-    ),
-]
-Layout = Annotated[
-    list[str] | None,
-    _option(
-        EXPLAIN,
-        "How a layer's output is read, such as 'blocks.*=tokens:1'; may be given several times.",
-    ),
-]
-Show1d = Annotated[bool, _option(EXPLAIN, "Show layers without space as stripes.", "--show-1d")]
-Slices = Annotated[
-    bool, _option(EXPLAIN, "A 2-D network explains every slice of a volume.", "--slices")
-]
-BatchSize = Annotated[int, _option(EXPLAIN, "Images per forward pass.", min=1)]
-FitImage = Annotated[Fit, _option(EXPLAIN, "How the image meets the network's input size.")]
-Window = Annotated[
-    tuple[float, float] | None,
-    _option(EXPLAIN, "Intensities that become black and white.", show_default=False),
-]
-
-# -- Scores ----------------------------------------------------------------------------------------
-
-ScoreRoad = Annotated[bool, _option(SCORE, "Score every layer with ROAD.", "--road")]
-Repeats = Annotated[
-    int, _option(SCORE, "Times that ROAD is repeated with other seeds; the spread needs 2.", min=1)
-]
-NoBaseline = Annotated[bool, _option(SCORE, "Leave out what chance would score.", "--no-baseline")]
-Draws = Annotated[
-    int, _option(SCORE, "Random maps of each resolution, for what chance scores.", min=2)
-]
-Checks = Annotated[
-    bool,
-    _option(
-        SCORE,
-        "Check the method: randomise the network from its output backwards, and explain other "
-        "classes.",
-        "--checks",
-    ),
-]
-Mask = Annotated[
-    Path | None,
-    _option(
-        SCORE,
-        "Compare every layer's map with this mask, an image file as large as the image.",
-        show_default=False,
-    ),
-]
-MaskLabel = Annotated[
-    int | None, _option(SCORE, "Value of the mask that counts; else all but 0.", show_default=False)
-]
-Measures = Annotated[
-    list[str] | None,
-    _option(
-        SCORE,
-        "deletion, insertion, drop or increase, with blur, or as deletion:mean or deletion:road; "
-        "may be given several times.",
-        "--measure",
-    ),
-]
-Findings = Annotated[
-    list[str] | None,
-    _option(
-        SCORE,
-        "A finding of `camanim findings`, with settings as in road:repeats=3,draws=16; may be given "
-        "several times.",
-        "--find",
-    ),
-]
-PlotFile = Annotated[
-    Path | None,
-    _option(SCORE, "Write a plot here (.png, .pdf, .svg).", "--plot", show_default=False),
-]
-PlotKind = Annotated[
-    str,
-    _option(SCORE, "What the plot shows: scores, or a plot of a finding: removal, randomisation."),
-]
-Seed = Annotated[int, _option(SCORE, "Of random methods, of ROAD and of the checks.", min=0)]
-
-# -- Output ----------------------------------------------------------------------------------------
-
-Movie = Annotated[Path | None, _option(OUTPUT, "Write the movie here (.mp4).", show_default=False)]
-Plane = Annotated[
-    int | None, _option(OUTPUT, "Plane of a volume that the movie shows; else the middle.", "--z")
-]
-Scale = Annotated[
-    Normalization, _option(OUTPUT, "Each layer on a scale of its own, or all on one.")
-]
-Signed = Annotated[
-    bool, _option(OUTPUT, "Show negative evidence too, in diverging colours.", "--signed")
-]
-Fps = Annotated[float, _option(OUTPUT, "Frames a second of the movie.", min=0.01, max=1000)]
-Quality = Annotated[Literal["standard", "high"], _option(OUTPUT, "Of the movie.")]
-Table = Annotated[
-    Path | None, _option(OUTPUT, "Write one row per layer here (.csv).", show_default=False)
-]
-
-# -- What is read from texts -----------------------------------------------------------------------
+# -- How texts are read ----------------------------------------------------------------------------
 
 
 def pairs(texts: list[str] | None, of: str) -> list[tuple[str, str]]:
-    """Read what was given as ``key=value``, several times."""
+    """Read texts such as ``key=value``."""
     for text in texts or ():
         if "=" not in text:
             raise typer.BadParameter(f"{of} is key=value, not {text!r}.")
     return [(key, value) for key, _, value in (text.partition("=") for text in texts or ())]
 
 
-def value(text: str) -> Any:
-    """Read an option's value as Python writes it; whatever is no literal is a text."""
+def literal(text: str) -> Any:
+    """Read a value as Python writes it; whatever is no literal is a text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
-def numbers(text: str | None, of: str) -> list[float] | None:
-    """Read numbers with commas between."""
-    if text is None:
-        return None
+def numbers(text: str) -> list[Any]:
+    """Read numbers with commas between; what is none is left for the declaration to refuse."""
+    return [_number(part.strip()) for part in text.split(",")]
+
+
+def _number(text: str) -> Any:
     try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise typer.BadParameter(f"{of} is numbers with commas between, not {text!r}.") from error
-
-
-def size(text: str | None) -> list[int] | int | str | None:
-    """Read an input size: one number, several, or "native"."""
-    if text is None or text == "native":
+        return int(text) if text.lstrip("+-").isdigit() else float(text)
+    except ValueError:
         return text
-    found = [int(number) for number in numbers(text, "--size") or ()]
-    return found if len(found) > 1 else found[0]
+
+
+def size(text: str) -> Any:
+    """Read an input size: one number, several, or "native"."""
+    if text == "native":
+        return text
+    sides = numbers(text)
+    return sides if len(sides) > 1 else sides[0]
+
+
+# -- From settings to options ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shell:
+    """How a setting is given in a shell, where its type does not say it.
+
+    Attributes
+    ----------
+    type : object
+        What typer reads.
+    read : callable
+        From that to the setting's value.
+    names : tuple of str
+        Names of the option; by default the setting's.
+    default : object
+        Of the option, where it is not the setting's.
+    """
+
+    type: Any
+    read: Callable[[Any], Any] = lambda value: value
+    names: tuple[str, ...] = ()
+    default: Any = None
+
+
+#: Settings that a text does not stand for as it is.
+SHELL = {
+    "options": Shell(
+        list[str] | None,
+        lambda texts: {key: literal(text) for key, text in pairs(texts, "--option")},
+        ("--option", "-o"),
+    ),
+    "layers": Shell(list[str] | None, lambda texts: texts or "unique"),
+    "layouts": Shell(list[str] | None, lambda texts: dict(pairs(texts, "--layout")), ("--layout",)),
+    "window": Shell(tuple[float, float] | None),
+    "device": Shell(str | None),
+    "classes": Shell(Path | None),
+    "size": Shell(str | None, lambda text: None if text is None else size(text)),
+    "mean": Shell(str | None, lambda text: None if text is None else numbers(text)),
+    "std": Shell(str | None, lambda text: None if text is None else numbers(text)),
+    "baseline": Shell(bool, lambda left_out: not left_out, ("--no-baseline",), False),
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of the command line, made from a setting.
+
+    Attributes
+    ----------
+    keyword : str
+        Of the command's function.
+    setting : Setting
+    panel : str
+        Of the help.
+    """
+
+    keyword: str
+    setting: Setting
+    panel: str
+
+    @property
+    def shell(self) -> Shell | None:
+        """What is particular to a shell."""
+        return SHELL.get(self.keyword)
+
+    def parameter(self) -> Parameter:
+        """Return the option as a parameter that typer reads."""
+        setting, shell = self.setting, self.shell
+        names: tuple[str, ...] = ("--" + self.keyword.replace("_", "-"),)
+        default = setting.default
+        more: dict[str, Any] = {}
+        if shell is not None:
+            kind, default, names = shell.type, shell.default, shell.names or names
+        elif setting.choices:
+            kind = Literal[setting.choices]
+        else:
+            kind = setting.kind or str
+            if kind in (int, float):
+                more = {"min": setting.range.low, "max": setting.range.high}
+        if shell is None and setting.optional:
+            kind = kind | None
+        if default is None:
+            more["show_default"] = False
+        option = typer.Option(
+            *names, help=setting.help.replace("``", ""), rich_help_panel=self.panel, **more
+        )
+        return _parameter(self.keyword, Annotated[kind, option], default)
+
+    def value(self, given: Any) -> Any:
+        """Return the setting's value for what was given."""
+        return given if self.shell is None else self.shell.read(given)
+
+
+class Group:
+    """The options of one set of settings.
+
+    Parameters
+    ----------
+    declared : dataclass or function
+        See `camanim.declarations.settings_of`.
+    panel : str
+    without : tuple of str
+        Settings that are no options.
+    prefix : str
+        Before a keyword that another group has, too.
+    taken : tuple of str
+        Those keywords.
+    """
+
+    def __init__(
+        self,
+        declared: Any,
+        panel: str,
+        without: tuple[str, ...] = (),
+        *,
+        prefix: str = "",
+        taken: tuple[str, ...] = (),
+    ) -> None:
+        settings = settings_of(declared)
+        self.options = [
+            Option(f"{prefix}_{name}" if name in taken else name, setting, panel)
+            for name, setting in settings.items()
+            if name not in without
+        ]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The settings' values where nothing is given."""
+        return {o.setting.name: o.setting.default for o in self.options}
+
+    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings' values out of all that was given."""
+        return {o.setting.name: o.value(given[o.keyword]) for o in self.options}
+
+
+#: A card has the other settings of a network.
+NETWORK_OPTIONS = Group(ModelOverrides, NETWORK, ("resize", "interpolation", "dims", "name"))
+RUN_OPTIONS = Group(Settings, EXPLAIN, ("progress",))
+MOVIE_OPTIONS = Group(
+    write_movie, OUTPUT, ("progress",), prefix="movie", taken=("size", "layers", "window")
+)
+ROAD_OPTIONS = Group(
+    finding_kinds()["road"].compute,
+    SCORE,
+    # The others are given as in --find road:noise=0.02.
+    (
+        "seed",
+        "percentiles",
+        "noise",
+        "imputer",
+        "batch_size",
+        "memory_format",
+        "precision",
+        "progress",
+    ),
+)
+
+
+def _parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _hand_made(panel: str, kind: Any, default: Any, help: str, *names: str) -> tuple[Any, Any]:
+    option = typer.Option(
+        *names, help=help, rich_help_panel=panel, show_default=default not in (None, False)
+    )
+    return Annotated[kind, option], default
+
+
+#: Options that are no settings: what is read and written, and short forms.
+HAND_MADE = {
+    "model": _hand_made(
+        NETWORK, str, "demo/ultrasound",
+        "A name of `camanim models`, a card (.toml), a MONAI bundle's folder, an exported network "
+        "(.pt2) or Python code (file.py:build).",
+    ),
+    "weights": _hand_made(
+        NETWORK, str, "DEFAULT", "DEFAULT, a torchvision name, a file, or 'none' for random ones."
+    ),
+    "trust": _hand_made(
+        NETWORK, bool, False, "Allow the network's files to run code.", "--trust"
+    ),
+    "save_card": _hand_made(
+        NETWORK, Path | None, None, "Write the network and its settings here (.toml)."
+    ),
+    "method": _hand_made(EXPLAIN, str, "GradCAM", "A method of `camanim methods`."),
+    "target": _hand_made(
+        EXPLAIN, str | None, None,
+        "Class to explain, by number or name, or 'A - B'; by default the likeliest.",
+    ),
+    "road": _hand_made(SCORE, bool, False, "Score every layer with ROAD.", "--road"),
+    "checks": _hand_made(
+        SCORE, bool, False,
+        "Check the method with shuffled weights, from the output backwards, and for other classes.",
+        "--checks",
+    ),
+    "mask": _hand_made(
+        SCORE, Path | None, None,
+        "Compare every layer's map with this mask, an image file as large as the image.",
+    ),
+    "mask_label": _hand_made(
+        SCORE, int | None, None, "Value of the mask that is the object; by default all but 0."
+    ),
+    "measure": _hand_made(
+        SCORE, list[str] | None, None,
+        "deletion, insertion, drop or increase, with blur, or as deletion:mean or deletion:road; may "
+        "be given several times.",
+        "--measure",
+    ),
+    "find": _hand_made(
+        SCORE, list[str] | None, None,
+        "A finding of `camanim findings`, with settings as in road:repeats=3,draws=16; may be given "
+        "several times.",
+        "--find",
+    ),
+    "plot": _hand_made(SCORE, Path | None, None, "Write a plot here (.png, .pdf, .svg)."),
+    "plot_kind": _hand_made(
+        SCORE, str, "scores",
+        "What the plot shows: scores, or a plot of a finding: removal, randomisation.",
+    ),
+    "movie": _hand_made(OUTPUT, Path | None, None, "Write the movie here (.mp4)."),
+    "table": _hand_made(OUTPUT, Path | None, None, "Write one row per layer here (.csv)."),
+}  # fmt: skip
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of all groups, and those made by hand."""
+    image = Annotated[Path, typer.Argument(help="The image file.", show_default=False)]
+    parameters = [replace_kind(_parameter("image", image))]
+    parameters += [_parameter(name, *made) for name, made in HAND_MADE.items()]
+    for group in (NETWORK_OPTIONS, RUN_OPTIONS, ROAD_OPTIONS, MOVIE_OPTIONS):
+        parameters += [option.parameter() for option in group.options]
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def replace_kind(parameter: Parameter) -> Parameter:
+    """Return a parameter that may be given by place."""
+    return parameter.replace(kind=Parameter.POSITIONAL_OR_KEYWORD)

@@ -14,136 +14,86 @@ from camanim.cli.findings import check_plot_kind, compute, requested
 from camanim.cli.report import listing, report
 from camanim.errors import ScoreError
 from camanim.findings import FindingRequest
+from camanim.models.overrides import ModelOverrides
 from camanim.progress import console
 from camanim.render.plots import checked_plot
+from camanim.settings import Settings
 from camanim.writing import checked_path
 
 
-def run(
-    image: options.Image,
-    model: options.Network = "demo/ultrasound",
-    weights: options.Weights = "DEFAULT",
-    classes: options.Classes = None,
-    size: options.Size = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    channels: options.Channels = None,
-    outputs: options.Outputs = None,
-    device: options.Device = None,
-    precision: options.Precision = "float32",
-    trust: options.Trust = False,
-    save_card: options.SaveCard = None,
-    method: options.Method = "GradCAM",
-    option: options.MethodOptions = None,
-    target: options.Target = None,
-    counterfactual: options.Counterfactual = False,
-    eigen_smooth: options.EigenSmooth = False,
-    augment: options.Augment = False,
-    layers: options.Layers = None,
-    layout: options.Layout = None,
-    show_1d: options.Show1d = False,
-    slices: options.Slices = False,
-    batch_size: options.BatchSize = 16,
-    fit: options.FitImage = "stretch",
-    window: options.Window = None,
-    road: options.ScoreRoad = False,
-    repeats: options.Repeats = 1,
-    no_baseline: options.NoBaseline = False,
-    draws: options.Draws = 8,
-    checks: options.Checks = False,
-    mask: options.Mask = None,
-    mask_label: options.MaskLabel = None,
-    measure: options.Measures = None,
-    find: options.Findings = None,
-    plot: options.PlotFile = None,
-    plot_kind: options.PlotKind = "scores",
-    seed: options.Seed = 0,
-    movie: options.Movie = None,
-    z: options.Plane = None,
-    normalization: options.Scale = "local",
-    signed: options.Signed = False,
-    fps: options.Fps = 5,
-    quality: options.Quality = "standard",
-    table: options.Table = None,
-) -> None:
+@options.with_options
+def run(image: Path, **given: Any) -> None:
     """Explain one image: the maps of all layers, their scores, a movie, a table, a plot.
 
     Without --table the layers are listed on the terminal.
 
     Example: camanim run cat.jpg --model torchvision/mobilenet_v2 --road --movie cat.mp4
     """
-    # Before the work, not after it.
-    for path, suffix in ((movie, ".mp4"), (table, ".csv"), (save_card, ".toml")):
-        if path is not None:
-            checked_path(path, suffix)
-    if (repeats > 1 or no_baseline or draws != 8) and not road:
-        raise typer.BadParameter("--repeats, --draws and --no-baseline are of --road: add it.")
-    requests = requested(find, measure, mask=mask is not None, checks=checks)
-    if road:
-        how = {"repeats": repeats, "baseline": not no_baseline, "draws": draws}
-        requests.append(FindingRequest("road", how))
-    if plot is not None:
-        checked_plot(plot)
-        check_plot_kind(plot_kind, requests)
-    pixels, marked = camanim.read_image(image), None if mask is None else _read_mask(mask)
+    # Everything that can be refused is refused before the work.
+    for name, suffix in (("movie", ".mp4"), ("table", ".csv"), ("save_card", ".toml")):
+        if given[name] is not None:
+            checked_path(given[name], suffix)
+    overrides = options.NETWORK_OPTIONS.values(given)
+    settings = options.RUN_OPTIONS.values(given)
+    ModelOverrides(**overrides)
+    Settings(**settings)
+    requests = _requests(given)
+    if given["plot"] is not None:
+        checked_plot(given["plot"])
+        check_plot_kind(given["plot_kind"], requests)
+    pixels = camanim.read_image(image)
+    mask = None if given["mask"] is None else _read_mask(given["mask"])
     with console() as progress:
-        loaded = camanim.load_model(
-            model,
-            None if weights.lower() == "none" else weights,
-            classes=classes,
-            size=options.size(size),
-            mean=options.numbers(mean, "--mean"),
-            std=options.numbers(std, "--std"),
-            channels=channels,
-            outputs=outputs,
-            trust=trust,
+        model = camanim.load_model(
+            given["model"],
+            None if given["weights"].lower() == "none" else given["weights"],
+            **overrides,
+            trust=given["trust"],
             progress=progress,
         )
         animation = camanim.animate(
-            loaded,
+            model,
             pixels,
-            method=method,
-            options={key: options.value(x) for key, x in options.pairs(option, "--option")},
-            target=target,
-            counterfactual=counterfactual,
-            eigen_smooth=eigen_smooth,
-            augment=augment,
-            layers=layers or "unique",
-            layouts=dict(options.pairs(layout, "--layout")),
-            show_1d=show_1d,
-            slices=slices,
-            batch_size=batch_size,
-            fit=fit,
-            window=window,
-            device=device,
-            precision=precision,
-            seed=seed,
+            method=given["method"],
+            target=given["target"],
+            **settings,
             progress=progress,
         )
-        further = {"mask": marked, "label": mask_label, "seed": seed, "progress": progress}
+        further = {
+            "mask": mask,
+            "label": given["mask_label"],
+            "seed": settings["seed"],
+            "progress": progress,
+        }
         refused = compute(animation, requests, further)
-        if movie is not None:
+        if given["movie"] is not None:
             animation.write_movie(
-                movie,
-                normalization=normalization,
-                signed=signed,
-                fps=fps,
-                quality=quality,
-                z=z,
-                progress=progress,
+                given["movie"], **options.MOVIE_OPTIONS.values(given), progress=progress
             )
-    if save_card is not None:
-        loaded.save_card(save_card)
-    if plot is not None and not refused:
-        animation.write_plot(plot, plot_kind)
-    if table is not None:
-        animation.write_table(table)
+    if given["save_card"] is not None:
+        model.save_card(given["save_card"])
+    if given["plot"] is not None and not refused:
+        animation.write_plot(given["plot"], given["plot_kind"])
+    if given["table"] is not None:
+        animation.write_table(given["table"])
     else:
         Console().print(listing(animation))
-    files = [movie, table, None if refused else plot, save_card]
+    files = [given["movie"], given["table"], None if refused else given["plot"], given["save_card"]]
     report(animation, [path for path in files if path is not None])
     if refused:
         raise ScoreError(" ".join(refused))
+
+
+def _requests(given: dict[str, Any]) -> list[FindingRequest]:
+    """Return the findings that were requested, ROAD by its short form, too."""
+    masked = given["mask"] is not None
+    requests = requested(given["find"], given["measure"], mask=masked, checks=given["checks"])
+    road = options.ROAD_OPTIONS.values(given)
+    if given["road"]:
+        requests.append(FindingRequest("road", road))
+    elif road != options.ROAD_OPTIONS.defaults:
+        raise typer.BadParameter("--repeats, --draws and --no-baseline are of --road: add it.")
+    return requests
 
 
 def _read_mask(path: Path) -> Any:

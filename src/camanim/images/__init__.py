@@ -8,7 +8,14 @@ row is at 0.5. An axis of the network's input and the image's axis are related b
 from camanim.images.files import read_image
 from camanim.images.geometry import Geometry
 from camanim.images.preprocess import Fit, Prepared, Preprocess
-from camanim.images.values import Window, as_array, shown_image, to_display, unit_image
+from camanim.images.values import (
+    Window,
+    as_array,
+    is_window,
+    shown_image,
+    to_display,
+    unit_image,
+)
 
 __all__ = [
     "Fit",
@@ -17,6 +24,7 @@ __all__ = [
     "Preprocess",
     "Window",
     "as_array",
+    "is_window",
     "read_image",
     "shown_image",
     "to_display",

@@ -88,15 +88,21 @@ def _wrong_shape(shape: tuple[int, ...], space: int, channels: int) -> str:
     return f"A volume is (Z, Y, X) or (Z, Y, X, 3){extra}; this array has shape {shape}."
 
 
-def _checked(window: Window) -> Window:
+def is_window(window: Any) -> bool:
+    """Return whether a value is a window: two finite numbers, the lower one first."""
     try:
         low, high = (float(value) for value in window)
-    except (TypeError, ValueError) as error:
-        raise ImageError(f"A window is two numbers (low, high), not {window!r}.") from error
+    except (TypeError, ValueError):
+        return False
     # An infinite difference has no fractions.
-    if not (low < high and np.isfinite(high - low)):
-        raise ImageError(f"The window must rise from low to high, not from {low:g} to {high:g}.")
-    return low, high
+    return low < high and bool(np.isfinite(high - low))
+
+
+def _checked(window: Window) -> Window:
+    if not is_window(window):
+        raise ImageError(f"A window is two finite numbers, the lower one first, not {window!r}.")
+    low, high = window
+    return float(low), float(high)
 
 
 def _full_range(array: npt.NDArray[Any]) -> Window:

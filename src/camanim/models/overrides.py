@@ -2,41 +2,94 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+from camanim.declarations import Check, Checked, Range
 from camanim.errors import ModelError
 from camanim.images import Preprocess
-from camanim.models.base import Model, checked_outputs
+from camanim.models.base import Model, Outputs, checked_outputs
 from camanim.models.classes import Classes, class_names
 from camanim.models.names import NATIVE
 
+Interpolation = Literal["bilinear", "bicubic", "nearest", "nearest-exact"]
+
+#: The longest side of a network's input, in pixels.
+LONGEST = 16384
+
+
+def _is_size(value: Any) -> bool:
+    lengths = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    sides = len(lengths) in (1, 2, 3) and all(
+        isinstance(n, Integral) and not isinstance(n, bool) and 1 <= int(n) <= LONGEST
+        for n in lengths
+    )
+    return value == NATIVE if isinstance(value, str) else sides
+
+
+def _are_numbers(value: Any) -> bool:
+    numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return len(numbers) > 0 and all(
+        isinstance(n, Real) and not isinstance(n, bool) and math.isfinite(n) for n in numbers
+    )
+
+
+def _are_classes(value: Any) -> bool:
+    return isinstance(value, Mapping | Sequence | Path)
+
+
+SIZE = Check(_is_size, f'a side or two or three sides from 1 to {LONGEST} pixels, or "{NATIVE}"')
+NUMBERS = Check(_are_numbers, "a finite number, or one per channel")
+CLASSES = Check(_are_classes, "names in order, a mapping from numbers to names, or a file")
+
 
 @dataclass(frozen=True)
-class ModelOverrides:
+class ModelOverrides(Checked, error=ModelError):
     """Settings that replace those of a source; None leaves them.
 
     Attributes
     ----------
-    size : int, sequence of int or "native"
-        Of the network's input; ``"native"`` leaves images at their own size. A new size without a
-        `resize` has none.
-    resize, mean, std, channels, interpolation, dims
-        See `camanim.Preprocess`; one number may stand for a sequence of one.
-    classes, outputs, name
-        See `camanim.Model`.
+    classes : sequence of str, mapping or path, optional
+        Names of the classes: in order, by number, or in a file (one a line, or ``.json``).
+    size : int, sequence of int or "native", optional
+        Size of the network's input, such as 224 or (224, 320); ``"native"`` is the image's. A new size
+        without a `resize` has none.
+    resize : int, optional
+        Length of the shortest side before the centre crop.
+    mean : float or sequence of float, optional
+        Mean that is subtracted from intensities in [0, 1], one number or one per channel.
+    std : float or sequence of float, optional
+        Standard deviation that intensities are divided by after that, one number or one per channel.
+    channels : int, optional
+        Channels of the network's input.
+    interpolation : {"bilinear", "bicubic", "nearest", "nearest-exact"}, optional
+        Interpolation of resized images.
+    dims : int, optional
+        Axes of the network's images, 2 or 3.
+    outputs : {"auto", "softmax", "sigmoid", "values"}, optional
+        What the network's scores are: of classes that exclude one another, of labels, or plain numbers.
+    name : str, optional
+        Name for captions and records.
+
+    Raises
+    ------
+    ModelError
+        When a value is of the wrong type or out of range.
     """
 
-    classes: Classes | None = None
-    size: int | Sequence[int] | str | None = None
-    resize: int | None = None
-    mean: float | Sequence[float] | None = None
-    std: float | Sequence[float] | None = None
-    channels: int | None = None
-    interpolation: str | None = None
-    dims: int | None = None
-    outputs: str | None = None
+    classes: Annotated[Classes | None, CLASSES] = None
+    size: Annotated[int | Sequence[int] | str | None, SIZE] = None
+    resize: Annotated[int, Range(1, LONGEST)] | None = None
+    mean: Annotated[float | Sequence[float] | None, NUMBERS] = None
+    std: Annotated[float | Sequence[float] | None, NUMBERS] = None
+    channels: Annotated[int, Range(1, 4096)] | None = None
+    interpolation: Interpolation | None = None
+    dims: Annotated[int, Range(2, 3)] | None = None
+    outputs: Outputs | None = None
     name: str | None = None
 
     def over(self, others: ModelOverrides) -> ModelOverrides:

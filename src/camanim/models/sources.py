@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from camanim.errors import ModelError
 from camanim.models import bundle, card, demo, export, monai, script, timm, torchvision
-from camanim.models.base import Model
+from camanim.models.base import Model, Outputs
 from camanim.models.building import arguments_of
 from camanim.models.classes import Classes
 from camanim.models.names import has_prefix, published_name
@@ -68,7 +68,7 @@ def load_model(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     channels: int | None = None,
-    outputs: str | None = None,
+    outputs: Outputs | None = None,
     device: str | torch.device | None = None,
     trust: bool = False,
     progress: Progress = silent,

@@ -7,13 +7,14 @@ blend and a few words. Lengths are written for an image whose longer side has 44
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import numpy.typing as npt
 from cmap import Catalog, Colormap
 from PIL import Image, ImageDraw
 
+from camanim.declarations import Range, checked
 from camanim.errors import RenderError
 from camanim.findings import Finding
 from camanim.plots import Panel
@@ -29,7 +30,8 @@ Frame = npt.NDArray[np.uint8]
 
 #: Without and with negative evidence. Both are dark where there is none, so that the image shows.
 COLORMAPS = {False: "turbo", True: "berlin"}
-SIZES = (64, 4096)
+FrameSize = Annotated[int, Range(64, 4096)]
+Opacity = Annotated[float, Range(0, 1)]
 
 MARGIN, PANEL, CURVE = 22, 264, 196
 
@@ -50,17 +52,19 @@ class FrameRenderer:
         Where there is no map, or a setting cannot be used.
     """
 
+    @checked(RenderError)
     def __init__(
         self,
         animation: Result,
         *,
         normalization: Normalization = "local",
         signed: bool = False,
-        size: int = 448,
+        size: FrameSize = 448,
         colormap: str | None = None,
-        opacity: float = 0.5,
+        opacity: Opacity = 0.5,
     ) -> None:
-        _check(animation, normalization, size, opacity)
+        if not animation.maps:
+            raise RenderError("There is no map to draw: select layers that have one.")
         self.animation, self.opacity = animation, float(opacity)
         self.stack = stack_maps(animation, normalization, signed=signed)
         self._colors = _lookup_table(COLORMAPS[bool(signed)] if colormap is None else colormap)
@@ -230,17 +234,6 @@ def _lookup_table(colormap: str) -> npt.NDArray[np.uint8]:
         hint = f"did you mean {', '.join(near)}?" if near else "see the catalog of cmap."
         raise RenderError(f"There is no colour map {colormap!r}: {hint}") from error
     return np.round(colors[:, :3] * 255).astype(np.uint8)
-
-
-def _check(animation: Result, normalization: str, size: int, opacity: float) -> None:
-    if not animation.maps:
-        raise RenderError("There is no map to draw: select layers that have one.")
-    if normalization not in ("local", "global"):
-        raise RenderError(f'The normalization is "local" or "global", not {normalization!r}.')
-    if not (isinstance(size, int | np.integer) and SIZES[0] <= size <= SIZES[1]):
-        raise RenderError(f"The size is {SIZES[0]} to {SIZES[1]} whole pixels, not {size!r}.")
-    if not 0 <= opacity <= 1:
-        raise RenderError(f"The opacity lies between 0 and 1, not at {opacity!r}.")
 
 
 def _display_image(image: npt.NDArray[np.uint8], size: int) -> Image.Image:

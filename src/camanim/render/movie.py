@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import imageio_ffmpeg
 from PIL import Image
 
 from camanim._version import __version__
+from camanim.declarations import Range, checked
 from camanim.errors import RenderError
 from camanim.progress import Progress, silent
-from camanim.render.frames import Frame, FrameRenderer
+from camanim.render.frames import Frame, FrameRenderer, FrameSize, Opacity
 from camanim.result import Result
 from camanim.slicing import take_plane
 from camanim.stack import Normalization
@@ -31,19 +31,19 @@ _X264: dict[str, list[str]] = {
     "standard": ["-preset", "superfast", "-crf", "23", "-x264-params", "mbtree=1:rc-lookahead=10"],
     "high": ["-preset", "medium", "-crf", "16", "-x264-params", "rc-lookahead=15"],
 }
-_FPS = (0.01, 1000.0)
 
 
+@checked(RenderError)
 def write_movie(
     result: Result,
     path: str | Path,
     *,
     normalization: Normalization = "local",
     signed: bool = False,
-    fps: float = 5,
-    size: int = 448,
+    fps: Annotated[float, Range(0.01, 1000)] = 5,
+    size: FrameSize = 448,
     colormap: str | None = None,
-    opacity: float = 0.5,
+    opacity: Opacity = 0.5,
     quality: Quality = "standard",
     z: int | None = None,
     progress: Progress = silent,
@@ -58,20 +58,22 @@ def write_movie(
     result : Result
     path : path-like
         Must end in ``.mp4``.
-    normalization, signed
-        See `camanim.stack.stack_maps`.
+    normalization : {"local", "global"}
+        Scale of the maps: each layer on a scale of its own, or all layers on one.
+    signed : bool
+        Show negative evidence too, in diverging colours.
     fps : float
-        Frames a second.
+        Frames a second of the movie.
     size : int
         Longer side of the image within the frame, in pixels.
     colormap : str, optional
-        Any name that ``cmap`` knows; by default turbo, or a diverging one with ``signed``.
+        Name of a colour map that ``cmap`` knows; by default turbo, or a diverging one with ``signed``.
     opacity : float
-        Of the map over the image, in [0, 1].
+        Opacity of the map over the image, in [0, 1].
     quality : {"standard", "high"}
-        Of the H.264 compression.
+        Quality of the H.264 compression.
     z : int or None
-        Which plane of a volume, see `camanim.slicing.take_plane`.
+        Plane of a volume that is shown; by default the middle of what the maps cover.
     progress : Progress
         Called after every frame.
 
@@ -85,9 +87,6 @@ def write_movie(
         For a path or setting that cannot be used, or when writing fails.
     """
     target = checked_path(path, ".mp4")
-    rate = _checked_fps(fps)
-    if quality not in _X264:
-        raise RenderError(f'The quality is "standard" or "high", not {quality!r}.')
     plane = take_plane(result, z)
     renderer = FrameRenderer(
         plane,
@@ -99,7 +98,7 @@ def write_movie(
     )
     with complete_or_absent(target) as partial:
         options = _X264[quality] + _metadata(plane)
-        with _encoder(partial, renderer.size, rate, options) as encode:
+        with _encoder(partial, renderer.size, fps, options) as encode:
             for i in range(len(renderer)):
                 try:
                     encode(renderer.frame(i))
@@ -111,6 +110,7 @@ def write_movie(
     return target
 
 
+@checked(RenderError)
 def write_picture(
     result: Result,
     path: str | Path,
@@ -118,9 +118,9 @@ def write_picture(
     *,
     normalization: Normalization = "local",
     signed: bool = False,
-    size: int = 448,
+    size: FrameSize = 448,
     colormap: str | None = None,
-    opacity: float = 0.5,
+    opacity: Opacity = 0.5,
     z: int | None = None,
 ) -> Path:
     """Write one frame of the movie as a picture.
@@ -162,13 +162,6 @@ def write_picture(
         except OSError as error:
             raise cannot_write(target, error) from error
     return target
-
-
-def _checked_fps(fps: float) -> float:
-    rate = float(fps)
-    if not (math.isfinite(rate) and _FPS[0] <= rate <= _FPS[1]):
-        raise RenderError(f"Frames a second are {_FPS[0]:g} to {_FPS[1]:g}, not {fps!r}.")
-    return rate
 
 
 def _metadata(result: Result) -> list[str]:
