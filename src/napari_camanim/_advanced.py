@@ -1,31 +1,44 @@
-"""What most runs leave as it is, folded: preprocessing, the map's options, scores, computing."""
+"""The folded part of the dock: network, maps, scores, computing; most runs leave it as it is."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
-    QAbstractSpinBox,
-    QCheckBox,
     QComboBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLineEdit,
     QPushButton,
-    QSpinBox,
     QWidget,
 )
 from superqt import QCollapsible
 
 from camanim.cam_methods import Method
+from camanim.declarations import settings_of
 from camanim.errors import MethodError, ModelError
+from camanim.models.overrides import ModelOverrides
+from camanim.settings import Settings
 from napari_camanim._methods import OptionsForm, heading
 from napari_camanim._scoring import ScoringFields
+from napari_camanim._settings_form import IgnoreWheel, SettingsForm
 
 FROM_SOURCE = "from the network"
+#: Settings that are chosen elsewhere on the dock, or have no place in one.
+OTHERWISE = (
+    "classes", "resize", "interpolation", "dims", "name",
+    "options", "layers", "window", "layouts", "device", "progress",
+)  # fmt: skip
+COMPUTING = ("precision", "batch_size", "seed")
+LABELS = {
+    "slices": "All slices of a volume",
+    "eigen_smooth": "Eigen smoothing",
+    "augment": "Augmentation",
+    "show_1d": "1-D layers as stripes",
+}
 UNFOLDED, FOLDED = "▼", "▶"
 
 
@@ -74,80 +87,52 @@ class Advanced(QCollapsible):
         )
         # An animation would still run while the dock is looked at.
         self.setDuration(0)
-        self._build_network()
-        self._build_maps()
-        self.scoring = ScoringFields()
-        self._build_computing()
-        self._explain()
+        self._build()
         self._lay_out()
+        self.set_depth(False)
+        self.set_method(None)
 
-    def _build_network(self) -> None:
+    def _build(self) -> None:
+        overrides, settings = settings_of(ModelOverrides), settings_of(Settings)
         self.weights = FileField(
             "Weights", "Weights (*.safetensors *.pth *.pt *.ckpt);;All files (*)"
         )
+        self.weights.setToolTip("A file with a state dict, or none for random weights.")
         self.classes = FileField("Names of classes", "Names (*.txt *.json);;All files (*)")
-        self.size, self.mean, self.std, self.channels = (QLineEdit() for _ in range(4))
-        self.outputs = QComboBox()
-        self.outputs.addItems([FROM_SOURCE, "softmax", "sigmoid", "values"])
-        for line in (self.size, self.mean, self.std, self.channels):
-            line.setPlaceholderText(FROM_SOURCE)
-        for line in (self.weights.line, self.classes.line, self.size, self.mean, self.std):
-            line.textChanged.connect(self.network_changed)
-        self.channels.textChanged.connect(self.network_changed)
-        self.outputs.currentTextChanged.connect(self.network_changed)
-
-    def _build_maps(self) -> None:
+        self.classes.setToolTip(overrides["classes"].help)
+        self.overrides = SettingsForm(
+            overrides, {"size": "Input size"}, OTHERWISE, ("size", "mean", "std"), ModelError
+        )
         self.layers = QComboBox()
         self.layers.addItems(["unique", "all", "blocks"])
         self.layers.setEditable(True)
         self.layers.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
-        self.fit = QComboBox()
-        self.fit.addItems(["stretch", "crop", "native"])
+        self.layers.setToolTip(f"{settings['layers'].help} Several with commas between.")
         self.options = OptionsForm()
-        self.slices = QCheckBox("All slices of a volume")
-        self.eigen_smooth = QCheckBox("Eigen smoothing")
-        self.augment = QCheckBox("Augmentation")
-        self.counterfactual = QCheckBox("Counterfactual")
-        self.show_1d = QCheckBox("1-D layers as stripes")
-
-    def _build_computing(self) -> None:
+        computing = {name: settings[name] for name in COMPUTING}
+        maps = {name: s for name, s in settings.items() if name not in COMPUTING}
+        # All but those that the dock, the image or the method decide on: a new one is a new field.
+        self.maps = SettingsForm(maps, LABELS, OTHERWISE)
+        self.computing = SettingsForm(computing, LABELS)
+        self.scoring = ScoringFields()
         self.device = QComboBox()
         self.device.addItem("cpu")
-        self.precision = QComboBox()
-        self.precision.addItems(["float32", "bfloat16", "float16"])
-        self.batch_size, self.seed = QSpinBox(), QSpinBox()
-        self.batch_size.setRange(1, 4096)
-        self.batch_size.setValue(16)
-        self.seed.setRange(0, 2**31 - 1)
+        self.device.setToolTip(settings["device"].help)
         self.save_button = QPushButton("Save card…")
+        self.save_button.setToolTip("Write the network and its settings as a small file (.toml).")
+        for line in (self.weights.line, self.classes.line):
+            line.textChanged.connect(self.network_changed)
+        self.overrides.container.changed.connect(lambda *_: self.network_changed.emit())
 
-    def _explain(self) -> None:
-        tips = {
-            self.weights: "A file with a state dict, or none for random weights.",
-            self.classes: "A file with the classes' names, one a line or .json.",
-            self.size: "The network's input size, such as 224, 224, 320 or native.",
-            self.mean: "Subtracted from intensities in [0, 1], one number or one per channel.",
-            self.std: "What intensities are divided by after the mean, one or one per channel.",
-            self.channels: "How many channels the network takes.",
-            self.outputs: "softmax: classes that exclude one another; sigmoid: labels; "
-            "values: plain numbers.",
-            self.layers: "unique: each output once; all: also containers that hand one on; blocks: the "
-            "large parts; or names such as features.*, or kinds such as Conv2d, with commas between.",
-            self.fit: "stretch: the whole image; crop: the centre, as in training; "
-            "native: without resizing.",
-            self.augment: "The mean map of six variants of the image, at six times the cost.",
-            self.counterfactual: "What speaks against the class: minus its score is explained.",
-            self.show_1d: "Show outputs without space too, as one stripe per unit.",
-            self.device: "Where to compute; only what this computer has is listed.",
-            self.precision: "Of the network's arithmetic; half precision takes less memory.",
-            self.batch_size: "Images per forward pass, of slices and methods that ask repeatedly.",
-            self.seed: "Of random methods and of ROAD: the same seed gives the same answer.",
-            self.save_button: "Write down the network and its settings as a small file (.toml).",
-        }
-        for widget, tip in tips.items():
-            widget.setToolTip(tip)
-        self.set_depth(False)
-        self.set_method(None)
+    @property
+    def slices(self) -> QWidget:
+        """The box for all slices of a volume."""
+        return self.maps["slices"].native
+
+    @property
+    def eigen_smooth(self) -> QWidget:
+        """The box for eigen smoothing."""
+        return self.maps["eigen_smooth"].native
 
     def _lay_out(self) -> None:
         form = QFormLayout()
@@ -155,51 +140,30 @@ class Advanced(QCollapsible):
         form.addRow(heading("Network"))
         form.addRow("Weights", self.weights)
         form.addRow("Classes", self.classes)
-        form.addRow("Input size", self.size)
-        form.addRow("Mean", self.mean)
-        form.addRow("Std", self.std)
-        form.addRow("Channels", self.channels)
-        form.addRow("Outputs", self.outputs)
+        form.addRow(self.overrides.native)
         form.addRow(self.save_button)
         form.addRow(self.options)
         form.addRow(heading("Maps"))
         form.addRow("Layers", self.layers)
-        form.addRow("Fit", self.fit)
-        for box in (
-            self.slices, self.eigen_smooth, self.augment, self.counterfactual, self.show_1d
-        ):  # fmt: skip
-            form.addRow(box)
+        form.addRow(self.maps.native)
         self.scoring.add_to(form)
         form.addRow(heading("Computing"))
         form.addRow("Device", self.device)
-        form.addRow("Precision", self.precision)
-        form.addRow("Batch size", self.batch_size)
-        form.addRow("Seed", self.seed)
+        form.addRow(self.computing.native)
         form.setContentsMargins(0, 0, 0, 0)
         panel = QWidget()
         panel.setLayout(form)
         self.addWidget(panel)
         self.layout().setContentsMargins(0, 0, 0, 0)
         self.content().layout().setContentsMargins(0, 0, 0, 0)
-        for widget in panel.findChildren(QWidget):
-            if isinstance(widget, QComboBox | QAbstractSpinBox):
-                widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-                widget.installEventFilter(self)
+        self._wheel = IgnoreWheel()
+        self._wheel.watch(panel)
 
     def showEvent(self, event: QShowEvent) -> None:
         # The icons are drawn in the text's colour, and napari's theme comes later than they.
         self.setExpandedIcon(UNFOLDED)
         self.setCollapsedIcon(FOLDED)
         super().showEvent(event)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Let the wheel scroll the dock, not change the field that it passes."""
-        if isinstance(watched, QComboBox | QAbstractSpinBox):
-            if event.type() == QEvent.Type.Wheel and not watched.hasFocus():
-                event.ignore()
-                return True
-            return False
-        return bool(super().eventFilter(watched, event))
 
     # -- What depends on the rest of the dock ------------------------------------------------------
 
@@ -248,65 +212,37 @@ class Advanced(QCollapsible):
         ModelError
             When a field holds something else than it should.
         """
-        outputs = self.outputs.currentText()
-        settings: dict[str, Any] = {
-            "classes": self.classes.text() or None,
-            "size": _size(self.size.text()),
-            "mean": _numbers(self.mean.text(), "mean"),
-            "std": _numbers(self.std.text(), "std"),
-            "channels": _whole(self.channels.text(), "number of channels"),
-            "outputs": None if outputs == FROM_SOURCE else outputs,
-        }
-        made = {name: value for name, value in settings.items() if value is not None}
+        made = self.overrides.values()
+        if self.classes.text():
+            made["classes"] = self.classes.text()
         weights = self.weights.text()
         if weights:
             made["weights"] = None if weights.lower() == "none" else weights
         return made
 
     def run(self) -> dict[str, Any]:
-        """Return the settings of `camanim.animate`, all but those that depend on the image."""
+        """Return the settings of `camanim.animate`, all but those that depend on the image.
+
+        Raises
+        ------
+        CamError
+            When a field holds something else than it should.
+        """
         layers = self.layers.currentText().strip()
         several = [part.strip() for part in layers.split(",")]
+        defaults = {name: s.default for name, s in settings_of(Settings).items()}
+        values = self.maps.values() | self.computing.values()
+        if not self.eigen_smooth.isEnabled():
+            values.pop("eigen_smooth", None)
+        values.pop("slices", None)
         return {
-            "layers": layers if layers in ("unique", "all", "blocks") else several,
-            "fit": self.fit.currentText(),
+            "fit": defaults["fit"],
+            "seed": defaults["seed"],
             "options": self.options.values(),
-            "eigen_smooth": self.eigen_smooth.isChecked() and self.eigen_smooth.isEnabled(),
-            "augment": self.augment.isChecked(),
-            "counterfactual": self.counterfactual.isChecked(),
-            "show_1d": self.show_1d.isChecked(),
+            "layers": layers if layers in ("unique", "all", "blocks") else several,
             "device": self.device.currentText(),
-            "precision": self.precision.currentText(),
-            "batch_size": self.batch_size.value(),
-            "seed": self.seed.value(),
-        }
+        } | values
 
     def all_slices(self) -> bool:
-        """Whether a 2-D network is to explain every slice."""
-        return bool(self.slices.isChecked() and self.slices.isEnabled())
-
-
-def _numbers(text: str, what: str) -> list[float] | None:
-    if not text.strip():
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ModelError(f"The {what} is numbers with commas between, not {text!r}.") from error
-
-
-def _whole(text: str, what: str) -> int | None:
-    if not text.strip():
-        return None
-    try:
-        return int(text)
-    except ValueError as error:
-        raise ModelError(f"The {what} is a whole number, not {text!r}.") from error
-
-
-def _size(text: str) -> int | list[int] | str | None:
-    if text.strip() == "native":
-        return "native"
-    if "," not in text:
-        return _whole(text, "input size")
-    return [_whole(part, "input size") or 0 for part in text.split(",")]
+        """Return whether a 2-D network is to explain every slice."""
+        return bool(self.maps["slices"].value and self.slices.isEnabled())

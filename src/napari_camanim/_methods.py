@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 from html import escape
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 from superqt import QSearchableComboBox
 
 import camanim
 from camanim.cam_methods import Method
-from camanim.declarations import Setting
-
-#: The largest number that Qt's spin boxes take.
-_MOST = 2**31 - 1
+from camanim.errors import MethodError
+from napari_camanim._settings_form import SettingsForm
 
 
 class MethodField(QSearchableComboBox):
@@ -63,72 +60,39 @@ def about(method: Method) -> str:
 
 
 class OptionsForm(QWidget):
-    """One field for each option of a method; an empty one stands for the default, or for None."""
+    """The options of a method, one field each."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._form = QFormLayout(self)
-        self._form.setContentsMargins(0, 0, 0, 0)
-        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self._options: dict[str, Setting] = {}
-        self.fields: dict[str, QWidget] = {}
+        self._box = QVBoxLayout(self)
+        self._box.setContentsMargins(0, 0, 0, 0)
+        self.form = SettingsForm({})
+        self._title = heading("")
+        self._box.addWidget(self._title)
+        self._box.addWidget(self.form.native)
         self.show_for(None)
 
     def show_for(self, method: Method | None) -> None:
         """Show the fields of a method; nothing for one without options."""
-        while self._form.rowCount():
-            self._form.removeRow(0)
-        self._options = {} if method is None else dict(method.options)
-        self.fields = {name: _field(option) for name, option in self._options.items()}
-        if method is not None and self.fields:
-            self._form.addRow(heading(method.name))
-        for name, widget in self.fields.items():
-            widget.setToolTip(self._options[name].help)
-            self._form.addRow(name.replace("_", " ").capitalize(), widget)
-        self.setVisible(bool(self.fields))
+        before = self.form.native
+        options = {} if method is None else method.options
+        self.form = SettingsForm(options, error=MethodError)
+        self._box.replaceWidget(before, self.form.native)
+        before.deleteLater()
+        self._title.setText("" if method is None else f"<b>{escape(method.name)}</b>")
+        self.setVisible(len(self.form) > 0)
 
     def values(self) -> dict[str, Any]:
-        """Return what differs from the defaults; a text that is no number stays one, to be refused."""
-        values = {name: _value(self._options[name], w) for name, w in self.fields.items()}
-        return {name: v for name, v in values.items() if v != self._options[name].default}
+        """Return what differs from the defaults.
+
+        Raises
+        ------
+        MethodError
+            When a value is wrong.
+        """
+        return self.form.values()
 
 
 def heading(text: str) -> QLabel:
     """Make the line above a group of fields."""
     return QLabel(f"<b>{escape(text)}</b>")
-
-
-def _field(option: Setting) -> QWidget:
-    if option.kind is bool and not option.optional:
-        box = QCheckBox()
-        box.setChecked(bool(option.default))
-        return box
-    if option.choices:
-        choices = QComboBox()
-        choices.addItems([""] * option.optional + list(option.choices))
-        choices.setCurrentText(option.default or "")
-        return choices
-    if option.kind is int and not option.optional:
-        number = QSpinBox()
-        number.setRange(-_MOST if option.range.low is None else int(option.range.low), _MOST)
-        number.setValue(option.default)
-        return number
-    line = QLineEdit()
-    line.setPlaceholderText("none" if option.default is None else str(option.default))
-    return line
-
-
-def _value(option: Setting, widget: QWidget) -> Any:
-    if isinstance(widget, QCheckBox):
-        return widget.isChecked()
-    if isinstance(widget, QSpinBox):
-        return widget.value()
-    if isinstance(widget, QComboBox):
-        return widget.currentText() or None
-    text = widget.text().strip()
-    if not text or option.kind is str:
-        return text or option.default
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

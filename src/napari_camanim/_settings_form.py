@@ -32,6 +32,8 @@ class SettingsForm:
         In place of the settings' names.
     hidden : collection of str
         Settings that get no field.
+    lines : collection of str
+        Settings of any type that are typed, as Python writes them.
     error : type
         What a wrong value raises.
 
@@ -46,6 +48,7 @@ class SettingsForm:
         settings: Mapping[str, Setting],
         labels: Mapping[str, str] | None = None,
         hidden: Collection[str] = (),
+        lines: Collection[str] = (),
         error: type[CamError] = SettingError,
     ) -> None:
         self._error = error
@@ -53,12 +56,20 @@ class SettingsForm:
         self._settings: dict[str, Setting] = {}
         widgets: dict[str, Field] = {}
         for name, setting in settings.items():
-            widget = None if name in hidden else _field(setting, labels.get(name, _label(name)))
+            label = labels.get(name, _label(name))
+            widget = None
+            if name in lines:
+                widget = _line(setting, label)
+            elif name not in hidden:
+                widget = _field(setting, label)
             if widget is not None:
                 self._settings[name], widgets[name] = setting, widget
         self._widgets = widgets
         self.container = Container(widgets=list(widgets.values()), labels=True)
         self.container.margins = (0, 0, 0, 0)
+        for widget in widgets.values():
+            # In words of Qt, too, as the tooltip is looked for on the field.
+            widget.native.setToolTip(widget.tooltip)
         self._wheel = IgnoreWheel()
         self._wheel.watch(self.native)
 
@@ -146,11 +157,13 @@ def _field(setting: Setting, label: str) -> Field | None:
         and high is not None
     ):
         return FloatSpinBox(value=setting.default, min=low or 0.0, max=high, step=0.05, **options)
-    if setting.kind in (int, float, str):
-        line = LineEdit(value=_shown(setting, setting.default), **options)
-        line.native.setPlaceholderText("none" if setting.default is None else str(setting.default))
-        return line
-    return None
+    return _line(setting, label) if setting.kind in (int, float, str) else None
+
+
+def _line(setting: Setting, label: str) -> Field:
+    line = LineEdit(value="", name=setting.name, label=label, tooltip=setting.help)
+    line.native.setPlaceholderText("none" if setting.default is None else str(setting.default))
+    return line
 
 
 def _narrow(widget: ComboBox) -> None:

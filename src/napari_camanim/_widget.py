@@ -72,8 +72,7 @@ class CamWidget(RunningForm):
         self.image.currentIndexChanged.connect(self._on_image)
         self.method.currentTextChanged.connect(self._on_method)
         self.advanced.network_changed.connect(self._on_network)
-        self.advanced.fit.currentTextChanged.connect(self._on_subject)
-        self.advanced.slices.toggled.connect(self._on_subject)
+        self.advanced.maps.container.changed.connect(self._on_subject)
         self.advanced.toggled.connect(self._find_devices)
         self.advanced.save_button.clicked.connect(self._ask_and_save)
         self.advanced.scoring.mask.chosen.connect(self._on_mask)
@@ -126,7 +125,7 @@ class CamWidget(RunningForm):
         self.classes.forget()
         self._on_subject()
 
-    def _on_subject(self) -> None:
+    def _on_subject(self, *_: Any) -> None:
         """Count changes of what an answer of Predict depends on."""
         self._subject += 1
 
@@ -346,6 +345,7 @@ class CamWidget(RunningForm):
         if network is None:
             return None
         try:
+            settings = self.advanced.run()
             findings = self.advanced.scoring.requests(road=self.road.isChecked())
         except CamError as error:
             self._say(str(error), error=True)
@@ -356,7 +356,7 @@ class CamWidget(RunningForm):
             slices=self.advanced.all_slices(),
             targets=self.classes.requests(),
             method=self.method.currentText(),
-            settings=self.advanced.run(),
+            settings=settings,
             findings=findings,
             mask=self._mask(),
         )

@@ -138,7 +138,7 @@ def test_a_volume_and_a_network_of_volumes(
     dock.network.setCurrentText(write(VOLUMES))
     dock.classes.lineEdit().setText("2")
     # Which a network of volumes sees anyway.
-    dock.advanced.slices.setChecked(True)
+    dock.advanced.maps["slices"].value = True
     dock.run()
     dock.finish()
     [stack] = stacks()
@@ -185,7 +185,7 @@ def test_all_slices_through_a_network_of_images(viewer, dock, stacks, volume, ra
     viewer.add_image(volume, name="volume", scale=(3, 1, 1))
     assert dock.advanced.slices.isEnabled()
     dock.advanced.layers.setCurrentText("blocks")
-    dock.advanced.slices.setChecked(True)
+    dock.advanced.maps["slices"].value = True
     dock.predict()
     dock.finish()
     assert "over all slices" in dock.message.text()
@@ -273,28 +273,32 @@ def test_a_class_typed_before_any_is_listed_is_for_the_network_to_find(viewer, d
     assert len(stacks()) == 1
 
 
+def fields(options):
+    return [widget.name for widget in options.form.container]
+
+
 def test_options_of_a_method(viewer, dock, stacks, ramp, write, answer):
     viewer.add_layer(ramp)
     answer(True)
     dock.network.setCurrentText(write(CONTRAST))
     options = dock.advanced.options
     dock.method.setCurrentText("GradCAM")
-    assert options.fields == {}
+    assert fields(options) == []
     assert options.isHidden()
     for name, method in camanim.methods().items():
         dock.method.setCurrentText(name)
-        assert set(options.fields) == set(method.options)
+        assert fields(options) == list(method.options)
         assert options.values() == {}
-        assert all(field.toolTip() for field in options.fields.values()), name
+        assert all(options.form[name].tooltip for name in fields(options)), name
     dock.method.setCurrentText("SS-CAM")
-    options.fields["channels"].setText("2")
-    options.fields["samples"].setValue(3)
-    options.fields["std"].setText("0.5")
+    options.form["channels"].value = "2"
+    options.form["samples"].value = 3
+    options.form["std"].value = "0.5"
     dock.run()
     dock.finish()
     wanted = {"channels": 2, "samples": 3, "std": 0.5}
     assert stacks()[0].metadata["camanim"]["provenance"]["options"] == wanted
-    options.fields["channels"].setText("some")
+    options.form["channels"].value = "some"
     dock.run()
     dock.finish()
     assert "channels is an integer of at least 1, or None, not 'some'." in dock.message.text()
@@ -302,10 +306,10 @@ def test_options_of_a_method(viewer, dock, stacks, ramp, write, answer):
     assert dock.run_button.text() == "Run"
     assert len(stacks()) == 1
     # Empty again: all channels.
-    options.fields["channels"].clear()
+    options.form["channels"].value = ""
     assert "channels" not in options.values()
     dock.method.setCurrentText("KPCA-CAM")
-    options.fields["kernel"].setCurrentText("rbf")
+    options.form["kernel"].value = "rbf"
     assert options.values() == {"kernel": "rbf"}
 
 
@@ -321,7 +325,7 @@ def test_methods_are_searched_and_explained(dock):
     dock.method.settle()
     assert dock.method.currentText() == "ScoreCAM"
     assert find_method("ScoreCAM").cost in dock.method.toolTip()
-    assert set(dock.advanced.options.fields) == set(find_method("ScoreCAM").options)
+    assert fields(dock.advanced.options) == list(find_method("ScoreCAM").options)
 
 
 def test_eigen_smoothing_only_where_there_is_something_to_smooth(viewer, dock, stacks, ramp):
@@ -362,16 +366,16 @@ def test_settings_reach_the_engine(viewer, dock, stacks, ramp, write, answer):
     answer(True)
     dock.network.setCurrentText(write(CONTRAST))
     advanced = dock.advanced
-    advanced.size.setText("20, 30")
-    advanced.mean.setText("0.5")
-    advanced.std.setText("0.25")
+    advanced.overrides["size"].value = "20, 30"
+    advanced.overrides["mean"].value = "0.5"
+    advanced.overrides["std"].value = "0.25"
     advanced.layers.setCurrentText("0, 3")
-    advanced.counterfactual.setChecked(True)
-    advanced.augment.setChecked(True)
-    advanced.show_1d.setChecked(True)
-    advanced.precision.setCurrentText("bfloat16")
-    advanced.seed.setValue(7)
-    advanced.fit.setCurrentText("crop")
+    advanced.maps["counterfactual"].value = True
+    advanced.maps["augment"].value = True
+    advanced.maps["show_1d"].value = True
+    advanced.computing["precision"].value = "bfloat16"
+    advanced.computing["seed"].value = 7
+    advanced.maps["fit"].value = "crop"
     dock.run()
     dock.finish()
     [stack] = stacks()
@@ -399,7 +403,7 @@ def test_a_card_is_saved_and_opened(
     torch.save({k: v + 1 for k, v in net.state_dict().items()}, weights)
     dock.advanced.classes.line.setText(str(names))
     dock.advanced.weights.line.setText(str(weights))
-    dock.advanced.size.setText("24")
+    dock.advanced.overrides["size"].value = "24"
     card = tmp_path / "card.toml"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(card.with_suffix("")), ""))
     dock.advanced.save_button.click()
@@ -436,7 +440,7 @@ def test_any_source_can_be_typed(viewer, dock, stacks, ramp):
         "&growth_rate=4&init_features=4"
     )
     dock.network.lineEdit().setText(source)
-    dock.advanced.size.setText("32")
+    dock.advanced.overrides["size"].value = "32"
     dock.advanced.layers.setCurrentText("blocks")
     dock.run()
     dock.finish()

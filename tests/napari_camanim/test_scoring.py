@@ -130,7 +130,7 @@ def test_the_fields_reach_the_engine(viewer, small, stacks, ramp, monkeypatch, r
         replace_compute(monkeypatch, name, None)
     viewer.add_layer(ramp)
     small.road.setChecked(True)
-    small.advanced.seed.setValue(5)
+    small.advanced.computing["seed"].value = 5
     run(small)
     road_form(small)["repeats"].value = 7
     road_form(small)["baseline"].value = False
