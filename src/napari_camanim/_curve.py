@@ -97,6 +97,7 @@ class Curve(QWidget):
         self.buttons = {tab.title: _button(tab) for tab in self._tabs}
         for i, (title, button) in enumerate(self.buttons.items()):
             row.insertWidget(i, button)
+            button.show()
             button.clicked.connect(partial(self.choose, title))
         self._row.setVisible(len(titles) > 1)
 

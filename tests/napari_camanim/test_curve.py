@@ -128,8 +128,8 @@ def test_colours_fit_a_light_and_a_dark_dock(curve, roads, text, dark):
     palette = curve.palette()
     palette.setColor(QPalette.ColorRole.WindowText, QColor(text))
     palette.setColor(QPalette.ColorRole.Window, QColor("#202020" if dark else "#F0F0F0"))
-    curve.setPalette(palette)
     curve.show_findings(findings(roads.road([0.1, 0.3, 0.2])))
+    curve.setPalette(palette)
     curve.canvas.draw()
     picture = pixels(curve.canvas)
     assert (np.median(picture) < 64) == dark
