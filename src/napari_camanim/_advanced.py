@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
+    QLabel,
     QLineEdit,
     QPushButton,
     QWidget,
@@ -24,7 +25,7 @@ from camanim.models.overrides import ModelOverrides
 from camanim.settings import Settings
 from napari_camanim._methods import OptionsForm, heading
 from napari_camanim._scoring import ScoringFields
-from napari_camanim._settings_form import IgnoreWheel, SettingsForm
+from napari_camanim._settings_form import LABEL, IgnoreWheel, SettingsForm
 
 FROM_SOURCE = "from the network"
 #: Settings that are chosen elsewhere on the dock, or have no place in one.
@@ -101,7 +102,12 @@ class Advanced(QCollapsible):
         self.classes = FileField("Names of classes", "Names (*.txt *.json);;All files (*)")
         self.classes.setToolTip(overrides["classes"].help)
         self.overrides = SettingsForm(
-            overrides, {"size": "Input size"}, OTHERWISE, ("size", "mean", "std"), ModelError
+            overrides,
+            {"size": "Input size"},
+            OTHERWISE,
+            ("size", "mean", "std"),
+            ModelError,
+            FROM_SOURCE,
         )
         self.layers = QComboBox()
         self.layers.addItems(["unique", "all", "blocks"])
@@ -122,7 +128,7 @@ class Advanced(QCollapsible):
         self.save_button.setToolTip("Write the network and its settings as a small file (.toml).")
         for line in (self.weights.line, self.classes.line):
             line.textChanged.connect(self.network_changed)
-        self.overrides.container.changed.connect(lambda *_: self.network_changed.emit())
+        self.overrides.connect(self.network_changed.emit)
 
     @property
     def slices(self) -> QWidget:
@@ -138,7 +144,9 @@ class Advanced(QCollapsible):
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow(heading("Network"))
-        form.addRow("Weights", self.weights)
+        weights = QLabel("Weights")
+        weights.setMinimumWidth(LABEL)
+        form.addRow(weights, self.weights)
         form.addRow("Classes", self.classes)
         form.addRow(self.overrides.native)
         form.addRow(self.save_button)

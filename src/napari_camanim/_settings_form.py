@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, LineEdit, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QSizePolicy, QWidget
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QFormLayout,
+    QLabel,
+    QSizePolicy,
+    QWidget,
+)
 
 from camanim.declarations import Setting
 from camanim.errors import CamError, SettingError
@@ -17,6 +24,8 @@ from camanim.errors import CamError, SettingError
 #: A field of any type.
 Field = ValueWidget[Any]
 
+#: Pixels that a label takes at least, so that forms are aligned with each other.
+LABEL = 70
 #: The largest number that Qt's spin boxes take.
 MOST = 2**31 - 1
 
@@ -37,10 +46,13 @@ class SettingsForm:
     error : type
         What a wrong value raises.
 
+    placeholder : str
+        What an empty line shows; by default the setting's default.
+
     Attributes
     ----------
-    container : magicgui.widgets.Container
-        Its ``changed`` signal reports every change.
+    native : QWidget
+        The form as a widget of Qt.
     """
 
     def __init__(
@@ -50,6 +62,7 @@ class SettingsForm:
         hidden: Collection[str] = (),
         lines: Collection[str] = (),
         error: type[CamError] = SettingError,
+        placeholder: str = "",
     ) -> None:
         self._error = error
         labels = labels or {}
@@ -65,11 +78,20 @@ class SettingsForm:
             if widget is not None:
                 self._settings[name], widgets[name] = setting, widget
         self._widgets = widgets
-        self.container = Container(widgets=list(widgets.values()), labels=True)
-        self.container.margins = (0, 0, 0, 0)
+        self.native = QWidget()
+        form = QFormLayout(self.native)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for widget in widgets.values():
-            # In words of Qt, too, as the tooltip is looked for on the field.
             widget.native.setToolTip(widget.tooltip)
+            if isinstance(widget, CheckBox):
+                form.addRow(widget.native)
+                continue
+            label = QLabel(widget.label)
+            label.setMinimumWidth(LABEL)
+            form.addRow(label, widget.native)
+            if isinstance(widget, LineEdit) and placeholder:
+                widget.native.setPlaceholderText(placeholder)
         self._wheel = IgnoreWheel()
         self._wheel.watch(self.native)
 
@@ -80,10 +102,14 @@ class SettingsForm:
         return len(self._widgets)
 
     @property
-    def native(self) -> QWidget:
-        """The form as a widget of Qt."""
-        native: QWidget = self.container.native
-        return native
+    def names(self) -> list[str]:
+        """The settings that have a field, in their order."""
+        return list(self._widgets)
+
+    def connect(self, slot: Callable[[], Any]) -> None:
+        """Call a function whenever a field changes."""
+        for widget in self._widgets.values():
+            widget.changed.connect(lambda *_: slot())
 
     def values(self) -> dict[str, Any]:
         """Return the values that differ from their defaults.

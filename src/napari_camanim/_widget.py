@@ -72,7 +72,7 @@ class CamWidget(RunningForm):
         self.image.currentIndexChanged.connect(self._on_image)
         self.method.currentTextChanged.connect(self._on_method)
         self.advanced.network_changed.connect(self._on_network)
-        self.advanced.maps.container.changed.connect(self._on_subject)
+        self.advanced.maps.connect(self._on_subject)
         self.advanced.toggled.connect(self._find_devices)
         self.advanced.save_button.clicked.connect(self._ask_and_save)
         self.advanced.scoring.mask.chosen.connect(self._on_mask)
@@ -125,7 +125,7 @@ class CamWidget(RunningForm):
         self.classes.forget()
         self._on_subject()
 
-    def _on_subject(self, *_: Any) -> None:
+    def _on_subject(self) -> None:
         """Count changes of what an answer of Predict depends on."""
         self._subject += 1
 

@@ -274,7 +274,7 @@ def test_a_class_typed_before_any_is_listed_is_for_the_network_to_find(viewer, d
 
 
 def fields(options):
-    return [widget.name for widget in options.form.container]
+    return options.form.names
 
 
 def test_options_of_a_method(viewer, dock, stacks, ramp, write, answer):
