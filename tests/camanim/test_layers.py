@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import get_model
 
 import camanim
-from camanim import LayerError
+from camanim import LayerError, SettingError
 from camanim.layer_info import Status
 
 
@@ -308,10 +308,16 @@ def test_what_names_no_layer_is_refused_with_a_suggestion(zoo, image, wrong, hin
 
 
 @pytest.mark.parametrize(
-    "wrong", ["zzz", [], (), "relu:7", lambda info: False, "Linear", "head", 5, None, [0], [None]]
+    "wrong", ["zzz", [], (), "relu:7", lambda info: False, "Linear", "head", [0], [None]]
 )
 def test_what_selects_nothing_is_refused(zoo, image, wrong) -> None:
     with pytest.raises(LayerError, match=r"\w+"):
+        camanim.animate(zoo.HandsOn(), image, layers=wrong)
+
+
+@pytest.mark.parametrize("wrong", [5, None])
+def test_what_is_no_selection_is_a_wrong_setting(zoo, image, wrong) -> None:
+    with pytest.raises(SettingError, match="layers"):
         camanim.animate(zoo.HandsOn(), image, layers=wrong)
 
 

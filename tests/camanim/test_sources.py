@@ -678,7 +678,7 @@ def test_a_network_can_be_asked_for_on_a_device(zoo) -> None:
     ("settings", "says"),
     [
         ({"size": "big"}, "native"), ({"size": (1, 2, 3, 4)}, "size|dims"), ({"std": 0}, "std"),
-        ({"mean": (0.1, 0.2)}, "mean"), ({"mean": "a"}, "numbers"), ({"channels": 4}, "mean|std"),
+        ({"mean": (0.1, 0.2)}, "mean"), ({"mean": "a"}, "mean"), ({"channels": 4}, "mean|std"),
         ({"outputs": "odds"}, "softmax"), ({"classes": 3}, "names"), ({"size": 0}, "size"),
     ],
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
@@ -34,7 +34,8 @@ def _is_size(value: Any) -> bool:
 def _are_numbers(value: Any) -> bool:
     numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     return len(numbers) > 0 and all(
-        isinstance(n, Real) and not isinstance(n, bool) and math.isfinite(n) for n in numbers
+        isinstance(n, Real) and not isinstance(n, bool) and abs(n) <= sys.float_info.max
+        for n in numbers
     )
 
 

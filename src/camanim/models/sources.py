@@ -127,9 +127,9 @@ def load_model(
         if str(source).lower().endswith(".toml"):
             path = Path(source)
             source, from_card, settings = card.read_card(path)
-            changes = changes.over(ModelOverrides(**settings))
             weights = from_card if weights == "DEFAULT" else weights
             try:
+                changes = changes.over(ModelOverrides(**settings))
                 model = _by_text(source, weights, trust, progress)
                 changes.apply(model)
             except ModelError as error:
