@@ -1,12 +1,13 @@
-"""Run every method over every classifier of torchvision, and write down what became of their layers.
+"""Run every method over every classifier of torchvision, and write the status of each layer.
 
     python docs/make_matrix.py --jobs 2 --every   all of them, into docs/matrix.md: an hour
     python docs/make_matrix.py resnet18 swin_t    some of them, to the screen
 
-Without ``--every``, networks that are not the smallest of their family have maps by Grad-CAM only.
+Without ``--every``, only the smallest network of each family is run with all methods; the others with
+Grad-CAM.
 
-Random weights and a random image: what is looked at is which layers have a map, not what it shows. The
-slow tests run the same (tests/camanim/test_matrix.py), most methods over fewer layers.
+Weights and image are random: the subject is which layers have a map, not what it shows. The slow tests
+run the same (tests/camanim/test_matrix.py), most methods over fewer layers.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ PAGE = Path(__file__).with_name("matrix.md")
 
 #: Where the last feature maps of most networks are two pixels wide.
 USUAL_SIZE = 64
-#: Networks that take no less: a window of MaxViT is 7 x 7, at each of its scales.
+#: Networks that need more: a window of MaxViT is 7 x 7 at each scale.
 SIZES = {"inception_v3": 75, "maxvit_t": 224}
-#: ViTs take one size only, for which they are built: here 4 x 4 patches.
+#: ViTs are built for one size: here 4 x 4 patches.
 BUILT_FOR = {"vit_b_16": 64, "vit_b_32": 128, "vit_h_14": 56, "vit_l_16": 64, "vit_l_32": 128}
 
-#: One of each, the smallest.
+#: The smallest network of each family.
 FAMILIES = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet",
     "inception_v3", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small",
@@ -54,7 +55,7 @@ FAMILIES = (
     "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11", "vgg11_bn", "vit_b_32", "wide_resnet50_2",
 )  # fmt: skip
 
-#: Bounds on the methods that ask the network again and again.
+#: Bounds on the methods that evaluate the network many times.
 OPTIONS: dict[str, dict[str, Any]] = {
     "SmoothGradCAM++": {"samples": 1},
     "ScoreCAM": {"channels": 2},
@@ -63,26 +64,26 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "AblationCAM": {"channels": 2},
     "SESS": {"scales": 2},
 }
-#: Methods whose cost grows with the number of layers: they run over a few.
+#: Methods whose cost grows with the number of layers: they run over `FEW`.
 COSTLY = frozenset({"ShapleyCAM", "ScoreCAM", "SS-CAM", "IS-CAM", "AblationCAM", "SESS"})
 FEW = 4
-#: What a layer may be, beside what the methods say for themselves.
+#: The statuses of layers, without those of methods.
 STATUSES = frozenset({Status.OK, Status.NOT_SPATIAL, Status.OFF_PATH, Status.NO_TENSOR})
-#: Methods that can make something of some layers only.
+#: Methods that have maps of some layers only.
 PARTIAL = frozenset({"CAM", "FullGrad"})
-REFUSED = "of a network that is refused"
+NO_MAP_AT_ALL = "of a network without any map"
 
 
 # --- Networks ----------------------------------------------------------------------------------
 
 
 def size_of(name: str) -> int:
-    """Side of the image, in pixels, that a network is shown."""
+    """Return the side of the image for a network, in pixels."""
     return BUILT_FOR.get(name) or SIZES.get(name, USUAL_SIZE)
 
 
 def network(name: str) -> nn.Module:
-    """Build one of torchvision's classifiers, with random weights that take no time to draw."""
+    """Build one of torchvision's classifiers, with random weights that are made fast."""
     settings: dict[str, Any] = {}
     if name in BUILT_FOR:
         settings["image_size"] = BUILT_FOR[name]
@@ -96,7 +97,7 @@ def network(name: str) -> nn.Module:
 
 @contextmanager
 def _undrawn() -> Iterator[None]:
-    """Leave weights as they lie in memory: `_fill` writes all of them."""
+    """Skip the initialisation of weights: `_fill` writes all of them."""
     with ExitStack() as stack:
         for name in (n for n in dir(nn.init) if n.endswith("_") and not n.startswith("_")):
             stack.enter_context(mock.patch.object(nn.init, name, lambda tensor, *_, **__: tensor))
@@ -114,26 +115,26 @@ def _fill(net: nn.Module) -> None:
             part = flat[start : start + len(block)]
             torch.mul(block[: len(part)], inputs**-0.5, out=part)
         flat += norm
-        # Another part of the block for the next.
+        # The next parameter starts elsewhere in the block.
         block = block.roll(-(len(flat) % len(block)))
 
 
 def image_of(size: int) -> np.ndarray:
-    """A random colour image."""
+    """Return a random colour image."""
     return np.random.default_rng(0).random((size, size, 3), np.float32)
 
 
 def checksum(net: nn.Module) -> int:
-    """Sum up all that a run must leave as it was: weights, modes, hooks, gradients, flags."""
-    found = 0
+    """Return a checksum of what a run must not change: weights, modes, hooks, gradients, flags."""
+    crc = 0
     for tensor in net.state_dict().values():
-        found = zlib.crc32(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy(), found)
+        crc = zlib.crc32(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy(), crc)
     rest: list[Any] = [(p.requires_grad, p.grad is None) for p in net.parameters()]
     for module in net.modules():
         hooks = [key for key in vars(module) if "hooks" in key]
         rest.append((module.training, getattr(module, "inplace", None), len(vars(module))))
         rest.append([len(vars(module)[key] or ()) for key in hooks])
-    return zlib.crc32(repr(rest).encode(), found)
+    return zlib.crc32(repr(rest).encode(), crc)
 
 
 # --- Runs --------------------------------------------------------------------------------------
@@ -141,21 +142,21 @@ def checksum(net: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """What one method made of one network.
+    """The outcome of one method on one network.
 
     Attributes
     ----------
     layer_calls : list of LayerInfo
-    asked : int
-        How many layers were selected.
+    selected : int
+        Number of layers that were selected.
     maps : int
-        How many of these have a map.
+        Number of these that have a map.
     without : Counter
-        The status of the others.
+        The statuses of the others.
     """
 
     layer_calls: list[camanim.LayerInfo]
-    asked: int
+    selected: int
     maps: int
     without: Counter[str]
 
@@ -163,14 +164,14 @@ class Run:
 def run(
     model: camanim.Model, size: int, method: str, only: frozenset[int] | None = None
 ) -> tuple[Run, camanim.Animation | None]:
-    """Let a method look at all layers, or only at some, by their index into the trace.
+    """Run a method over all layers, or over those with the given indices.
 
-    No animation comes of it where a method has a map of none of them, as the original CAM of most.
+    The animation is None where none of them has a map, as with the original CAM and most networks.
     """
-    seen: list[camanim.LayerInfo] = []
+    layer_calls: list[camanim.LayerInfo] = []
 
     def chosen(layer: camanim.LayerInfo) -> bool:
-        seen.append(layer)
+        layer_calls.append(layer)
         return only is None or layer.index in only
 
     try:
@@ -186,43 +187,43 @@ def run(
     except camanim.LayerError as refusal:
         if method not in PARTIAL or "None of the selected layers" not in str(refusal):
             raise
-        asked = seen if only is None else [x for x in seen if x.index in only]
-        return Run(seen, len(asked), 0, Counter({REFUSED: len(asked)})), None
-    asked = [x for x in animation.layer_calls if only is None or x.index in only]
-    without = Counter(x.status for x in asked if x.status != Status.OK)
-    return Run(animation.layer_calls, len(asked), len(animation.maps), without), animation
+        count = len(layer_calls if only is None else only)
+        return Run(layer_calls, count, 0, Counter({NO_MAP_AT_ALL: count})), None
+    selected = [x for x in animation.layer_calls if only is None or x.index in only]
+    without = Counter(x.status for x in selected if x.status != Status.OK)
+    return Run(animation.layer_calls, len(selected), len(animation.maps), without), animation
 
 
 def spread(layer_calls: list[camanim.LayerInfo], count: int) -> frozenset[int]:
-    """Choose so many of the layers that have a map, from the first to the last."""
+    """Choose `count` of the layers that have a map, from the first to the last."""
     readable = [x.index for x in layer_calls if x.status == Status.OK and x.same_as is None]
     chosen = np.linspace(0, len(readable) - 1, min(count, len(readable))).round().astype(int)
     return frozenset(readable[i] for i in chosen)
 
 
 def complaints(animation: camanim.Animation, size: int) -> list[str]:
-    """List what is wrong with the maps of a run: there is to be nothing."""
-    found = []
+    """List the errors in the maps of a run; the list should be empty."""
+    errors = []
     method = find_method(animation.method)
     for layer, raw in zip(animation.layers, animation.maps, strict=True):
         where = f"{animation.method} of {layer.label} {layer.shape} ({layer.layout})"
         if raw.dtype != np.float32 or raw.ndim != 2:
-            found.append(f"{where}: {raw.dtype} {raw.shape}")
+            errors.append(f"{where}: {raw.dtype} {raw.shape}")
         if not np.isfinite(raw).all():
-            found.append(f"{where}: not finite")
+            errors.append(f"{where}: not finite")
         if raw.shape[0] != raw.shape[1]:
             # Of a square image: channels were taken for pixels.
-            found.append(f"{where}: {raw.shape} is no square")
+            errors.append(f"{where}: {raw.shape} is no square")
         of_input = method.guided == "times" or method.name in ("RefineCAM", "SESS")
         if of_input and raw.shape != (size, size):
-            found.append(f"{where}: {raw.shape} is not the image's size")
+            errors.append(f"{where}: {raw.shape} is not the image's size")
         if not of_input and not _fits(layer.shape, raw.shape):
-            found.append(f"{where}: {raw.shape} is no part of the output")
-    return found
+            errors.append(f"{where}: {raw.shape} is no part of the output")
+    return errors
 
 
 def _fits(shape: tuple[int, ...] | None, space: tuple[int, ...]) -> bool:
-    """Whether an output may hold channels over such a space, and some tokens or padding beside."""
+    """Whether an output has room for channels over a space."""
     return shape is not None and math.prod(shape) >= math.prod(space)
 
 
@@ -247,12 +248,12 @@ class Row:
 
 
 def row_of(name: str, *, every: bool = False) -> Row:
-    """Run all methods over a network; those that are of no `FAMILIES`, by Grad-CAM, unless asked for.
+    """Run all methods over a network, or Grad-CAM alone outside of `FAMILIES` unless `every` is set.
 
     Raises
     ------
     SystemExit
-        When a map is wrong, or the network is not what it was.
+        When a map is wrong, or the network was changed.
     """
     net, size = network(name), size_of(name)
     model, before = camanim.Model(net, name=name), checksum(net)
@@ -264,12 +265,12 @@ def row_of(name: str, *, every: bool = False) -> Row:
         if wrong:
             raise SystemExit(f"{name}: {'; '.join(wrong)}")
     if checksum(net) != before:
-        raise SystemExit(f"{name} is not what it was before")
+        raise SystemExit(f"{name} was changed")
     return Row(name, size, runs)
 
 
 def page(rows: list[Row]) -> str:
-    """Write everything down."""
+    """Return the page."""
     full = [row for row in rows if len(row.runs) > 1]
     if len(full) == len(rows):
         what, which = f"by all {len(rows[0].runs)} methods of `camanim methods`,", "all of them."
@@ -280,28 +281,27 @@ def page(rows: list[Row]) -> str:
 
 The {len(rows)} classifiers of torchvision {what}
 with random weights, over a random image of the size given: 64 x 64, at which the last feature maps of
-most are two pixels wide, or the smallest that the network takes (ViTs are built for 4 x 4 patches).
-This page is written by a command, `python docs/make_matrix.py`, from what ran. The slow tests run all
-networks by Grad-CAM and by each formula; with `CAMANIM_MATRIX=families` in the environment, the
-methods over the families too, and with `CAMANIM_MATRIX=all` every method over every network, which takes
-an hour.
+most are two pixels wide, or the smallest size that the network accepts (ViTs are built for 4 x 4
+patches). This page is generated by `python docs/make_matrix.py`. The slow tests run Grad-CAM and each
+formula over all networks; with `CAMANIM_MATRIX=families` in the environment, all methods over the
+families, and with `CAMANIM_MATRIX=all` every method over every network, which takes an hour.
 
-Every call of every module either has a map, which is finite, square and of the layer's own size, or a
-status that says why not. After all methods the network is bit for bit what it was before.
+Every call of every module has either a map, which is finite, square and of the layer's resolution, or a
+status with the reason. After all methods the network is bit for bit the same as before.
 
 ## Networks
 
-*Calls* counts every call of every module. *Maps* are told apart by how the output was read: `NCHW`,
-`NHWC`, tokens (ViT), windows (MaxViT; whatever is rearranged). The rest is without a map: `1-D` has no
-space, or that of a single pixel, or none of the image's (Swin V2's table of positions); *no tensor*
-returns none; *off the path* does not influence the score.
+*Calls* counts every call of every module. *Maps* are counted by the layout of the output: `NCHW`,
+`NHWC`, tokens (ViT), windows (MaxViT; any rearrangement). The rest has no map: `1-D` has no space, or a
+single pixel, or not that of the image (Swin V2's table of positions); *no tensor* returns none;
+*off the path* does not influence the score.
 
 {_networks(rows)}
 
 ## Methods
 
-*Layers asked* sums over these networks: {which}
-Methods that ask the network once or more for each layer were given {FEW} layers of each, from the
+*Layers selected* sums over these networks: {which}
+Methods that evaluate the network for each layer were given {FEW} layers of each, from the
 first to the last, and bounded options. The others were given all layers, those without a map in the
 first table among them.
 
@@ -323,13 +323,13 @@ def _table(head: list[str], lines: list[list[Any]]) -> str:
 def _networks(rows: list[Row]) -> str:
     lines = []
     for row in rows:
-        trace = row.runs["GradCAM"].layer_calls
-        kinds = Counter(kind_of(x.layout) for x in trace if x.status == Status.OK)
-        status = Counter(x.status for x in trace)
+        layer_calls = row.runs["GradCAM"].layer_calls
+        kinds = Counter(kind_of(x.layout) for x in layer_calls if x.status == Status.OK)
+        status = Counter(x.status for x in layer_calls)
         lines.append([
             row.name,
             f"{row.size} x {row.size}",
-            len(trace),
+            len(layer_calls),
             *(kinds[kind] or "" for kind in ("NCHW", "NHWC", "tokens", "windows")),
             *(status[s] or "" for s in (Status.NOT_SPATIAL, Status.NO_TENSOR, Status.OFF_PATH)),
         ])  # fmt: skip
@@ -345,12 +345,12 @@ def _methods(rows: list[Row]) -> str:
         options = ", ".join(f"{k}={v}" for k, v in OPTIONS.get(method, {}).items())
         lines.append([
             method,
-            sum(r.computed_with for r in runs),
+            sum(r.selected for r in runs),
             sum(r.maps for r in runs),
             "; ".join(f"{count} {status}" for status, count in sorted(without.items())),
             options,
         ])  # fmt: skip
-    return _table(["method", "layers asked", "maps", "without", "options"], lines)
+    return _table(["method", "layers selected", "maps", "without", "options"], lines)
 
 
 def _partial(rows: list[Row]) -> str:
@@ -370,12 +370,12 @@ def main() -> None:
     parser.add_argument("network", nargs="*", help="torchvision's name; all where none is given")
     parser.add_argument("--jobs", type=int, default=1, help="networks at a time, a process each")
     parser.add_argument("--every", action="store_true", help="every method over every network")
-    asked = parser.parse_args()
-    names = asked.network
+    arguments = parser.parse_args()
+    names = arguments.network
     rows = []
     spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(asked.jobs, spawned, torch.set_num_threads, (1,)) as pool:
-        runs = pool.map(partial(row_of, every=asked.every), names or CLASSIFIERS)
+    with ProcessPoolExecutor(arguments.jobs, spawned, torch.set_num_threads, (1,)) as pool:
+        runs = pool.map(partial(row_of, every=arguments.every), names or CLASSIFIERS)
         for i, row in enumerate(runs):
             print(f"{i + 1} / {len(names or CLASSIFIERS)} {row.name}", file=sys.stderr, flush=True)
             rows.append(row)

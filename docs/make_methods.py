@@ -1,11 +1,12 @@
-"""Fill in the tables of the docs from the code, and draw the pictures of the methods' pages.
+"""Fill in the tables of the docs from the code, and draw the figures of the methods' pages.
 
     python docs/make_methods.py           # tables and pictures
     python docs/make_methods.py --tables  # tables only: a second
 
-What stands between ``<!-- made: NAME -->`` and ``<!-- end -->`` in a page is made here: by the name of a
-method its facts, by ``methods`` the table of all, by ``settings`` the settings of `camanim.animate`.
-The pictures show the demo network on a sample image, so that a fresh clone can make them.
+The text between ``<!-- made: NAME -->`` and ``<!-- end -->`` in a page is generated: the facts of a
+method by its name, the tables of ``methods``, ``ingredients`` and ``settings`` (those of
+`camanim.animate`).
+The figures use the demo network and a sample image, so that they can be drawn in a fresh clone.
 """
 
 from __future__ import annotations
@@ -23,37 +24,38 @@ from scipy.spatial import cKDTree
 import camanim
 from camanim import samples
 from camanim.cam_methods import Method
+from camanim.cam_methods.method import INGREDIENTS
 from camanim.settings import Settings
 from camanim.stack import upsample
 
 DOCS = Path(__file__).parent
 IMAGES = DOCS / "images"
-#: The page of each family, by the module in which its methods stand.
+#: The page of each family, by the module of its methods.
 PAGES = {
     "gradient": "gradient",
     "eigen": "principal-components",
     "activation": "activations",
-    "perturbation": "asking-again",
+    "perturbation": "perturbation",
     "guided": "guided",
     "meta": "combined",
     "baseline": "baselines",
 }
 MADE = re.compile(r"(<!-- made: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-#: Early, in the middle, late: batch normalisations, so that every family has something to show.
+#: Early, middle and late batch normalisations, for which every family has maps.
 LAYERS = ("features.norm0", "features.transition2.norm", "features.norm5")
 SAMPLE = "malignant_1"
 COLORS = np.uint8(255 * Colormap("turbo").lut(256)[:, :3])
 TILE, GAP, LINE, WIDEST = 128, 6, 18, 5
 
 
-def ours() -> dict[str, Method]:
-    """List the methods that ship with the package, whatever else is installed."""
+def shipped() -> dict[str, Method]:
+    """Return the methods of the package, without those of grad-cam."""
     return {name: m for name, m in camanim.methods().items() if not m.source}
 
 
 def page_of(method: Method) -> str:
-    """Name the page that describes a method."""
+    """Return the name of the page that describes a method."""
     return PAGES[method.function.__module__.rpartition(".")[2]]
 
 
@@ -61,16 +63,18 @@ def page_of(method: Method) -> str:
 
 
 def filled(text: str) -> str:
-    """Fill in what is made in a page."""
+    """Return the text of a page with its generated parts filled in."""
     return MADE.sub(lambda match: f"{match[1]}{_made(match[2])}{match[3]}", text)
 
 
 def _made(name: str) -> str:
     if name == "methods":
         return _all_methods()
+    if name == "ingredients":
+        return _table(["name", "value"], [[f"`{n}`", text] for n, text in INGREDIENTS.items()])
     if name == "settings":
         return _settings()
-    return _facts(ours()[name])
+    return _facts(shipped()[name])
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -88,9 +92,9 @@ def _all_methods() -> str:
             method.summary,
             method.caveat,
         ]
-        for name, method in ours().items()
+        for name, method in shipped().items()
     ]
-    head = ["method", "class", "gradients", "cost in passes", "what it shows", "caveat"]
+    head = ["method", "class", "gradients", "cost in passes", "map", "caveat"]
     return _table(head, rows)
 
 
@@ -104,7 +108,7 @@ def _facts(method: Method) -> str:
     facts = {
         "shows": method.summary,
         "caveat": method.caveat,
-        "knows the class": _yes(method.class_specific),
+        "class-specific": _yes(method.class_specific),
         "cost": method.cost,
         "options": "<br>".join(options) or "none",
         "also called": ", ".join(method.aliases),
@@ -114,7 +118,7 @@ def _facts(method: Method) -> str:
 
 
 def _settings() -> str:
-    """Bring the docstring of `Settings` into a table."""
+    """Return the docstring of `Settings` as a table."""
     rows: list[list[str]] = []
     fields = Settings.__dataclass_fields__
     section = (Settings.__doc__ or "").partition("----------\n")[2]
@@ -139,14 +143,14 @@ def _yes(value: bool) -> str:
 
 
 def anchors(text: str) -> dict[str, str]:
-    """Find the anchor that GitHub gives each title of a page."""
-    found: dict[str, str] = {}
+    """Return the anchor that GitHub makes of each title of a page."""
+    links: dict[str, str] = {}
     fences = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
     for title in re.findall(r"^#+ (.+)$", fences.sub("", text), re.MULTILINE):
         kept = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-        same = sum(re.fullmatch(rf"{kept}(-\d+)?", other) is not None for other in found.values())
-        found[title] = f"{kept}-{same}" if same else kept
-    return found
+        same = sum(re.fullmatch(rf"{kept}(-\d+)?", other) is not None for other in links.values())
+        links[title] = f"{kept}-{same}" if same else kept
+    return links
 
 
 def _anchor(method: Method) -> str:
@@ -154,7 +158,7 @@ def _anchor(method: Method) -> str:
     return anchors(page.read_text(encoding="utf-8"))[method.name]
 
 
-# -- Pictures --------------------------------------------------------------------------------------
+# -- Figures ---------------------------------------------------------------------------------------
 
 
 class Sheet:
@@ -164,7 +168,7 @@ class Sheet:
         self.columns = columns
         bands = -(-columns // WIDEST)
         self._band = 2 * LINE + len(LAYERS) * (TILE + LINE)
-        # Four columns at least, so that title and names of layers have room.
+        # At least four columns, so that the title and the names of layers fit.
         width = (min(max(columns, 3), WIDEST) + 1) * (TILE + GAP) + GAP
         self.picture = Image.new("RGB", (width, 2 * LINE + bands * self._band), "white")
         self._pen = ImageDraw.Draw(self.picture)
@@ -172,7 +176,7 @@ class Sheet:
         self._pen.multiline_text((GAP, 3), title, "black", self._small)
 
     def corner(self, column: int, row: int) -> tuple[int, int]:
-        """Give the upper left corner of a tile; column -1 is that of the image."""
+        """Return the upper left corner of a tile; column -1 is that of the image."""
         band, place = divmod(max(column, 0), WIDEST)
         x = GAP + (0 if column < 0 else place + 1) * (TILE + GAP)
         return x, 2 * LINE + band * self._band + 2 * LINE + row * (TILE + LINE)
@@ -189,12 +193,12 @@ class Sheet:
                 self.label(column, row, label)
 
     def label(self, column: int, row: int, text: str) -> None:
-        """Write above a tile."""
+        """Write text above a tile."""
         x, y = self.corner(column, row)
         self._pen.text((x, y - LINE + 3), text, "#555555", self._small)
 
     def tile(self, column: int, row: int, tile: Image.Image, words: str = "") -> None:
-        """Put a map, or words in its place."""
+        """Place a map, with text over it."""
         at = self.corner(column, row)
         self.picture.paste(tile.resize((TILE, TILE), Image.Resampling.BICUBIC), at)
         if words:
@@ -203,7 +207,7 @@ class Sheet:
             self._pen.multiline_text(middle, wrapped, "#555555", self._small, "mm", align="center")
 
     def save(self, path: Path) -> None:
-        """Write it small: with the 192 colours of maps and 64 greys."""
+        """Write the sheet with a palette: 192 colours of maps and 64 greys."""
         greys = np.repeat(np.linspace(0, 255, 64), 3).reshape(64, 3)
         colors = np.uint8(np.concatenate([greys, COLORS[::4], COLORS[1::2]]))
         nearest = cKDTree(colors.astype(float)).query(np.asarray(self.picture, float))[1]
@@ -213,24 +217,24 @@ class Sheet:
 
 
 def draw(page: str, model: camanim.Model) -> Path:
-    """Draw the picture of one family's page."""
+    """Draw the figure of one family's page."""
     image, mask = samples.image(SAMPLE), samples.mask(SAMPLE)
     assert mask is not None
-    found = {
+    animations = {
         name: camanim.animate(model, image, method=method, layers=LAYERS)
-        for name, method in ours().items()
+        for name, method in shipped().items()
         if page_of(method) == page
     }
-    first = next(iter(found.values()))
-    worth = f"{first.target.name}, probability {first.probability:.2f}"
-    title = f"{model.name}, {SAMPLE}: {worth}\nWhite: the lesion. Each map is on its own scale."
-    sheet = Sheet(len(found), title)
+    first = next(iter(animations.values()))
+    label = f"{first.target.name}, probability {first.probability:.2f}"
+    title = f"{model.name}, {SAMPLE}: {label}\nWhite: the lesion. Each map is on its own scale."
+    sheet = Sheet(len(animations), title)
     sheet.tile(-1, 0, _outlined(Image.fromarray(image).convert("RGB"), mask))
     sheet.head(-1, "image")
-    wanted = [layer for layer in first.layer_calls if layer.name in LAYERS]
-    sizes = [" x ".join(map(str, (layer.shape or ())[-2:])) for layer in wanted]
-    sheet.rows([f"{x.name}, {x.kind}, {s}" for x, s in zip(wanted, sizes, strict=True)])
-    for column, (name, animation) in enumerate(found.items()):
+    shown = [layer for layer in first.layer_calls if layer.name in LAYERS]
+    sizes = [" x ".join(map(str, (layer.shape or ())[-2:])) for layer in shown]
+    sheet.rows([f"{x.name}, {x.kind}, {s}" for x, s in zip(shown, sizes, strict=True)])
+    for column, (name, animation) in enumerate(animations.items()):
         sheet.head(column, name)
         stack = animation.stack("local")
         places = {layer.name: i for i, layer in enumerate(animation.layers)}
@@ -268,7 +272,7 @@ def _outlined(picture: Image.Image, mask: np.ndarray) -> Image.Image:
 
 
 def main() -> None:
-    """Fill in the tables; draw the pictures unless told otherwise."""
+    """Fill in the tables; draw the figures unless ``--tables`` is given."""
     for path in sorted(DOCS.rglob("*.md")):
         text = path.read_text(encoding="utf-8")
         if (fresh := filled(text)) != text:

@@ -40,7 +40,7 @@ def test_what_is_made_from_the_code_is_up_to_date(make: ModuleType, page: Path) 
 
 
 def test_every_method_has_its_facts_in_the_page_of_its_family(make: ModuleType) -> None:
-    for name, method in make.ours().items():
+    for name, method in make.shipped().items():
         page = read(DOCS / "methods" / f"{make.page_of(method)}.md")
         section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         assert f"<!-- made: {name} -->\n" in section, name

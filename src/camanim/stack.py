@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from camanim.resampling import resize
+
 if TYPE_CHECKING:
     from camanim.result import Result
 
@@ -30,13 +32,8 @@ def upsample(maps: FloatMap, size: tuple[int, ...]) -> FloatMap:
     (..., H, W) or (..., D, H, W) float32 array
     """
     import torch
-    from torch.nn.functional import interpolate
 
-    n = len(size)
-    planes = torch.from_numpy(np.ascontiguousarray(maps)).reshape(-1, 1, *maps.shape[-n:])
-    mode = {2: "bilinear", 3: "trilinear"}[n]
-    large = interpolate(planes, size=size, mode=mode, align_corners=False)
-    array: FloatMap = large.reshape(*maps.shape[:-n], *size).numpy()
+    array: FloatMap = resize(torch.from_numpy(np.ascontiguousarray(maps)), size).numpy()
     return array
 
 

@@ -14,21 +14,21 @@ from hypothesis import strategies as st
 from torch import nn
 
 from camanim.cam_methods import Method, find_method, methods
-from camanim.cam_methods.masks import enlarged, fingerprints, scaled, scores_of_masks
+from camanim.cam_methods.masks import fingerprints, scaled, scores_of_masks
 from camanim.cam_methods.meta import (
     Fusion,
     Window,
     patches,
     refine,
-    resized,
-    sess_fuse,
+    scaled_to,
     sess_weights,
     sess_windows,
-    shown,
 )  # fmt: skip
 from camanim.cam_methods.perturbation import sscam_noise
 from camanim.cam_methods.registry import plain
 from camanim.errors import MethodError, NoMap
+from camanim.resampling import resize
+from camanim.stack import upsample
 from camanim.targets import resolve
 
 FLAT, DEEP = (4, 5), (3, 4, 5)
@@ -525,7 +525,7 @@ def test_finercam_as_in_grad_cam(zoo, alpha: float) -> None:
     made = weigh(
         "FinerCAM", options=options, activation=activation[0].detach(), gradient=gradient[0]
     )
-    np.testing.assert_allclose(shown(shown(made, (16, 20)), (16, 20)), expected, atol=1e-3)
+    np.testing.assert_allclose(scaled_to(scaled_to(made, (16, 20)), (16, 20)), expected, atol=1e-3)
     assert np.ptp(expected) > 0.5
 
 
@@ -756,13 +756,13 @@ def test_a_layer_that_is_not_finite_costs_no_pass(name: str, scene: SimpleNamesp
 
 def test_iscam_by_a_loop(scene: SimpleNamespace) -> None:
     """A linear network's score grows with the brightness: by (1 + 3 + 6 + 10) / 4 / 4 on average."""
-    masks = enlarged(scaled(scene.activation), scene.image.shape[1:])
+    masks = resize(scaled(scene.activation), scene.image.shape[1:])
     scores = [2.5 / 2 * float(scene.predict.score((scene.image * mask)[None])) for mask in masks]
     np.testing.assert_allclose(score("IS-CAM", scene, samples=4), mixed(scene, scores), rtol=1e-9)
 
 
 def test_sscam_by_a_loop(scene: SimpleNamespace) -> None:
-    masks = enlarged(scaled(scene.activation), scene.image.shape[1:])
+    masks = resize(scaled(scene.activation), scene.image.shape[1:])
     generator = torch.Generator().manual_seed(5)
     scores = []
     for c, mask in enumerate(masks):
@@ -972,15 +972,10 @@ def test_sess_as_in_grad_cam(zoo, pool: str, smooth: bool) -> None:
         activation = part(net, 0, 5)(seen[i][None]).detach().requires_grad_()
         (gradient,) = torch.autograd.grad(part(net, 5)(activation)[0, 1], activation)
         maps.append(weigh("GradCAM", activation=activation[0].detach(), gradient=gradient[0]))
-    made = sess_fuse(
-        maps,
-        [windows[i] for i in chosen],
-        weights,
-        (13, 18),
-        pool=pool,
-        threshold=0.05,
-        smooth=smooth,
-    )
+    fusion = Fusion((13, 18), pool, 0.05)
+    for i, raw, weight in zip(chosen, maps, weights, strict=True):
+        fusion.add(raw, windows[i], weight)
+    made = fusion.result(smooth=smooth)
     assert made.max() > 0
     made = (made - made.min()) / (made.max() - made.min())
     np.testing.assert_allclose(made, expected, atol=2e-3)
@@ -1037,7 +1032,7 @@ def test_in_three_dimensions_patches_are_cut_where_the_windows_say() -> None:
     volume = torch.rand(1, 6, 7, 8)
     windows = sess_windows((6, 7, 8), scales=2, growth=1.0, window=6)
     for window, patch in zip(windows, patches(volume, windows), strict=True):
-        large = resized(volume[0].numpy(), window.scale)
+        large = upsample(volume[0].numpy(), window.scale)
         np.testing.assert_allclose(patch[0], large[window.slices], atol=1e-6)
 
 
@@ -1123,8 +1118,8 @@ def test_what_methods_ask_for() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("ScoreCAM", {"batch": 3}, r"no option 'batch': there are channels, align_corners\."),
-        ("GradCAM", {"k": 3}, r"no option 'k': it has none\."),
+        ("ScoreCAM", {"batch": 3}, r"no option 'batch': .* channels, align_corners\."),
+        ("GradCAM", {"k": 3}, "no option 'k'"),
         ("ScoreCAM", {"channels": 0}, "an integer of at least 1, or None, not 0"),
         ("ScoreCAM", {"channels": 2.5}, "channels is an integer"),
         ("ScoreCAM", {"channels": True}, "channels is an integer"),
@@ -1216,20 +1211,20 @@ def test_a_function_may_give_weights_products_or_a_map(function) -> None:
         (lambda activation, score: None, True),
         (lambda activation, net: None, True),
         (lambda activation, predict: None, True),
-        (lambda rerun, memory, arrangement: None, True),
+        (lambda rerun, memory: None, True),
     ],
 )
-def test_what_is_known_only_after_a_pass_is_asked_for_after_it(function, reruns: bool) -> None:
+def test_ingredients_known_after_a_pass_mean_re_evaluation(function, reruns: bool) -> None:
     method = find_method(function)
     assert method.needs_reevaluation is reruns
     assert ("for each layer" in method.cost) is reruns
 
 
-def test_a_function_that_gives_something_else_is_told_so() -> None:
+def test_a_result_of_another_shape_is_refused() -> None:
     a, _ = arrays(FLAT)
     with pytest.raises(MethodError, match=r"returns \(6, 4\) .* weights \(C,\)"):
         find_method(lambda activation: activation.mean(2)).weigh({"activation": a})
-    with pytest.raises(MethodError, match="no channels left"):
+    with pytest.raises(MethodError, match="without channels"):
         find_method(lambda activation: activation.mean(0)).weigh(
             {"activation": a}, eigen_smooth=True
         )
@@ -1238,13 +1233,13 @@ def test_a_function_that_gives_something_else_is_told_so() -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda activation, gradients: None, "needs 'gradients', which there is not"),
-        (lambda *everything: None, "takes anything"),
+        (lambda activation, gradients: None, "needs 'gradients', which is no ingredient"),
+        (lambda *everything: None, "takes any arguments"),
         (lambda activation, /: None, "by position only"),
-        (lambda activation, gradient, predict: None, "either gradients or asks"),
+        (lambda activation, gradient, predict: None, "either gradients or re-evaluation"),
     ],
 )
-def test_a_function_that_asks_for_what_there_is_not_is_refused(function, message: str) -> None:
+def test_an_unknown_ingredient_is_refused(function, message: str) -> None:
     with pytest.raises(MethodError, match=message):
         find_method(function)
 

@@ -1,11 +1,11 @@
-"""Every method over every network: all layers have a map or a reason, and the network stays as it was.
+"""Every method over every network: each layer has a map or a status, and the network is unchanged.
 
-What is tried is that of ``docs/make_matrix.py``, which writes the tables. All of it takes an hour; so
+The runs are those of ``docs/make_matrix.py``, which writes the tables. All of them take an hour. So
 
-- every network has the maps of all its layers made by Grad-CAM, and of some by every formula there is;
-- with ``CAMANIM_MATRIX=families`` in the environment, one network of every family is looked at by every
+- every network is run with Grad-CAM over all layers, and with every formula over some;
+- with ``CAMANIM_MATRIX=families`` in the environment, one network of every family is run with every
   method, over a few layers;
-- with ``CAMANIM_MATRIX=all``, every network is, over all of them.
+- with ``CAMANIM_MATRIX=all``, every network is run with every method over all layers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _load() -> ModuleType:
 
 matrix = _load()
 
-#: Methods that see a layer's activation and gradient, and ask for nothing more.
+#: Methods that need no more than a layer's activation and gradient.
 FORMULAS = [
     name
     for name, method in ((n, find_method(n)) for n in camanim.methods())
@@ -65,7 +65,7 @@ def test_the_matrix_has_all_classifiers_and_its_bounds_are_options() -> None:
     assert len(FORMULAS) > 9
 
 
-def test_the_page_is_about_these_networks_and_methods() -> None:
+def test_the_page_has_all_networks_and_methods() -> None:
     """Written by ``python docs/make_matrix.py``; run it again where this fails."""
     text = matrix.PAGE.read_text(encoding="utf-8")
     tables = [line.strip("| ").split(" | ")[0] for line in text.splitlines() if line[:1] == "|"]
@@ -73,29 +73,30 @@ def test_the_page_is_about_these_networks_and_methods() -> None:
     assert set(camanim.methods()) <= set(tables)
 
 
-def check_trace(name: str, trace: list[camanim.LayerInfo]) -> None:
-    """Every call has a map, or a reason that its shape bears out."""
-    assert [layer.index for layer in trace] == list(range(len(trace)))
-    for layer in trace:
+def check_layer_calls(name: str, layer_calls: list[camanim.LayerInfo]) -> None:
+    """Check that every call has a map, or a status that agrees with its shape."""
+    assert [layer.index for layer in layer_calls] == list(range(len(layer_calls)))
+    for layer in layer_calls:
         assert layer.status in matrix.STATUSES, layer
         assert (layer.status == Status.OK) <= bool(layer.layout), layer
         if layer.status == Status.NOT_SPATIAL and "cpb_mlp" not in layer.name:
-            # Swin V2 makes a table of positions from no image; all others are one pixel or a vector.
+            # Swin V2's table of positions does not come from the image; the others are a pixel or a
+            # vector.
             assert sum(side > 1 for side in layer.shape) < 2, layer
         if layer.same_as is not None:
-            earlier = trace[layer.same_as]
+            earlier = layer_calls[layer.same_as]
             assert (earlier.shape, earlier.status) == (layer.shape, layer.status), layer
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_every_layer_has_a_map_or_a_reason(name: str) -> None:
-    """By Grad-CAM of all layers, and every other formula of some, in the same pass."""
+def test_every_layer_has_a_map_or_a_status(name: str) -> None:
+    """Grad-CAM over all layers, and every other formula over some, in the same pass."""
     net, size = matrix.network(name), matrix.size_of(name)
     model, before = camanim.Model(net, name=name), matrix.checksum(net)
     everything, animation = matrix.run(model, size, "GradCAM")
     assert matrix.complaints(animation, size) == []
-    check_trace(name, everything.layer_calls)
+    check_layer_calls(name, everything.layer_calls)
     assert everything.maps > 0.5 * len(everything.layer_calls)
     some = matrix.spread(everything.layer_calls, 12)
     ran: list[str] = []
@@ -119,11 +120,11 @@ def test_every_layer_has_a_map_or_a_reason(name: str) -> None:
         layers=lambda layer: layer.index in some,
     )  # fmt: skip
     assert len(ran) == len(FORMULAS) * len(some)
-    # What is returned are Grad-CAM's weights: the same maps, whatever else is selected.
-    own = {layer.index: raw for layer, raw in zip(animation.layers, animation.maps, strict=True)}
+    # Grad-CAM's weights: the same maps, whichever layers are selected.
+    of_all = {layer.index: raw for layer, raw in zip(animation.layers, animation.maps, strict=True)}
     for layer, raw in zip(again.layers, again.maps, strict=True):
         atol = 1e-5 * np.abs(raw).max()
-        np.testing.assert_allclose(raw, own[layer.index], rtol=1e-4, atol=atol)
+        np.testing.assert_allclose(raw, of_all[layer.index], rtol=1e-4, atol=atol)
     assert matrix.checksum(net) == before
 
 
@@ -134,11 +135,11 @@ def test_every_layer_has_a_map_or_a_reason(name: str) -> None:
 )
 @pytest.mark.parametrize("name", matrix.FAMILIES)
 def test_every_method_over_every_family(name: str) -> None:
-    """Over a few layers; without a map are those of which the method says so."""
+    """Over a few layers; only methods of `PARTIAL` leave layers without a map."""
     net, size = matrix.network(name), matrix.size_of(name)
     model, before = camanim.Model(net, name=name), matrix.checksum(net)
     few = matrix.spread(matrix.run(model, size, "GradCAM")[0].layer_calls, 3)
-    # The formulas were tried above; a large image is slow.
+    # The formulas are tested above; a large image is slow.
     methods = camanim.methods() if size < 200 else set(camanim.methods()) - set(FORMULAS)
     for method in methods:
         found, animation = matrix.run(model, size, method, few)
@@ -153,17 +154,17 @@ def test_every_method_over_every_family(name: str) -> None:
 )
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_method_over_every_layer_of_every_network(name: str) -> None:
-    """Also: what has a map does not depend on the method, but for those that say why."""
+    """Also: the layers with a map are the same for all methods but those of `PARTIAL`."""
     row = matrix.row_of(name, every=True)
     spatial = row.runs["GradCAM"]
     for method, found in row.runs.items():
         if method in matrix.COSTLY:
-            assert found.maps == found.computed_with, (method, found.without)
+            assert found.maps == found.selected, (method, found.without)
         elif method not in matrix.PARTIAL:
             assert found.without == spatial.without, method
 
 
 def test_published_sizes_are_no_smaller() -> None:
-    """The matrix shows networks less than they were trained on, never more."""
+    """The images of the matrix are never larger than those of the training."""
     for name in CLASSIFIERS:
         assert matrix.size_of(name) <= get_model_weights(name).DEFAULT.transforms().crop_size[0]

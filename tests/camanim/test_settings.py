@@ -482,18 +482,18 @@ KINDS: dict[str, dict] = {
     "a head": {"method": "CAM"},
     "curvature": {"method": "ShapleyCAM"},
     "noise": {"method": "SmoothGradCAM++"},
-    "asking again": {"method": "AblationCAM"},
+    "re-evaluation": {"method": "AblationCAM"},
     "masks": {"method": "ScoreCAM", "batch_size": 3},
     "all layers": {"method": "RefineCAM"},
     "all layers, forward": {"method": "RefineCAM", "options": {"base": "EigenCAM"}},
     "windows": {"method": "SESS", "options": SESS},
-    "windows asking again": {"method": "SESS", "options": SESS | {"base": "AblationCAM"}},
+    "windows, re-evaluation": {"method": "SESS", "options": SESS | {"base": "AblationCAM"}},
     "guided": {"method": "Guided Grad-CAM"},
     "augmented": {"method": "GradCAM", "augment": True},
     "augmented, forward": {"method": "EigenCAM", "augment": True},
     "slices": {"method": "GradCAM", **SLICES},
     "slices, forward": {"method": "EigenCAM", **SLICES},
-    "slices asking again": {"method": "AblationCAM", **SLICES},
+    "slices, re-evaluation": {"method": "AblationCAM", **SLICES},
     "slices of all layers": {"method": "RefineCAM", **SLICES},
     "slices with noise": {"method": "SmoothGradCAM++", **SLICES},
     "augmented slices": {"method": "HiResCAM", "augment": True, **SLICES},
@@ -567,7 +567,7 @@ def test_cancelled_anywhere_the_maps_that_are_whole_are_kept(zoo, small, kind) -
         ok = {layer.label for layer in animation.layer_calls if layer.status == Status.OK}
         assert ok == kept.keys(), at
     # Means are of everything; and what is made of all later layers waits for the last.
-    alone = ("augmented", "windows", "windows asking again", "augmented, forward")
+    alone = ("augmented", "windows", "windows, re-evaluation", "augmented, forward")
     assert kept_some == (kind not in (*alone, "all layers, forward", "augmented slices"))
 
 

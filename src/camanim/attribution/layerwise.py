@@ -139,7 +139,6 @@ class _Asker:
 
                 found = {
                     "activation": full(rest.activation),
-                    "arrangement": layer.arrangement,
                     "memory": self._memory.setdefault((t, b), {}),
                     "module": layer.module,
                     "image": image[0],

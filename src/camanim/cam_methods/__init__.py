@@ -1,7 +1,7 @@
-"""The methods: how an activation and its gradient become a map. One family per file."""
+"""The methods, one family per file."""
 
-# In the order in which they are listed.
-from camanim.cam_methods import gradient  # noqa: F401, I001 (entering their methods)
+# Importing a family registers its methods; methods() lists them in this order.
+from camanim.cam_methods import gradient  # noqa: F401, I001
 from camanim.cam_methods import eigen  # noqa: F401
 from camanim.cam_methods import activation  # noqa: F401
 from camanim.cam_methods import perturbation  # noqa: F401

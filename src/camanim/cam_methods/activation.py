@@ -1,4 +1,4 @@
-"""Methods that weigh the activation by what it is, or by what the classifier makes of it."""
+"""Methods that use the activation alone, the classifier's weights, or the layer's bias."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from camanim.errors import NoMap
 if TYPE_CHECKING:
     import torch
 
-#: Largest difference between what a layer averages to and what the classifier got, in parts of the
-#: largest feature: rounding, in another order.
+#: Largest difference between a layer's means and the classifier's features, as a share of the largest
+#: feature: rounding in another order.
 SAME = 1e-4
 
 
 @register(
     "CAM",
     paper="Zhou et al., CVPR 2016, arXiv 1512.04150",
-    summary="The layer that the classifier averages, weighted by the class's own weights.",
+    summary="The layer that the classifier averages, weighted by the weights of the class.",
     caveat="Only a layer right before global average pooling and one linear layer has such a map.",
     gives="products",
     aliases=("ZhouCAM",),
@@ -28,25 +28,13 @@ def cam(activation: torch.Tensor, head: Any) -> torch.Tensor:
     """Weigh each channel by the last linear layer: ``sum_c w_c A_c``.
 
     Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, equation 2. The
-    map's mean is the class's logit less its bias. Where the network pools the ReLU of the layer, the map
-    is of that.
-
-    Parameters
-    ----------
-    activation : torch.Tensor
-        (C, *s)
-    head : object
-        ``features`` (F,), which the last linear layer got, and ``gradient`` (F,) of the score in them.
-
-    Returns
-    -------
-    torch.Tensor
-        Products, (C, *s).
+    map's mean is the class's logit less its bias. Where the network pools the layer's ReLU, A is the
+    ReLU.
 
     Raises
     ------
     NoMap
-        When the network does not end in a linear layer, or that did not get this layer's mean.
+        When the network does not end in a linear layer, or its features are not this layer's means.
     """
     if head is None:
         raise NoMap("no linear classifier")
@@ -64,7 +52,7 @@ def cam(activation: torch.Tensor, head: Any) -> torch.Tensor:
     "FEM",
     paper="Fuad et al., IPTA 2020",
     summary="Channels weighted by the share of their pixels that stand out.",
-    caveat="It knows no class: it shows what is rare in the layer, not what decided.",
+    caveat="It does not depend on the class: it shows what is rare in the layer.",
     gives="weights",
     class_specific=False,
 )
@@ -75,15 +63,8 @@ def fem(activation: torch.Tensor, *, k: NotNegative = 2.0) -> torch.Tensor:
 
     Parameters
     ----------
-    activation : torch.Tensor
-        (C, *s)
     k : float
-        Standard deviations above the channel's mean from which on a pixel stands out.
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
+        Threshold, in standard deviations above the channel's mean.
     """
     flat = activation.flatten(1)
     limit = flat.mean(1, keepdim=True) + k * flat.std(1, correction=0, keepdim=True)
@@ -93,8 +74,8 @@ def fem(activation: torch.Tensor, *, k: NotNegative = 2.0) -> torch.Tensor:
 @register(
     "FullGrad",
     paper="Srinivas & Fleuret, NeurIPS 2019, arXiv 1905.00780",
-    summary="How much each bias of the layer moved the score, wherever it acted.",
-    caveat="It has no sign, and the score is the sum over all layers: one layer alone is a part.",
+    summary="How much each bias of the layer changed the score, at each position.",
+    caveat="It has no sign, and only the sum over all layers accounts for the score.",
     gives="products",
     aliases=("FullGradCAM",),
 )
@@ -103,20 +84,9 @@ def fullgrad(gradient: torch.Tensor, module: Any) -> torch.Tensor:
 
     Srinivas & Fleuret, "Full-Gradient Representation for Neural Network Visualization", NeurIPS 2019,
     equation 5 for one layer. The bias of a batch normalisation is ``b - mean w / sqrt(variance +
-    epsilon)``. Layers whose output is not their bias plus something linear in their input (other
-    normalisations) count with the bias they have. grad-cam rescales each channel to [0, 1], sums up
-    all layers, and adds the input times its gradient.
-
-    Parameters
-    ----------
-    gradient : torch.Tensor
-        (C, *s)
-    module : torch.nn.Module
-
-    Returns
-    -------
-    torch.Tensor
-        Products, (C, *s), nowhere negative.
+    epsilon)``. For layers that are not linear in their input (other normalisations) it is their
+    bias parameter. grad-cam rescales each channel to [0, 1], sums over all layers, and adds the input
+    times its gradient.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a map has to beat."""
+"""Baselines for other methods."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 @register(
     "RandomCAM",
     paper="Kaczmarek et al., PLoS ONE 2024",
-    summary="Channels weighted at random, seeded: the floor that every other method has to beat.",
-    caveat="It says nothing about the class, and yet may look like something.",
+    summary="Channels with random weights, seeded: the baseline for all other methods.",
+    caveat="It does not depend on the class, though it may look meaningful.",
     gives="weights",
     class_specific=False,
 )
@@ -22,18 +22,6 @@ def randomcam(activation: torch.Tensor, generator: torch.Generator) -> torch.Ten
     """Weigh each channel by a random number, uniform in [-1, 1].
 
     Kaczmarek et al., "CAManim: Animating end-to-end network activation maps", PLoS ONE 2024.
-
-    Parameters
-    ----------
-    activation : torch.Tensor
-        (C, *s)
-    generator : torch.Generator
-        On the CPU, so that a GPU gives the same map.
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
     """
     import torch
 
@@ -44,29 +32,18 @@ def randomcam(activation: torch.Tensor, generator: torch.Generator) -> torch.Ten
 @register(
     "SobelCAM",
     paper="Sobel's filter, as in pytorch-grad-cam; as a baseline: Adebayo et al., NeurIPS 2018",
-    summary="The edges of the image at the layer's resolution: what a map shows that only follows them.",
-    caveat="It has not seen the network: a map that looks like this one says nothing more.",
+    summary="The edges of the image at the layer's resolution: a baseline without the network.",
+    caveat="It does not depend on the network: a similar map shows no more than edges.",
     gives="map",
     class_specific=False,
     aliases=("Sobel",),
 )
 def sobelcam(activation: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """Average the magnitude of Sobel's derivatives along each axis, in the pixels of the layer.
+    """Average the magnitude of Sobel's derivatives along each axis at the layer's resolution.
 
-    grad-cam's ``sobel_cam`` without its rounding to 8 bits. As a baseline for saliency maps: Adebayo et
+    grad-cam's ``sobel_cam`` without rounding to 8 bits. Three channels are weighted as luminance, others
+    equally. As a baseline for saliency maps: Adebayo et
     al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 5.1.
-
-    Parameters
-    ----------
-    activation : torch.Tensor
-        (C, *s); only its size counts.
-    image : torch.Tensor
-        (Cin, *S); three channels are weighted as luminance, others alike.
-
-    Returns
-    -------
-    torch.Tensor
-        The raw map, (*s), nowhere negative.
     """
     import torch
     from torch.nn.functional import adaptive_avg_pool2d, adaptive_avg_pool3d
@@ -88,7 +65,7 @@ def _along(grey: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def _shifted(grey: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the neighbours before and after each pixel; at the border, the one inside twice."""
+    """Return the neighbours before and after each pixel; mirrored at the border."""
     import torch
 
     size = grey.shape[axis]

@@ -1,4 +1,4 @@
-"""Methods that project onto the first principal component."""
+"""Methods that return a map (*s): the projection on the first principal component."""
 
 from __future__ import annotations
 
@@ -19,25 +19,15 @@ Kernel = Literal["sigmoid", "rbf", "poly", "cosine", "linear"]
     "EigenCAM",
     paper="Muhammad & Yeasin, IJCNN 2020, arXiv 2008.00299",
     summary="First principal component of the activation.",
-    caveat="It knows no class, and its sign is a convention: bright may be background.",
+    caveat="It does not depend on the class, and its sign is arbitrary: bright may be background.",
     gives="map",
     class_specific=False,
 )
 def eigencam(activation: torch.Tensor) -> torch.Tensor:
-    """Show the activation's first principal component.
+    """Project the activation on its first principal component.
 
     Muhammad & Yeasin, "Eigen-CAM: Class Activation Map using Principal Components", IJCNN 2020;
     channel-centred, as in the reference implementation. See `first_component` for the sign.
-
-    Parameters
-    ----------
-    activation : torch.Tensor
-        (C, *s)
-
-    Returns
-    -------
-    torch.Tensor
-        The raw map, (*s).
     """
     return first_component(activation)
 
@@ -46,23 +36,13 @@ def eigencam(activation: torch.Tensor) -> torch.Tensor:
     "EigenGradCAM",
     paper="Gildenblat et al., pytorch-grad-cam, 2021",
     summary="First principal component of gradient times activation.",
-    caveat="Its sign is a convention: bright may speak against the class.",
+    caveat="Its sign is arbitrary: bright may be evidence against the class.",
     gives="map",
 )
 def eigengradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Show the first principal component of gradient times activation.
+    """Project gradient times activation on its first principal component.
 
     Gildenblat et al., pytorch-grad-cam, 2021. See `first_component` for the sign.
-
-    Parameters
-    ----------
-    activation, gradient : torch.Tensor
-        (C, *s)
-
-    Returns
-    -------
-    torch.Tensor
-        The raw map, (*s).
     """
     return first_component(gradient * activation)
 
@@ -71,24 +51,14 @@ def eigengradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tens
     "SegEigenCAM",
     paper="Chung & Ying, Applied Sciences 15(13):7562, 2025",
     summary="First principal component of the activation times the gradient's magnitude.",
-    caveat="The gradient's sign is dropped, so it cannot tell what speaks for from what speaks against.",
+    caveat="The gradient's sign is dropped: evidence for and against the class look alike.",
     gives="map",
 )
 def segeigencam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Show the first principal component of ``|g| A``, its largest magnitude positive.
+    """Project ``|g| A`` on its first principal component.
 
     Chung & Ying, "Seg-Eigen-CAM: Eigen-Value-Based Visual Explanations for Semantic Segmentation
     Models", Applied Sciences 15(13):7562, 2025, equations 10 to 13.
-
-    Parameters
-    ----------
-    activation, gradient : torch.Tensor
-        (C, *s)
-
-    Returns
-    -------
-    torch.Tensor
-        The raw map, (*s).
     """
     return first_component(gradient.abs() * activation)
 
@@ -96,8 +66,8 @@ def segeigencam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tenso
 @register(
     "KPCA-CAM",
     paper="Karmani et al., MMSP 2024, arXiv 2410.00267",
-    summary="First component of a kernel PCA of the activation: EigenCAM, bent.",
-    caveat="It knows no class, its sign is a convention, and its time grows with the pixels squared.",
+    summary="First component of a kernel PCA of the activation: a nonlinear EigenCAM.",
+    caveat="It does not depend on the class; its sign is arbitrary; its time grows with pixels squared.",
     gives="map",
     class_specific=False,
     aliases=("KPCACAM",),
@@ -109,26 +79,19 @@ def kpca_cam(
     gamma: NotNegative | None = None,
     pixels: Positive = 16384,
 ) -> torch.Tensor:
-    """Show the first component of a kernel PCA, each pixel a sample and each channel a feature.
+    """Project on the first component of a kernel PCA; pixels are samples, channels are features.
 
     Karmani et al., "KPCA-CAM: Visual Explainability of Deep Computer Vision Models Using Kernel PCA",
-    MMSP 2024; kernels and their constants as scikit-learn has them (``coef0 = 1``, ``degree = 3``).
+    MMSP 2024; the kernels and their constants are those of scikit-learn (``coef0 = 1``, ``degree = 3``).
 
     Parameters
     ----------
-    activation : torch.Tensor
-        (C, *s)
     kernel : {"sigmoid", "rbf", "poly", "cosine", "linear"}
-        How alike two pixels are; "linear" is EigenCAM.
+        Similarity of two pixels; "linear" is EigenCAM.
     gamma : float or None
         The kernel's coefficient; None for 1 / C.
     pixels : int
-        Largest layer, in pixels, that is still computed; doubling it takes four times as long.
-
-    Returns
-    -------
-    torch.Tensor
-        The raw map, (*s).
+        Size of the largest layer that is computed; twice as many pixels take four times as long.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What an installed grad-cam offers, read from its sources: importing it would import torch."""
+"""The classes that grad-cam exports, read from its sources: importing it would import torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Entry:
     source : str
         ``module:Class``
     summary : str
-        Its docstring's first sentence.
+        The first sentence of its docstring.
     """
 
     source: str
@@ -29,18 +29,14 @@ class Entry:
 
 @cache
 def grad_cam_classes() -> dict[str, Entry]:
-    """List the subclasses of ``BaseCAM`` that an installed grad-cam exports, by their names.
+    """List the subclasses of ``BaseCAM`` that the installed grad-cam exports, by their names.
 
     Returns
     -------
     dict of str to Entry
-        Empty where grad-cam is not installed.
+        Empty where an installation lacks grad-cam.
     """
-    try:
-        spec = find_spec(PACKAGE)
-    except ValueError:
-        # A stand-in without a spec, put into sys.modules.
-        return {}
+    spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         return {}
     return classes_in(Path(spec.origin).parent)
@@ -72,15 +68,17 @@ def _parsed(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, SyntaxError, ValueError):
-        # A grad-cam that is laid out otherwise has nothing for us to list.
+        # Another version of grad-cam may be laid out differently: nothing is listed.
         return ast.Module([], [])
 
 
 def _is_cam(name: str, bases: dict[str, list[str]], depth: int = 9) -> bool:
-    own = bases.get(name, [])
-    return "BaseCAM" in own or (depth > 0 and any(_is_cam(base, bases, depth - 1) for base in own))
+    direct = bases.get(name, [])
+    return "BaseCAM" in direct or (
+        depth > 0 and any(_is_cam(base, bases, depth - 1) for base in direct)
+    )
 
 
 def _summary(text: str) -> str:
     first = " ".join(text.partition("\n\n")[0].split()).rstrip(":")
-    return first or "From pytorch-grad-cam, as it is there."
+    return first or "A class of pytorch-grad-cam."

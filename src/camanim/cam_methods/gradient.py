@@ -1,7 +1,7 @@
-"""Methods that weigh the activation A (C, *s) by the gradient g of the target's score.
+"""Methods that weigh the activation A (C, *s) by the gradient g (C, *s) of the target's score.
 
-No function here imports torch: all they do are operators and methods of the tensors they get, so that
-listing the methods stays cheap.
+``gives`` in a registration is what the function returns: weights (C,), or products (C, *s). torch is not
+imported, so that the methods can be listed without it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     "GradCAM",
     paper="Selvaraju et al., ICCV 2017, arXiv 1610.02391",
     summary="Channels weighted by their mean gradient.",
-    caveat="Averaging the gradient can light places that the network did not use.",
+    caveat="The mean gradient can highlight places that did not contribute to the score.",
     gives="weights",
 )
 def gradcam(gradient: torch.Tensor) -> torch.Tensor:
@@ -27,16 +27,6 @@ def gradcam(gradient: torch.Tensor) -> torch.Tensor:
 
     Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
     Localization", ICCV 2017, equations 1 and 2 (before the ReLU).
-
-    Parameters
-    ----------
-    gradient : torch.Tensor
-        (C, *s)
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
     """
     return gradient.flatten(1).mean(1)
 
@@ -44,24 +34,14 @@ def gradcam(gradient: torch.Tensor) -> torch.Tensor:
 @register(
     "HiResCAM",
     paper="Draelos & Carin 2020, arXiv 2011.08891",
-    summary="Gradient times activation, pixel by pixel; lights only places that were used.",
-    caveat="That promise holds for a last convolution before one linear layer, not for all layers.",
+    summary="Gradient times activation, pixel by pixel; shows only places that contributed.",
+    caveat="This holds for a last convolution before one linear layer, not for all layers.",
     gives="products",
 )
 def hirescam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """Multiply gradient and activation pixel by pixel: ``sum_c g_c A_c``.
 
     Draelos & Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations", arXiv 2011.08891.
-
-    Parameters
-    ----------
-    activation, gradient : torch.Tensor
-        (C, *s)
-
-    Returns
-    -------
-    torch.Tensor
-        Products, (C, *s).
     """
     return gradient * activation
 
@@ -70,7 +50,7 @@ def hirescam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     "GradCAMElementWise",
     paper="Gildenblat et al., pytorch-grad-cam, after Pillai & Pirsiavash, AAAI 2021",
     summary="As HiResCAM, keeping only the positive products of each channel.",
-    caveat="What speaks against the class is dropped channel by channel, so nothing is weighed up.",
+    caveat="Negative products are dropped in each channel, so evidence against the class is lost.",
     gives="products",
 )
 def gradcam_elementwise(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -78,16 +58,6 @@ def gradcam_elementwise(activation: torch.Tensor, gradient: torch.Tensor) -> tor
 
     As in pytorch-grad-cam (Gildenblat et al. 2021), after the element-wise product of Pillai &
     Pirsiavash, "Explainable Models with Consistent Interpretations", AAAI 2021.
-
-    Parameters
-    ----------
-    activation, gradient : torch.Tensor
-        (C, *s)
-
-    Returns
-    -------
-    torch.Tensor
-        Products, (C, *s), nowhere negative.
     """
     return (gradient * activation).relu_()
 
@@ -95,8 +65,8 @@ def gradcam_elementwise(activation: torch.Tensor, gradient: torch.Tensor) -> tor
 @register(
     "GradCAM++",
     paper="Chattopadhay et al., WACV 2018, arXiv 1710.11063",
-    summary="Weighs positive gradients by higher-order terms; covers several objects of a class.",
-    caveat="Its weights are never negative, so it cannot show what speaks against the class.",
+    summary="Positive gradients weighted by higher-order terms; covers several objects of a class.",
+    caveat="Its weights are never negative, so it cannot show evidence against the class.",
     gives="weights",
     aliases=("GradCAMpp",),
 )
@@ -105,16 +75,6 @@ def gradcam_plus_plus(activation: torch.Tensor, gradient: torch.Tensor) -> torch
 
     Chattopadhay et al., "Grad-CAM++: Improved Visual Explanations for Deep Convolutional Networks",
     WACV 2018, equation 19; a = 0 where g = 0. The 1e-6 is that of the reference implementation.
-
-    Parameters
-    ----------
-    activation, gradient : torch.Tensor
-        (C, *s)
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
     """
     slope = gradient.flatten(1)
     square = slope**2
@@ -127,7 +87,7 @@ def gradcam_plus_plus(activation: torch.Tensor, gradient: torch.Tensor) -> torch
     "XGradCAM",
     paper="Fu et al., BMVC 2020, arXiv 2008.02312",
     summary="Gradients weighted by the activation they belong to.",
-    caveat="Where a channel's activations cancel out, its weight is a division by almost nothing.",
+    caveat="Where a channel's activations cancel out, its weight is divided by almost zero.",
     gives="weights",
 )
 def xgradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -135,16 +95,6 @@ def xgradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 
     Fu et al., "Axiom-based Grad-CAM", BMVC 2020, equation 6. The 1e-7 is that of the reference
     implementation.
-
-    Parameters
-    ----------
-    activation, gradient : torch.Tensor
-        (C, *s)
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
     """
     total = activation.flatten(1).sum(1)
     product = (gradient * activation).flatten(1).sum(1)
@@ -155,7 +105,7 @@ def xgradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     "LayerCAM",
     paper="Jiang et al., IEEE TIP 2021",
     summary="Positive gradients weigh the activation pixel by pixel; fine detail in early layers.",
-    caveat="Negative gradients are dropped, so it cannot show what speaks against the class.",
+    caveat="Negative gradients are dropped, so it cannot show evidence against the class.",
     gives="products",
 )
 def layercam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -163,16 +113,6 @@ def layercam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 
     Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization",
     IEEE TIP 30, 2021.
-
-    Parameters
-    ----------
-    activation, gradient : torch.Tensor
-        (C, *s)
-
-    Returns
-    -------
-    torch.Tensor
-        Products, (C, *s).
     """
     return gradient.relu() * activation
 
@@ -180,25 +120,15 @@ def layercam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 @register(
     "ShapleyCAM",
     paper="Cai, arXiv 2501.06261, 2025",
-    summary="GradCAM with half the score's curvature taken off: a second-order Shapley value.",
-    caveat="In a network of ReLUs the curvature of a logit is zero, and this is GradCAM.",
+    summary="GradCAM less half the score's curvature: a second-order Shapley value.",
+    caveat="In a network of ReLUs the curvature of a logit is zero, and the map equals GradCAM's.",
     cost="1 forward, 1 backward, and a backward of the gradient for each layer",
     gives="weights",
 )
 def shapleycam(gradient: torch.Tensor, curvature: torch.Tensor) -> torch.Tensor:
     """Weigh each channel by ``mean(g - H A / 2)``, H the Hessian of the score in the activation.
 
-    Cai, "CAMs as Shapley Value-based Explainers", arXiv 2501.06261.
-
-    Parameters
-    ----------
-    gradient, curvature : torch.Tensor
-        (C, *s); the curvature is ``H A``.
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
+    The curvature (C, *s) is ``H A``. Cai, "CAMs as Shapley Value-based Explainers", arXiv 2501.06261.
     """
     return (gradient - curvature / 2).flatten(1).mean(1)
 
@@ -206,7 +136,8 @@ def shapleycam(gradient: torch.Tensor, curvature: torch.Tensor) -> torch.Tensor:
 def _finer_target(
     target: Any, output: Any, *, alpha: float, comparisons: int, weighted: bool
 ) -> Any:
-    """Set the class against those that are most like it in this output."""
+    """Return the target that compares the class with the nearest ones in this output."""
+    # In a function: targets import torch.
     from camanim.targets import against_nearest
 
     return against_nearest(target, output, alpha, comparisons, weighted)
@@ -215,8 +146,8 @@ def _finer_target(
 @register(
     "FinerCAM",
     paper="Zhang et al., CVPR 2025, arXiv 2501.11309",
-    summary="GradCAM of the class against the classes most like it.",
-    caveat="It shows what sets the class apart from its neighbours, not what makes it the class.",
+    summary="GradCAM of the difference between the class and the classes nearest to it.",
+    caveat="It shows what distinguishes the class from its neighbours, not all evidence for it.",
     gives="weights",
     target=_finer_target,
 )
@@ -235,21 +166,15 @@ def finercam(
 
     Parameters
     ----------
-    gradient : torch.Tensor
-        (C, *s), of that score.
     alpha : float
-        How much the other classes count.
+        Weight of the other classes.
     comparisons : int
-        How many classes the target is compared with.
+        Number of classes that the target is compared with.
     weighted : bool
-        Whether likelier classes count more, as in grad-cam; otherwise all alike, as in the paper.
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
+        Whether classes are weighted by their probabilities, as in grad-cam; otherwise equally, as in
+        the paper.
     """
-    del alpha, comparisons, weighted  # They made the score.
+    del alpha, comparisons, weighted  # Options of the target.
     return gradcam(gradient)
 
 
@@ -269,7 +194,7 @@ def _cube(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     "SmoothGradCAM++",
     paper="Omeiza et al. 2019, arXiv 1908.01224",
     summary="GradCAM++ with its gradients averaged over noisy copies of the image.",
-    caveat="Its weights are never negative, and another noise gives another map.",
+    caveat="Its weights are never negative, and the map depends on the noise.",
     cost="1 forward and 1 backward for each sample, for all layers",
     gives="weights",
     aliases=("SmoothGradCAMpp", "SmoothGrad++"),
@@ -286,27 +211,19 @@ def smooth_gradcam_plus_plus(
 ) -> torch.Tensor:
     """Weigh each channel by ``sum relu(<g>) a`` with ``a = <g^2> / (2 <g^2> + sum(A <g^3>) + 1e-8)``.
 
-    Omeiza et al., "Smooth Grad-CAM++", arXiv 1908.01224, with the numerator that torch-cam corrected,
-    and its sum. Where torch-cam takes the gradient and the activation of the last noisy copy, this takes
-    the mean gradient, as the paper does, and the activation of the image itself.
+    <.> is the mean over noisy copies of the image. Omeiza et al., "Smooth Grad-CAM++", arXiv 1908.01224,
+    with the numerator as corrected in torch-cam, and its sum. torch-cam takes the gradient and the
+    activation of the last noisy copy. Here it is the mean gradient, as in the paper, and the activation
+    of the image without noise.
 
     Parameters
     ----------
-    activation : torch.Tensor
-        (C, *s)
-    mean_slope, mean_square, mean_cube : torch.Tensor
-        (C, *s), of the gradient's powers over the noisy copies.
     samples : int
         Number of noisy copies of the image.
     noise : float
         Standard deviation of the noise, in units of the network's input (after its normalisation).
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
     """
-    del samples, noise  # They made the means.
+    del samples, noise  # Options of the means.
     square = mean_square.flatten(1)
     total = (mean_cube * activation).flatten(1).sum(1, keepdim=True)
     alpha = square / (2 * square + total + 1e-8)

@@ -1,7 +1,7 @@
-"""Guided methods: a map, brought to the input's size, times the guided gradient there.
+"""Guided methods: a map, resized to the input, times the guided gradient in the input.
 
-The product is made by the engine (`camanim.execution.guided_gradient` has the gradient and its rule
-for each activation function); here stand the maps that go into it.
+This module has the maps; `camanim.attribution.guided` multiplies them, and
+`camanim.execution.guided_gradient` has the gradient and its rule for each activation function.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from camanim.cam_methods.registry import register
 if TYPE_CHECKING:
     import torch
 
-_CAVEAT = "It draws edges, much the same ones for a network without training (Adebayo et al. 2018)."
+_CAVEAT = "It shows edges, nearly the same ones for an untrained network (Adebayo et al. 2018)."
 _COST = "2 forwards and 2 backwards for all layers"
 
 
@@ -30,19 +30,9 @@ _COST = "2 forwards and 2 backwards for all layers"
 def guided_backpropagation(gradient: torch.Tensor) -> torch.Tensor:
     """Sum the positive part of the guided gradient over channels: ``sum_c relu(G_c)``.
 
-    G is what guided backpropagation brings to the layer; what it brings to the image, signed and with
-    all its channels, is in `Animation.guided`, and is the published picture. Springenberg et al.,
+    G is the guided gradient in the layer. The guided gradient in the image, signed and with all
+    channels, is `Animation.guided`; it is the published picture. Springenberg et al.,
     "Striving for Simplicity: The All Convolutional Net", ICLR Workshops 2015, section 3.4.
-
-    Parameters
-    ----------
-    gradient : torch.Tensor
-        (C, *s), guided.
-
-    Returns
-    -------
-    torch.Tensor
-        (C, *s)
     """
     return gradient.relu()
 
@@ -50,7 +40,7 @@ def guided_backpropagation(gradient: torch.Tensor) -> torch.Tensor:
 @register(
     "Guided Grad-CAM",
     paper="Selvaraju et al., ICCV 2017, arXiv 1610.02391",
-    summary="GradCAM, cut off below zero, times the guided gradient in the image.",
+    summary="The positive part of GradCAM times the guided gradient in the image.",
     caveat=_CAVEAT,
     cost=_COST,
     gives="weights",
@@ -63,16 +53,6 @@ def guided_gradcam(gradient: torch.Tensor) -> torch.Tensor:
     The map is ``relu(GradCAM) * sum_c G_c``: GradCAM at the input's size, G the guided gradient in the
     input, summed over its channels c; all of G is in `Animation.guided`. Selvaraju et al., "Grad-CAM",
     ICCV 2017, section 3.2.
-
-    Parameters
-    ----------
-    gradient : torch.Tensor
-        (C, *s)
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
     """
     return gradcam(gradient)
 
@@ -80,7 +60,7 @@ def guided_gradcam(gradient: torch.Tensor) -> torch.Tensor:
 @register(
     "Guided Grad-CAM++",
     paper="Chattopadhay et al., WACV 2018, arXiv 1710.11063",
-    summary="GradCAM++, cut off below zero, times the guided gradient in the image.",
+    summary="The positive part of GradCAM++ times the guided gradient in the image.",
     caveat=_CAVEAT,
     cost=_COST,
     gives="weights",
@@ -88,16 +68,5 @@ def guided_gradcam(gradient: torch.Tensor) -> torch.Tensor:
     guided="times",
 )
 def guided_gradcam_plus_plus(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Weigh each channel as GradCAM++ does; see `guided_gradcam`.
-
-    Parameters
-    ----------
-    activation, gradient : torch.Tensor
-        (C, *s)
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
-    """
+    """Weigh each channel as GradCAM++ does; see `guided_gradcam`."""
     return gradcam_plus_plus(activation, gradient)

@@ -1,8 +1,8 @@
-"""An activation's channels as masks over the image, and which of them are the same."""
+"""An activation's channels as masks over the image; equal masks are scored once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,34 +13,25 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-#: Masks that differ by less, in root mean square and parts of their range, count as the same: rounding.
+#: Masks whose root mean square difference is less, as a share of their range, are equal but for
+#: rounding.
 ALIKE = 1e-6
-#: Numbers that stand for a mask.
+#: Numbers in the fingerprint of a mask.
 PRINT = 8
-#: As in grad-cam and torch-cam: keeps a constant channel from a division by zero.
+#: As in grad-cam and torch-cam: avoids a division by zero for a constant channel.
 EPS = 1e-8
 
 
 def scaled(channels: torch.Tensor) -> torch.Tensor:
-    """Bring each channel of (n, *s) to [0, 1]; a constant one to 0."""
+    """Scale each channel of (n, *s) to [0, 1], a constant one to 0."""
     flat = channels.flatten(1)
     low = flat.amin(1, keepdim=True)
     high = flat.amax(1, keepdim=True)
     return ((flat - low) / (high - low + EPS)).view(channels.shape)
 
 
-def enlarged(
-    channels: torch.Tensor, size: Sequence[int], *, align_corners: bool = False
-) -> torch.Tensor:
-    """Resize (n, *s) linearly to (n, *size)."""
-    from torch.nn.functional import interpolate
-
-    mode = {2: "bilinear", 3: "trilinear"}[len(size)]
-    return interpolate(channels[:, None], list(size), mode=mode, align_corners=align_corners)[:, 0]
-
-
 def strongest(activation: torch.Tensor, channels: int | None) -> torch.Tensor:
-    """Choose the channels (at most `channels`) that vary most over space, in their own order."""
+    """Return the indices of the `channels` channels that vary most over space, in ascending order."""
     import torch
 
     count = len(activation)
@@ -51,10 +42,10 @@ def strongest(activation: torch.Tensor, channels: int | None) -> torch.Tensor:
 
 
 def fingerprints(activation: torch.Tensor) -> Array:
-    """Describe each channel's mask by a few numbers, (C, `PRINT`): projections on fixed random images.
+    """Project each channel's mask on fixed random images, (C, `PRINT`).
 
-    Masks that differ by d in root mean square have numbers that differ by about d, so two masks that
-    agree in all of them are the same but for rounding.
+    The projections of masks whose root mean square difference is d differ by about d. So two masks whose
+    projections agree are equal but for rounding.
     """
     import torch
 
@@ -72,27 +63,27 @@ def scores_of_masks(
     prints: Array,
     memory: MutableMapping[Any, Any],
     key: tuple[Any, ...],
-    ask: Callable[[npt.NDArray[np.intp]], Array],
+    score: Callable[[npt.NDArray[np.intp]], Array],
 ) -> Array:
-    """Score each mask, but no mask twice: neither within a layer nor from one layer to the next.
+    """Score each mask once, within a layer and across layers.
 
     A batch normalisation with positive gain has the masks of the convolution before it, all dead
-    channels have the empty mask, and a block may hand on what its last layer gave.
+    channels have the empty mask, and a block may return the output of its last layer.
 
     Parameters
     ----------
     prints : (C, `PRINT`) array
     memory : mutable mapping
-        What is known from earlier layers of the same image and target; added to.
+        Fingerprints and scores from earlier layers of the same image and target; extended here.
     key : tuple
-        Under which masks can be compared: their resolution, and how they are used.
-    ask : callable
-        From the masks that are new, as indices into `prints`, to their scores.
+        Masks are compared only under the same key: their resolution, and how they are used.
+    score : callable
+        From the indices of new masks in `prints` to their scores.
 
     Returns
     -------
     (C,) array
-        NaN where a mask is not finite; such a layer costs nothing.
+        NaN where a mask is not finite; such a layer is not scored.
     """
     from scipy.spatial import cKDTree
 
@@ -106,12 +97,12 @@ def scores_of_masks(
     for i, alike in enumerate(near, len(known)):
         first[i] = first[min(alike)]
     new = np.flatnonzero(first[len(known) :] == np.arange(len(known), len(both)))
-    every = np.full(len(both), np.nan)
-    every[: len(known)] = scores
+    scored = np.full(len(both), np.nan)
+    scored[: len(known)] = scores
     if len(new):
-        every[len(known) + new] = ask(new)
+        scored[len(known) + new] = score(new)
     memory[key] = (
         np.concatenate([known, prints[new]]),
-        np.concatenate([scores, every[len(known) + new]]),
+        np.concatenate([scores, scored[len(known) + new]]),
     )
-    return every[first[len(known) :]]
+    return scored[first[len(known) :]]

@@ -1,11 +1,10 @@
-"""Methods made of other methods' maps: of all layers (RefineCAM), or of windows of the image (SESS).
+"""Methods that combine maps of another method: of all layers (RefineCAM), or of windows (SESS).
 
-The functions here are pure. `Method.meta` says which of them the engine has to call:
+The functions here are pure. `camanim.attribution.combined` calls them according to `Method.meta`:
 
-- ``"layers"``: make the maps of ``options["base"]``, then call `refine` with those of all layers;
-- ``"windows"``: cut `sess_windows` out of the image (`patches`), let `sess_weights` choose among them by
-  their scores, make the base method's maps of each for all layers in one pass, and add them to one
-  `Fusion` per layer.
+- ``"layers"``: `refine` gets the maps of ``options["base"]`` for all layers;
+- ``"windows"``: `patches` cuts `sess_windows` out of the image, `sess_weights` chooses among them by
+  their scores, and one `Fusion` per layer combines the base method's maps.
 """
 
 from __future__ import annotations
@@ -21,27 +20,27 @@ import numpy.typing as npt
 from camanim.cam_methods.registry import register
 from camanim.declarations import NotNegative, Positive
 from camanim.errors import MethodError
+from camanim.stack import FloatMap, upsample
 
 if TYPE_CHECKING:
     import torch
 
-FloatMap = npt.NDArray[np.float32]
 Pool = Literal["mean", "max"]
 
-#: Of the Gaussian that smooths what SESS gives: taps, and standard deviation in pixels.
+#: The Gaussian that smooths the result of SESS: taps, and standard deviation in pixels.
 TAPS, SIGMA = 11, 5.0
 
 
 @register(
     "RefineCAM",
     paper="arXiv 2605.14641, as in pytorch-grad-cam 1.5.7",
-    summary="The map of a layer times those of all deeper ones: what they agree upon, in its detail.",
-    caveat="One layer that is dark somewhere darkens all layers before it, whatever they show.",
+    summary="The map of a layer times those of all deeper ones, in the detail of the layer.",
+    caveat="Where one layer is dark, all layers before it are dark too.",
     cost="as its base method",
     meta="layers",
 )
 def refinecam(*, base: str = "GradCAM++") -> Any:
-    """Multiply each layer's map, brought to [0, 1], with those of all later ones.
+    """Multiply each layer's map, scaled to [0, 1], by those of all later ones.
 
     The first layer's map is grad-cam's RefineCAM of all selected layers.
 
@@ -50,14 +49,14 @@ def refinecam(*, base: str = "GradCAM++") -> Any:
     base : str
         The method that makes the maps.
     """
-    raise MethodError(f"RefineCAM is made of all layers' maps by {base}: run it over a network.")
+    raise MethodError(f"RefineCAM combines the maps of all layers by {base}: use camanim.animate.")
 
 
 @register(
     "SESS",
     paper="Tursun et al., ECCV 2022, arXiv 2207.01769",
-    summary="Maps of windows of the enlarged image, weighted by their scores and put together.",
-    caveat="A window may show what no image of the class looks like, and count all the same.",
+    summary="Maps of windows of the enlarged image, weighted by their scores and combined.",
+    caveat="A window may be unlike any image of the class, and contributes all the same.",
     cost="1 forward for each window, and its base method for each one that is kept",
     meta="windows",
 )
@@ -82,30 +81,30 @@ def sess(
     base : str
         The method that makes a window's map.
     scales : int
-        Number of scales, the image's own among them.
+        Number of scales, the image's size included.
     growth : float
-        How much the image's shorter side grows from one scale to the next, in windows.
+        Growth of the image's shorter side from one scale to the next, in windows.
     window : int or None
         Side of a window in pixels; None for the image's shorter side.
     step : int or None
-        From one window to the next; None for a window's side.
+        Distance between windows in pixels; None for a window's side.
     discard : float
-        Share of the windows that is left out, those with the lowest scores.
+        Share of the windows that are left out, those with the lowest scores.
     threshold : float
-        Smallest value that takes part in the mean.
+        Values up to the threshold are left out of the mean.
     pool : {"mean", "max"}
-        How windows that overlap are put together.
+        How overlapping windows are combined.
     smooth : bool
         Whether the result is smoothed by a Gaussian.
     """
-    raise MethodError(f"SESS is made of windows' maps by {base}: run it over a network.")
+    raise MethodError(f"SESS combines the maps of windows by {base}: use camanim.animate.")
 
 
 # -- RefineCAM -------------------------------------------------------------------------------------
 
 
 def refine(maps: Sequence[FloatMap], size: tuple[int, ...]) -> Iterator[FloatMap]:
-    """Multiply each map with those of all later layers, from the last layer to the first.
+    """Multiply each map by those of all later layers, from the last layer to the first.
 
     Parameters
     ----------
@@ -121,13 +120,13 @@ def refine(maps: Sequence[FloatMap], size: tuple[int, ...]) -> Iterator[FloatMap
     """
     so_far = np.ones(size)
     for raw in reversed(maps):
-        so_far = so_far * shown(raw, size)
+        so_far = so_far * scaled_to(raw, size)
         yield so_far.astype(np.float32)
 
 
-def shown(raw: FloatMap, size: tuple[int, ...]) -> FloatMap:
-    """Bring a raw map to [0, 1] at a size, as grad-cam shows it: ReLU, scaling, resizing, scaling."""
-    return _scaled(resized(_scaled(np.maximum(raw, 0)), size))
+def scaled_to(raw: FloatMap, size: tuple[int, ...]) -> FloatMap:
+    """Scale a raw map to [0, 1] at a size, as grad-cam does: ReLU, scaling, resizing, scaling."""
+    return _scaled(upsample(_scaled(np.maximum(raw, 0)), size))
 
 
 def _scaled(array: FloatMap) -> FloatMap:
@@ -135,17 +134,6 @@ def _scaled(array: FloatMap) -> FloatMap:
     top = shifted.max()
     scaled: FloatMap = shifted / top if top > 0 else shifted
     return scaled
-
-
-def resized(array: FloatMap, size: tuple[int, ...]) -> FloatMap:
-    """Resize (*s) linearly to (*size); pixels are areas, as OpenCV and `Stack` have it."""
-    import torch
-
-    from camanim.cam_methods.masks import enlarged
-
-    tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32))
-    result: FloatMap = enlarged(tensor[None], size)[0].numpy()
-    return result
 
 
 # -- SESS ------------------------------------------------------------------------------------------
@@ -160,8 +148,9 @@ class Window:
     scale : tuple of int
         The enlarged image's size, (*S).
     start : tuple of int
-        Of the window in it.
+        The window's first pixel in it.
     side : int
+        In pixels.
     """
 
     scale: tuple[int, ...]
@@ -170,7 +159,7 @@ class Window:
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """Where the window is in the enlarged image."""
+        """The window as an index into the enlarged image."""
         return tuple(slice(at, at + self.side) for at in self.start)
 
 
@@ -184,7 +173,7 @@ def sess_windows(
 ) -> list[Window]:
     """List the windows that slide over an image at several scales.
 
-    A window that would cross the border is shifted back into the image.
+    A window that would cross the border is moved back into the image.
 
     Parameters
     ----------
@@ -196,14 +185,14 @@ def sess_windows(
     side = shorter if window is None else window
     stride = side if step is None else step
     larger = round(side * growth)
-    found = []
+    windows = []
     for i in range(scales):
         length = side + i * larger
         # As torchvision's resize: the longer sides are rounded down.
         scale = tuple(length if n == shorter else int(length * n / shorter) for n in size)
         starts = [_starts(n, stride, side) for n in scale]
-        found += [Window(scale, at, side) for at in product(*starts)]
-    return found
+        windows += [Window(scale, at, side) for at in product(*starts)]
+    return windows
 
 
 def _starts(length: int, stride: int, side: int) -> list[int]:
@@ -226,19 +215,19 @@ def patches(image: torch.Tensor, windows: Sequence[Window]) -> Iterator[torch.Te
 
 
 def sess_weights(scores: npt.NDArray[Any], discard: float = 0.0) -> tuple[list[int], list[float]]:
-    """Choose the windows that take part, and weigh them by their scores.
+    """Return the windows that are kept, and their weights: the scores as shares of the highest.
 
     Parameters
     ----------
     scores : (W,) array
-        The target's probability (or another score, of which what is negative counts as 0) per window.
+        The target's probability, or another score, per window; negative scores count as 0.
     discard : float
-        Share that is left out, those of the lowest scores.
+        Share of the windows that are left out, those with the lowest scores.
 
     Returns
     -------
     (list of int, list of float)
-        Indices of windows, in their own order, and their weights in [0, 1].
+        Indices of windows in ascending order, and weights in [0, 1].
     """
     positive = np.maximum(np.asarray(scores, np.float64), 0)
     order = np.argsort(positive, kind="stable")[int(len(positive) * discard) :]
@@ -248,15 +237,15 @@ def sess_weights(scores: npt.NDArray[Any], discard: float = 0.0) -> tuple[list[i
 
 
 class Fusion:
-    """Puts the maps of windows together, one by one.
+    """Combines the maps of windows, one by one.
 
     Parameters
     ----------
     size : (H, W) or (D, H, W)
-        Of the image.
+        The image's size.
     pool : {"mean", "max"}
     threshold : float
-        Smallest value that takes part in the mean.
+        Values up to the threshold are left out of the mean.
     """
 
     def __init__(self, size: tuple[int, ...], pool: Pool = "mean", threshold: float = 0.0) -> None:
@@ -265,10 +254,10 @@ class Fusion:
         self._count = np.zeros(size, np.float32)
 
     def add(self, raw: FloatMap, window: Window, weight: float) -> None:
-        """Add a window's raw map (*s), at whatever resolution."""
+        """Add a window's raw map (*s), at any resolution."""
         whole = np.zeros(window.scale, np.float32)
-        whole[window.slices] = weight * shown(raw, (window.side,) * len(self.size))
-        placed = resized(whole, self.size)
+        whole[window.slices] = weight * scaled_to(raw, (window.side,) * len(self.size))
+        placed = upsample(whole, self.size)
         if self.pool == "max":
             np.maximum(self._total, placed, out=self._total)
             return
@@ -277,7 +266,7 @@ class Fusion:
         self._count += counts
 
     def result(self, *, smooth: bool = True) -> FloatMap:
-        """Give the map of the whole image, (*size); what no window lights is 0."""
+        """Return the map of the whole image, (*size); 0 where no window contributes."""
         from scipy.ndimage import correlate1d
 
         fused: Any = self._total
@@ -289,20 +278,3 @@ class Fusion:
                 fused = correlate1d(fused, taps / taps.sum(), axis, mode="mirror")
         result: FloatMap = fused.astype(np.float32)
         return result
-
-
-def sess_fuse(
-    maps: Sequence[FloatMap],
-    windows: Sequence[Window],
-    weights: Sequence[float],
-    size: tuple[int, ...],
-    *,
-    pool: Pool = "mean",
-    threshold: float = 0.0,
-    smooth: bool = True,
-) -> FloatMap:
-    """Put the maps of windows together; see `Fusion`."""
-    fusion = Fusion(size, pool, threshold)
-    for raw, window, weight in zip(maps, windows, weights, strict=True):
-        fusion.add(raw, window, weight)
-    return fusion.result(smooth=smooth)

@@ -1,4 +1,9 @@
-"""Methods that ask the network again: with parts of the image masked, or channels of the layer off."""
+"""Methods that evaluate the network again: on masked images, or with channels of the layer set to zero.
+
+``predict(count, make)`` returns the scores of `count` images, ``rerun(count, make)`` those of the
+network with the layer's output replaced; ``make(start, stop)`` makes a batch of images or outputs.
+``memory`` is kept from layer to layer. All functions return weights (C,).
+"""
 
 from __future__ import annotations
 
@@ -8,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from camanim.cam_methods.masks import enlarged, fingerprints, scaled, scores_of_masks, strongest
+from camanim.cam_methods.masks import fingerprints, scaled, scores_of_masks, strongest
 from camanim.cam_methods.registry import register
 from camanim.declarations import NotNegative, Positive
+from camanim.resampling import resize
 
 if TYPE_CHECKING:
     import torch
 
     Make = Callable[[int, int], torch.Tensor]
-    Ask = Callable[[int, Make], torch.Tensor]
+    Evaluate = Callable[[int, Make], torch.Tensor]
 
 Indices = npt.NDArray[np.intp]
 
@@ -24,15 +30,15 @@ Indices = npt.NDArray[np.intp]
 @register(
     "ScoreCAM",
     paper="Wang et al., CVPR Workshops 2020, arXiv 1910.01279",
-    summary="Channels weighted by the score of the image seen through them; needs no gradients.",
-    caveat="The softmax over logits often leaves one channel, and a masked image is no photograph.",
+    summary="Channels weighted by the score of the image masked by them; needs no gradients.",
+    caveat="The softmax over logits often leaves one channel; masked images are unlike training images.",
     cost="1 forward for each channel of each layer whose mask is new",
     gives="weights",
 )
 def scorecam(
     activation: torch.Tensor,
     image: torch.Tensor,
-    predict: Ask,
+    predict: Evaluate,
     memory: MutableMapping[Any, Any],
     *,
     channels: Positive | None = None,
@@ -42,45 +48,31 @@ def scorecam(
 
     Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR
     Workshops 2020. A mask is the channel, enlarged to the image and then brought to [0, 1], as in
-    grad-cam. A mask that was scored before is not scored again, nor is one that differs from it by
-    rounding alone.
+    grad-cam. Masks that are equal but for rounding are scored once.
 
     Parameters
     ----------
-    activation : torch.Tensor
-        (C, *s)
-    image : torch.Tensor
-        (Cin, *S)
-    predict : callable
-        Scores of images.
-    memory : mutable mapping
-        Scores known from other layers of the same image and target.
     channels : int or None
-        Score only so many channels, those that vary most over space, and leave out all others: an
-        approximation.
+        Number of channels that are scored, those that vary most over space; the others are left out,
+        which is an approximation.
     align_corners : bool
-        Enlarge as grad-cam does, with the centres of the corners kept in place; otherwise masks lie
-        where the maps are shown.
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
+        Enlarge as grad-cam does, with the centres of the corners kept in place; otherwise masks are
+        aligned with the maps.
     """
     chosen = strongest(activation, channels)
     layer = activation[chosen]
     size = image.shape[1:]
 
-    def ask(new: Indices) -> npt.NDArray[np.float64]:
+    def score(new: Indices) -> npt.NDArray[np.float64]:
         def make(start: int, stop: int) -> torch.Tensor:
             part = layer[new[start:stop]]
-            masks = scaled(enlarged(part, size, align_corners=align_corners))
+            masks = scaled(resize(part, size, align_corners=align_corners))
             return masks[:, None].to(image) * image
 
         return predict(len(new), make).numpy()
 
     key = ("ScoreCAM", tuple(layer.shape[1:]), align_corners)
-    return _softmax(scores_of_masks(fingerprints(layer), memory, key, ask), chosen, activation)
+    return _softmax(scores_of_masks(fingerprints(layer), memory, key, score), chosen, activation)
 
 
 def _softmax(
@@ -97,14 +89,14 @@ def _softmax(
     "SS-CAM",
     paper="Wang et al. 2020, arXiv 2006.14255",
     summary="ScoreCAM with noise on the masks, averaged.",
-    caveat="The published noise is twice as large as the masks: little of a mask is left in a sample.",
+    caveat="The published noise has twice the amplitude of the masks and hides most of them.",
     cost="1 forward for each sample of each channel of each layer",
     gives="weights",
 )
 def sscam(
     activation: torch.Tensor,
     image: torch.Tensor,
-    predict: Ask,
+    predict: Evaluate,
     generator: torch.Generator,
     *,
     channels: Positive | None = None,
@@ -118,25 +110,12 @@ def sscam(
 
     Parameters
     ----------
-    activation : torch.Tensor
-        (C, *s)
-    image : torch.Tensor
-        (Cin, *S)
-    predict : callable
-        Scores of images.
-    generator : torch.Generator
-        Its seed decides on the noise.
     channels : int or None
-        Score only so many channels, those that vary most over space: an approximation.
+        Number of channels that are scored, those that vary most over space: an approximation.
     samples : int
         Noisy masks for each channel.
     std : float
         Standard deviation of the noise; a mask goes from 0 to 1.
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
     """
     import torch
 
@@ -149,7 +128,7 @@ def sscam(
 
     def make(start: int, stop: int) -> torch.Tensor:
         items = range(start, stop)
-        masks = enlarged(layer[[item % count for item in items]], size)
+        masks = resize(layer[[item % count for item in items]], size)
         noise = torch.stack([sscam_noise(generator, item, size) for item in items])
         return (masks.to(image) + std * noise.to(image))[:, None] * image
 
@@ -158,7 +137,7 @@ def sscam(
 
 
 def sscam_noise(generator: torch.Generator, item: int, size: tuple[int, ...]) -> torch.Tensor:
-    """Draw the noise of one item, the same whenever it is asked for: batches may be made again."""
+    """Return the noise of one item. It is reproducible, since batches may be made more than once."""
     import torch
 
     seed = (generator.initial_seed() + 1 + item) % 2**63
@@ -168,15 +147,15 @@ def sscam_noise(generator: torch.Generator, item: int, size: tuple[int, ...]) ->
 @register(
     "IS-CAM",
     paper="Naidu et al. 2020, arXiv 2010.03023",
-    summary="ScoreCAM with the masked image turned up step by step, averaged.",
-    caveat="As torch-cam sums its steps, the last of them are brighter than the image itself.",
+    summary="ScoreCAM with the masked image brightened step by step, averaged.",
+    caveat="The steps are summed as in torch-cam: the last ones are brighter than the image.",
     cost="1 forward for each step of each channel of each layer whose mask is new",
     gives="weights",
 )
 def iscam(
     activation: torch.Tensor,
     image: torch.Tensor,
-    predict: Ask,
+    predict: Evaluate,
     memory: MutableMapping[Any, Any],
     *,
     channels: Positive | None = None,
@@ -185,27 +164,14 @@ def iscam(
     """Weigh each channel by the softmax of its mean score over steps of brightness.
 
     Naidu et al., "IS-CAM: Integrated Score-CAM for axiomatic-based explanations", arXiv 2010.03023, as
-    in torch-cam: step i shows the image times its mask times ``(1 + 2 + ... + i) / samples``.
+    in torch-cam: step i is the image times its mask times ``(1 + 2 + ... + i) / samples``.
 
     Parameters
     ----------
-    activation : torch.Tensor
-        (C, *s)
-    image : torch.Tensor
-        (Cin, *S)
-    predict : callable
-        Scores of images.
-    memory : mutable mapping
-        Scores known from other layers of the same image and target.
     channels : int or None
-        Score only so many channels, those that vary most over space: an approximation.
+        Number of channels that are scored, those that vary most over space: an approximation.
     samples : int
         Number of steps.
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
     """
     import torch
 
@@ -213,54 +179,43 @@ def iscam(
     layer = scaled(activation[chosen])
     steps = torch.arange(1, samples + 1, dtype=torch.float64).cumsum(0) / samples
 
-    def ask(new: Indices) -> npt.NDArray[np.float64]:
+    def score(new: Indices) -> npt.NDArray[np.float64]:
         def make(start: int, stop: int) -> torch.Tensor:
             items = np.arange(start, stop)
-            masks = enlarged(layer[new[items % len(new)]], image.shape[1:]).to(image)
+            masks = resize(layer[new[items % len(new)]], image.shape[1:]).to(image)
             factors = steps[items // len(new)].to(image)
             return (masks * factors.view(-1, *[1] * (masks.ndim - 1)))[:, None] * image
 
         return predict(samples * len(new), make).view(samples, len(new)).mean(0).numpy()
 
     key = ("IS-CAM", tuple(layer.shape[1:]), samples)
-    return _softmax(scores_of_masks(fingerprints(layer), memory, key, ask), chosen, activation)
+    return _softmax(scores_of_masks(fingerprints(layer), memory, key, score), chosen, activation)
 
 
 @register(
     "AblationCAM",
     paper="Desai & Ramaswamy, WACV 2020",
-    summary="Channels weighted by how far the score drops without them; needs no gradients.",
-    caveat="Channels that stand in for each other each look unimportant, for they go one at a time.",
+    summary="Channels weighted by the drop of the score without them; needs no gradients.",
+    caveat="Channels are removed one at a time, so redundant channels each appear unimportant.",
     cost="the rest of the network for each channel of each layer",
     gives="weights",
 )
 def ablationcam(
-    activation: torch.Tensor, rerun: Ask, score: float, *, channels: Positive | None = None
+    activation: torch.Tensor, rerun: Evaluate, score: float, *, channels: Positive | None = None
 ) -> torch.Tensor:
     """Weigh each channel by ``(s - s_c) / |s|``, s_c the score with channel c set to zero.
 
     Desai & Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network via
-    Gradient-free Localization", WACV 2020, equation 4. Divided by the score's magnitude, where the
-    paper and grad-cam divide by the score: else a negative score would turn the map into its opposite.
-    grad-cam sets channels to -1e7 where the layer has negative values; here it is zero, as in the paper.
-    Channels that are zero already weigh nothing and are not asked for.
+    Gradient-free Localization", WACV 2020, equation 4. The drop is divided by the
+    magnitude of the score. The paper and grad-cam divide by the score, which inverts the map of a
+    negative score. grad-cam sets channels to -1e7 where the layer has negative values; here it is zero,
+    as in the paper. Channels that are zero have weight 0 and are not evaluated.
 
     Parameters
     ----------
-    activation : torch.Tensor
-        (C, *s)
-    rerun : callable
-        Scores of the network with the layer replaced.
-    score : float
-        With the layer as it is.
     channels : int or None
-        Ablate only so many channels, those of the largest norm, and leave out all others: an
-        approximation.
-
-    Returns
-    -------
-    torch.Tensor
-        Weights, (C,).
+        Number of channels that are ablated, those of the largest norm; the others are left out, which is
+        an approximation.
     """
     import torch
 
@@ -269,9 +224,9 @@ def ablationcam(
     chosen = chosen[norms[chosen] != 0].sort().values
 
     def make(start: int, stop: int) -> torch.Tensor:
-        off = activation.repeat(stop - start, *[1] * activation.ndim)
-        off[torch.arange(stop - start, device=off.device), chosen[start:stop]] = 0
-        return off
+        ablated = activation.repeat(stop - start, *[1] * activation.ndim)
+        ablated[torch.arange(stop - start, device=ablated.device), chosen[start:stop]] = 0
+        return ablated
 
     weights = torch.zeros(len(activation), dtype=torch.float64)
     if len(chosen):

@@ -1,4 +1,4 @@
-"""From channels over space to one map: the weighted sum, and first principal components."""
+"""Steps from channels over space to one map: weighted sum and first principal components."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from camanim.precision import as_float64
 if TYPE_CHECKING:
     import torch
 
-#: Kernel matrices up to so many values are kept in float64 (256 MB), then in float32 (1 GB); larger ones
-#: are computed anew, in rows of `BLOCK` values, each time they are multiplied.
+#: Kernel matrices with up to `KEPT` values are kept in float64 (256 MB), up to `KEPT_SINGLE` in float32
+#: (1 GB). Larger ones are recomputed for each product, `BLOCK` values at a time.
 KEPT, KEPT_SINGLE, BLOCK = 2**25, 2**28, 2**23
 
 
 def weighted_sum(weights: torch.Tensor, activation: torch.Tensor) -> torch.Tensor:
-    """Sum the channels (C, *s) with weights (C,): a product of a row and a matrix, nothing copied."""
+    """Sum the channels (C, *s) with weights (C,), without a copy of the activation."""
     return (weights @ activation.flatten(1)).view(activation.shape[1:])
 
 
@@ -54,16 +54,16 @@ def first_component(features: torch.Tensor) -> torch.Tensor:
 
 
 def upright(projection: torch.Tensor) -> torch.Tensor:
-    """Turn the sign so that the value of largest magnitude is positive."""
+    """Choose the sign that makes the value of largest magnitude positive."""
     return projection * projection[projection.abs().argmax()].sign()
 
 
 def kernel_component(features: torch.Tensor, kernel: str, gamma: float | None) -> torch.Tensor:
     """Project the channel-centred features on the first component of a kernel PCA.
 
-    As scikit-learn's ``KernelPCA(n_components=1, kernel=kernel, gamma=gamma)`` does with pixels for
-    samples and channels for features, but the matrix (pixels x pixels) is never kept where it is large:
-    Lanczos' iteration needs its products with vectors only.
+    Equals scikit-learn's ``KernelPCA(n_components=1, kernel=kernel, gamma=gamma)`` with pixels as
+    samples and channels as features. A large matrix (pixels x pixels) is not stored: Lanczos' iteration
+    needs only its products with vectors.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def kernel_component(features: torch.Tensor, kernel: str, gamma: float | None) -
     Raises
     ------
     NoMap
-        When the iteration finds no first component.
+        When the iteration does not converge.
     """
     import torch
 
@@ -101,14 +101,14 @@ def kernel_component(features: torch.Tensor, kernel: str, gamma: float | None) -
     }[kernel]
     value, vector = _top(pixels, similar)
     projection = upright(vector) * max(value, 0.0) ** 0.5
-    found: torch.Tensor = projection.to(features).view(features.shape[1:])
-    return found
+    component: torch.Tensor = projection.to(features).view(features.shape[1:])
+    return component
 
 
 def _top(
     pixels: torch.Tensor, similar: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[float, torch.Tensor]:
-    """Find the largest eigenvalue of the centred kernel matrix, and its vector."""
+    """Return the largest eigenvalue of the centred kernel matrix, and its vector."""
     import torch
 
     count = len(pixels)
@@ -129,17 +129,17 @@ def _top(
     from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
     def times(vector: np.ndarray) -> np.ndarray:
-        # Centring the matrix is centring the vector before and after.
-        own = torch.from_numpy(vector.ravel()).to(pixels)
-        own = own - own.mean()
+        # The product with the centred matrix: the vector is centred before and after.
+        centred = torch.from_numpy(vector.ravel()).to(pixels)
+        centred = centred - centred.mean()
         if whole is not None:
-            product = (whole @ own.to(whole)).to(own)
+            product = (whole @ centred.to(whole)).to(centred)
         else:
-            product = torch.cat([similar(part) @ own for part in pixels.split(rows)])
+            product = torch.cat([similar(part) @ centred for part in pixels.split(rows)])
         array: np.ndarray = (product - product.mean()).cpu().numpy()
         return array
 
-    # Any start but one that is constant over space will do; this one is near the answer.
+    # The start must not be constant over space; the linear component is near the result.
     start_at = as_float64(first_component(pixels.T)).cpu().numpy()
     if not start_at.any():
         return 0.0, torch.zeros_like(pixels[:, 0])
@@ -148,5 +148,5 @@ def _top(
     try:
         values, vectors = eigsh(matrix, 1, which="LA", v0=start_at, tol=1e-6 if single else 1e-9)
     except ArpackError as error:
-        raise NoMap("no first component found") from error
+        raise NoMap("no first component") from error
     return float(values[0]), torch.from_numpy(vectors[:, 0]).to(pixels)

@@ -1,16 +1,14 @@
-"""The list of methods: a method is a function, and the names of its parameters say what it needs."""
+"""The registry of methods: functions whose parameter names are their ingredients."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from difflib import get_close_matches
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from camanim.cam_methods.grad_cam_listing import grad_cam_classes
-from camanim.cam_methods.method import INGREDIENTS, REEVALUATION, Gives, Method
+from camanim.cam_methods.grad_cam_listing import PACKAGE, grad_cam_classes
+from camanim.cam_methods.method import INGREDIENTS, ONE_PASS, REEVALUATION, Gives, Method
 from camanim.declarations import settings_of
 from camanim.errors import MethodError
 
@@ -18,10 +16,6 @@ if TYPE_CHECKING:
     import torch
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
-
-FORWARD = "1 forward for all layers"
-BACKWARD = "1 forward and 1 backward for all layers"
-ASKED = "1 forward for each layer, and what the function asks for"
 
 _METHODS: dict[str, Method] = {}
 
@@ -43,12 +37,11 @@ def register(
 ) -> Callable[[Function], Function]:
     """Enter a function into the registry under `name`; see `Method` for the parameters.
 
-    The function's parameters without a default are what it needs, those with one are its options.
+    The function's parameters without a default are ingredients, those with a default are options.
     """
 
     def enter(function: Function) -> Function:
-        needs = _needs(name, function, averages or {})
-        method = Method(
+        _METHODS[name] = Method(
             name=name,
             function=function,
             paper=paper,
@@ -58,92 +51,86 @@ def register(
             aliases=aliases,
             class_specific=class_specific,
             gives=gives,
-            needs=needs,
+            needs=_needs(name, function, averages or {}),
             options=settings_of(function),
             target=target,
             averages=averages or {},
             meta=meta,
             guided=guided,
         )
-        _METHODS[name] = method if cost else _with_cost(method)
         return function
 
     return enter
 
 
-def _with_cost(method: Method) -> Method:
-    return replace(method, cost=BACKWARD if method.needs_gradient else FORWARD)
-
-
 def _needs(
     name: str, function: Callable[..., Any], averages: Mapping[str, object]
 ) -> tuple[str, ...]:
-    known = {*INGREDIENTS, *averages}
+    """List the ingredients among a function's parameters, the activation first."""
     needs = ["activation"]
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise MethodError(
-                f"{name} takes anything: name what it needs ({', '.join(INGREDIENTS)})."
+                f"{name} takes any arguments: name those that it needs ({', '.join(INGREDIENTS)})."
             )
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise MethodError(f"{name} takes {parameter.name} by position only: take it by name.")
         if parameter.default is not parameter.empty:
             continue
-        if parameter.name not in known:
+        if parameter.name not in (*INGREDIENTS, *averages):
             raise MethodError(
-                f"{name} needs {parameter.name!r}, which there is not: "
-                f"there are {', '.join(INGREDIENTS)}; options have defaults."
+                f"{name} needs {parameter.name!r}, which is no ingredient: give it a default, or use "
+                f"{', '.join(INGREDIENTS)}."
             )
         if parameter.name != "activation":
             needs.append(parameter.name)
-    asks = REEVALUATION & set(needs)
-    one_pass = {"gradient", "curvature", "head"} & set(needs)
-    if asks and one_pass:
+    reevaluation, one_pass = REEVALUATION & set(needs), ONE_PASS & set(needs)
+    if reevaluation and one_pass:
         raise MethodError(
-            f"{name} needs {' and '.join(sorted(one_pass | asks))}: a method has either gradients "
-            "or asks the network again."
+            f"{name} needs {' and '.join(sorted(one_pass | reevaluation))}: a method uses either "
+            "gradients or re-evaluation."
         )
     return tuple(needs)
 
 
 def methods() -> dict[str, Method]:
-    """List all methods, among them what an installed grad-cam has that is not ours.
+    """List all methods, and the classes of grad-cam that are not among them.
 
-    Neither torch nor grad-cam is imported: such a class shows its name and what its docstring says; the
-    rest is known once `find_method` has loaded it.
+    Neither torch nor grad-cam is imported: of a class, only the name and the summary in its docstring
+    are known until `find_method` loads it.
 
     Returns
     -------
     dict of str to Method
-        In the order in which they are best read.
+        In the order of the docs.
     """
-    found = dict(_METHODS)
-    known = _names()
+    listed = dict(_METHODS)
+    known = _by_plain_name()
     for name, entry in grad_cam_classes().items():
         if plain(name) not in known:
-            found[name] = Method(
+            listed[name] = Method(
                 name=name,
                 function=_not_loaded,
                 paper="pytorch-grad-cam",
                 summary=entry.summary,
-                caveat="It runs as grad-cam wrote it, 3-D layers included only where it takes them.",
+                caveat="It runs as it was written: volumes only where grad-cam supports them.",
                 cost="as in grad-cam",
                 gives="own",
                 source=entry.source,
             )
-    return found
+    return listed
 
 
 def _not_loaded(activation: object) -> None:
     raise MethodError("The method is not loaded: take it from find_method.")
 
 
-def find_method(asked: object) -> Method:
-    """Find or make a method.
+def find_method(request: object) -> Method:
+    """Return the method of a name, function or class.
 
     Parameters
     ----------
-    asked : str, Method, callable or type
+    request : str, Method, callable or type
         A name in the papers' spelling (``Grad-CAM++``) or grad-cam's (``GradCAMPlusPlus``); a function
         whose parameters are ingredients and options; a subclass of grad-cam's ``BaseCAM``, or where to
         import one from (``"package.module:Class"``).
@@ -151,68 +138,66 @@ def find_method(asked: object) -> Method:
     Raises
     ------
     MethodError
-        When there is none, with the nearest names, or when the function or class cannot be one.
+        When there is no such method, with the nearest names, or when the function or class cannot be
+        one.
     """
-    if isinstance(asked, Method):
-        return _loaded(asked.source) if asked.source else asked
-    if isinstance(asked, str):
-        return _loaded(asked) if ":" in asked else _named(asked)
-    if isinstance(asked, type):
-        from camanim.cam_methods.grad_cam_adapter import adapt, is_grad_cam
-
-        own = _names().get(plain(asked.__name__))
-        if own is not None and asked.__module__.startswith("pytorch_grad_cam."):
-            return own
-        if is_grad_cam(asked):
-            return adapt(asked)
-        raise MethodError(f"{asked.__name__} is no subclass of grad-cam's BaseCAM.")
-    if callable(asked):
-        return _of_function(asked)
-    raise MethodError(f"A method is a name, a function or a class, not {asked!r}.")
+    if isinstance(request, Method):
+        return _imported(request.source) if request.source else request
+    if isinstance(request, str):
+        return _imported(request) if ":" in request else _named(request)
+    if isinstance(request, type):
+        return _of_class(request)
+    if callable(request):
+        return _of_function(request)
+    raise MethodError(f"A method is a name, a function or a class, not {request!r}.")
 
 
 def _named(name: str) -> Method:
-    known = _names()
+    known = _by_plain_name()
     method = known.get(plain(name))
-    if method is None:
-        listed = {plain(other): method for other, method in methods().items()}
-        method = listed.get(plain(name))
-        if method is not None:
-            return find_method(method)
-        near = get_close_matches(plain(name), known, n=3, cutoff=0.4)
-        names = list(dict.fromkeys(known[n].name for n in near)) or list(_METHODS)
-        raise MethodError(f"There is no method {name!r}. Did you mean {', '.join(names)}?")
-    return method
+    if method is not None:
+        return method
+    for listed in methods().values():
+        if plain(listed.name) == plain(name):
+            return find_method(listed)
+    near = get_close_matches(plain(name), known, n=3, cutoff=0.4)
+    names = list(dict.fromkeys(known[n].name for n in near)) or list(_METHODS)
+    raise MethodError(f"There is no method {name!r}. Did you mean {', '.join(names)}?")
 
 
-def _loaded(source: str) -> Method:
-    module, _, name = source.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), name)):
-        raise MethodError(f"A class is named as in package.module:Class, not {source!r}.")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise MethodError(f"There is no {source!r} to import: {error}.") from error
-    return find_method(found)
+def _imported(source: str) -> Method:
+    # In a function: the adapter imports torch.
+    from camanim.cam_methods.grad_cam_adapter import import_class
+
+    return find_method(import_class(source))
+
+
+def _of_class(cls: type) -> Method:
+    from camanim.cam_methods.grad_cam_adapter import adapt, is_grad_cam
+
+    known = _by_plain_name().get(plain(cls.__name__))
+    if known is not None and cls.__module__.startswith(f"{PACKAGE}."):
+        return known
+    if is_grad_cam(cls):
+        return adapt(cls)
+    raise MethodError(f"{cls.__name__} is no subclass of grad-cam's BaseCAM.")
 
 
 def _of_function(function: Callable[..., Any]) -> Method:
     name = getattr(function, "__name__", type(function).__name__)
     text = (inspect.getdoc(function) or "").strip().partition("\n\n")[0].replace("\n", " ")
-    method = Method(
+    return Method(
         name=name,
         function=function,
         paper="your own",
         summary=text or "A function of your own.",
-        caveat="What it cannot say is for you to know.",
-        cost="",
+        caveat="Nothing is known about its limits.",
         needs=_needs(name, function, {}),
         options=settings_of(function),
     )
-    return replace(method, cost=ASKED) if method.needs_reevaluation else _with_cost(method)
 
 
-def _names() -> dict[str, Method]:
+def _by_plain_name() -> dict[str, Method]:
     return {
         plain(name): method
         for method in _METHODS.values()
@@ -221,6 +206,6 @@ def _names() -> dict[str, Method]:
 
 
 def plain(name: str) -> str:
-    """Bring a name to what all its spellings share: ``Grad-CAM++`` and ``GradCAMPlusPlus``."""
+    """Return what all spellings of a name share: ``Grad-CAM++`` and ``GradCAMPlusPlus``."""
     folded = name.casefold().replace("+", "plus")
     return "".join(letter for letter in folded if letter.isalnum())

@@ -31,12 +31,15 @@ def _is_size(value: Any) -> bool:
     return value == NATIVE if isinstance(value, str) else sides
 
 
+def _is_finite(value: Any) -> bool:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    # An integer may be too large for a float; math.isfinite raises then.
+    return number and abs(value) <= sys.float_info.max
+
+
 def _are_numbers(value: Any) -> bool:
     numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    return len(numbers) > 0 and all(
-        isinstance(n, Real) and not isinstance(n, bool) and abs(n) <= sys.float_info.max
-        for n in numbers
-    )
+    return len(numbers) > 0 and all(map(_is_finite, numbers))
 
 
 def _are_classes(value: Any) -> bool:
