@@ -28,7 +28,9 @@ def test_the_wheel_carries_manifest_and_samples_once(built):
     _, wheel = built
     names = zipfile.ZipFile(wheel).namelist()
     assert len(names) == len(set(names))
-    assert "napari_camanim/napari.yaml" in names
+    assert {"napari_camanim/napari.yaml", "napari_camanim/py.typed", "camanim/py.typed"} <= set(
+        names
+    )
     assert "camanim/sample_data/ultrasound.safetensors" in names
     images = [n for n in names if n.startswith("camanim/sample_data/images/")]
     masks = [n for n in names if n.startswith("camanim/sample_data/masks/")]
