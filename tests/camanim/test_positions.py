@@ -773,17 +773,17 @@ def test_calls_are_counted() -> None:
     class Repeated(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.pool, self.double = nn.Conv2d(1, 1, 2, 2), Doubled()
+            self.pool, self.doubled = nn.Conv2d(1, 1, 2, 2), Doubled()
 
         def forward(self, x):
-            x = self.double(self.pool(self.double(x)))
-            return self.double(x.flatten(2))
+            x = self.doubled(self.pool(self.doubled(x)))
+            return self.doubled(x.flatten(2))
 
     arrangements = trace_positions(
-        Repeated(), torch.randn(1, 1, 8, 8), {("double", i) for i in range(4)}
+        Repeated(), torch.randn(1, 1, 8, 8), {("doubled", i) for i in range(4)}
     )
-    assert [arrangements["double", i].space for i in range(3)] == [(8, 8), (4, 4), (4, 4)]
-    assert ("double", 3) not in arrangements
+    assert [arrangements["doubled", i].space for i in range(3)] == [(8, 8), (4, 4), (4, 4)]
+    assert ("doubled", 3) not in arrangements
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.enable_grad, torch.no_grad])
