@@ -288,7 +288,7 @@ class Calls:
     """Runs a network with one call's output looked at, or replaced, by a hook; nothing else."""
 
     def __init__(self, net: nn.Module, tensor: torch.Tensor, layer: camanim.LayerInfo) -> None:
-        self.net, self.tensor, self.layer = camanim.models.base.bare(net), tensor, layer
+        self.net, self.tensor, self.layer = camanim.models.base.unwrap(net), tensor, layer
         self.module = dict(self.net.named_modules())[layer.name]
         self.path = layer.layout.split(" ")[0] if layer.layout[0] in ".[" else ""
 
@@ -560,7 +560,7 @@ def test_a_copy_that_cannot_be_had_or_fails_is_not_used(zoo) -> None:
 
 @every_network
 def test_fast_copies_answer_alike_for_other_images(zoo, habit) -> None:
-    net = camanim.models.base.bare(make(habit, zoo))
+    net = camanim.models.base.unwrap(make(habit, zoo))
     forward = Forward(net)
     generator = torch.Generator().manual_seed(3)
     first = torch.rand(1, 3, 20, 24, generator=generator)

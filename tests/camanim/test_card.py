@@ -1,4 +1,4 @@
-"""Model cards: written completely or not at all, and read back as they were."""
+"""Model cards: a round trip restores the model, and writing is atomic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNET = "monai/UNet?spatial_dims={}&in_channels={}&out_channels=2&channels=(2,4)&
 FLAT, CHANNELS = UNET.format(2, 1), 3
 
 
-def the_same(model: camanim.Model, other: camanim.Model) -> None:
+def assert_equal(model: camanim.Model, other: camanim.Model) -> None:
     for name in ("preprocess", "classes", "outputs", "name", "source", "weights"):
         assert getattr(model, name) == getattr(other, name), name
     assert model.weights_hash() == other.weights_hash()
@@ -48,7 +48,7 @@ def preprocessings(draw, dims: int, channels: int) -> Preprocess:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from([2, 3]), st.sampled_from([1, 3, 5]))
-def test_a_card_brings_back_what_was_saved(tmp_path_factory, data, dims, channels) -> None:
+def test_a_round_trip_restores_the_model(tmp_path_factory, data, dims, channels) -> None:
     model = load_model(UNET.format(dims, channels), None)
     model.preprocess = data.draw(preprocessings(dims, channels))
     model.classes = data.draw(st.none() | st.lists(st.text()))
@@ -56,33 +56,33 @@ def test_a_card_brings_back_what_was_saved(tmp_path_factory, data, dims, channel
     model.outputs = data.draw(st.sampled_from(["auto", "softmax", "sigmoid", "values"]))
     path = tmp_path_factory.getbasetemp() / "card.toml"
     assert model.save_card(path) == path
-    the_same(load_model(path), model)
+    assert_equal(load_model(path), model)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_a_folder_with_a_card_and_weights_can_be_passed_around(tmp_path: Path, suffix) -> None:
+def test_a_folder_with_a_card_and_weights_can_be_moved(tmp_path: Path, suffix) -> None:
     net = load_model(FLAT).net
     for parameter in net.parameters():
         parameter.data += 1
-    here, there = tmp_path / "here", tmp_path / "there"
-    (here / "weights").mkdir(parents=True)
-    weights = here / "weights" / f"MINE{suffix}"
+    folder, renamed = tmp_path / "folder", tmp_path / "renamed"
+    (folder / "weights").mkdir(parents=True)
+    weights = folder / "weights" / f"MINE{suffix}"
     if suffix == ".pth":
         torch.save(net.state_dict(), weights)
     else:
         save_file(net.state_dict(), weights)
     model = load_model(FLAT, weights, size=32, classes=["a", "b"])
-    model.save_card(here / "card.toml")
-    the_same(load_model(here / "card.toml"), model)
-    here.rename(there)
-    moved = load_model(there / "card.toml")
+    model.save_card(folder / "card.toml")
+    assert_equal(load_model(folder / "card.toml"), model)
+    folder.rename(renamed)
+    moved = load_model(renamed / "card.toml")
     assert moved.weights_hash() == model.weights_hash()
     assert moved.preprocess == model.preprocess
-    assert str(tmp_path) not in (there / "card.toml").read_text()
+    assert str(tmp_path) not in (renamed / "card.toml").read_text()
 
 
 @pytest.mark.parametrize("name", ["WEIGHTS", "random", "DEFAULT"])
-def test_a_file_that_is_called_like_a_name_stays_a_file(tmp_path: Path, name) -> None:
+def test_a_file_named_like_published_weights_is_a_file(tmp_path: Path, name) -> None:
     net = load_model(FLAT).net
     torch.save(net.state_dict(), tmp_path / name)
     model = load_model(FLAT, tmp_path / name)
@@ -90,7 +90,7 @@ def test_a_file_that_is_called_like_a_name_stays_a_file(tmp_path: Path, name) ->
     assert load_model(tmp_path / "card.toml").weights == tmp_path / name
 
 
-def test_what_is_said_when_loading_counts_more_than_the_card(tmp_path: Path) -> None:
+def test_arguments_replace_the_entries_of_a_card(tmp_path: Path) -> None:
     path = tmp_path / "card.toml"
     load_model(FLAT, size=(32, 40), mean=0.25, classes=["a", "b"]).save_card(path)
     model = load_model(path, size=64, classes=["c", "d"], outputs="sigmoid")
@@ -99,7 +99,7 @@ def test_what_is_said_when_loading_counts_more_than_the_card(tmp_path: Path) -> 
     assert model.outputs == "sigmoid"
 
 
-def test_a_card_written_by_hand_may_be_short(tmp_path: Path) -> None:
+def test_entries_of_a_card_are_optional(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("left\nright\n")
     (tmp_path / "card.toml").write_text(
         f'source = "{FLAT}"\nclasses = "names.txt"\nsize = [16, 24]\nmean = [0]\n'
@@ -110,11 +110,11 @@ def test_a_card_written_by_hand_may_be_short(tmp_path: Path) -> None:
     assert model.weights_hash() == load_model(FLAT).weights_hash()
 
 
-def test_a_new_size_forgets_the_resizing_before_the_crop() -> None:
-    usual = load_model("torchvision/squeezenet1_1", None).preprocess
-    assert (usual.size, usual.resize) == ((224, 224), 256)
+def test_a_new_size_removes_the_resizing_before_the_crop() -> None:
+    default = load_model("torchvision/squeezenet1_1", None).preprocess
+    assert (default.size, default.resize) == ((224, 224), 256)
     other = load_model("torchvision/squeezenet1_1", None, size=64).preprocess
-    assert other == dataclasses.replace(usual, size=(64, 64), resize=None)
+    assert other == dataclasses.replace(default, size=(64, 64), resize=None)
     assert load_model("torchvision/squeezenet1_1", None, size="native").preprocess.size is None
 
 
@@ -122,25 +122,25 @@ def test_the_card_of_published_weights_keeps_their_name(torch_home: Path, tmp_pa
     model = load_model("torchvision/mobilenet_v2", "IMAGENET1K_V2")
     model.save_card(tmp_path / "card.toml")
     assert 'weights = "IMAGENET1K_V2"' in (tmp_path / "card.toml").read_text()
-    the_same(load_model(tmp_path / "card.toml"), model)
+    assert_equal(load_model(tmp_path / "card.toml"), model)
 
 
 def test_an_object_has_no_card(zoo, tmp_path: Path) -> None:
     for model in (camanim.Model(zoo.Plain()), load_model(zoo.Plain())):
-        with pytest.raises(ModelError, match="given as an object"):
+        with pytest.raises(ModelError, match=model.name):
             model.save_card(tmp_path / "card.toml")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["card.txt", "nowhere/card.toml", "folder.toml"])
-def test_a_card_that_cannot_be_written_leaves_nothing(tmp_path: Path, path) -> None:
+def test_a_card_that_cannot_be_written_leaves_no_file(tmp_path: Path, path) -> None:
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(CamError):
         load_model(FLAT).save_card(tmp_path / path)
     assert [p.name for p in tmp_path.iterdir()] == ["folder.toml"]
 
 
-def test_a_card_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_card(tmp_path: Path) -> None:
     path = tmp_path / "card.toml"
     model = load_model(FLAT, classes=["a", "b"])
     model.save_card(path)
@@ -164,12 +164,12 @@ def test_a_card_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
         ('outputs = "odds"', "outputs"), ('interpolation = "lanczos"', "interpolation"),
         ("classes = [1, 2]", "classes"), ('classes = "none.txt"', "none.txt"),
         ("weights = []", "weights"), ('weights = "none.pth"', "none.pth"), ('colour = "red"', "colour"),
-        ("sizes = [2, 2]", "did you mean size"), ("name = 1979-05-27", "name"),
+        ("sizes = [2, 2]", r"size\b"), ("name = 1979-05-27", "name"),
         ("trust = true", "trust"), ("half =", "half|Invalid|line"),
         ("mean = [1" + 400 * "0" + "]", "number|mean"),
     ],
 )  # fmt: skip
-def test_a_bad_card_is_refused_and_the_key_named(tmp_path: Path, line, key) -> None:
+def test_the_error_names_the_card_and_the_key(tmp_path: Path, line, key) -> None:
     path = tmp_path / "card.toml"
     path.write_text(f'source = "{FLAT}"\n{line}\n')
     with pytest.raises(ModelError, match=f"(?s)card.toml.*({key})"):
@@ -188,7 +188,7 @@ def test_a_card_without_a_network_is_refused(tmp_path: Path, source) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary() | st.text().map(str.encode))
-def test_whatever_a_card_holds_is_refused_in_one_way(tmp_path_factory, content) -> None:
+def test_any_invalid_content_raises_a_model_error(tmp_path_factory, content) -> None:
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"any\.toml"):

@@ -1,4 +1,4 @@
-"""Image in, tensor out, and back: values, geometry, files."""
+"""Images: intensities, preprocessing, geometry and files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ quickly = settings(max_examples=60, deadline=None)
 
 @st.composite
 def pictures(draw) -> np.ndarray:
-    """Images as they should be."""
+    """Draw valid images."""
     sides = st.integers(1, 9)
     shapes = st.tuples(sides, sides) | st.tuples(sides, sides, st.sampled_from([1, 3, 4]))
     dtype = np.dtype(draw(st.sampled_from(DTYPES)))
@@ -49,7 +49,7 @@ def pictures(draw) -> np.ndarray:
     ),
     st.none() | st.tuples(st.floats(), st.floats()),
 )
-def test_any_array_gives_a_unit_image_or_an_image_error(array, window) -> None:
+def test_any_array_becomes_a_unit_image_or_raises_an_image_error(array, window) -> None:
     with np.errstate(all="ignore"):
         try:
             unit = unit_image(array, window)
@@ -64,24 +64,24 @@ def test_any_array_gives_a_unit_image_or_an_image_error(array, window) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_what_is_not_finite_is_refused_even_in_one_pixel(dtype, bad) -> None:
+def test_a_single_value_that_is_not_finite_is_refused(dtype, bad) -> None:
     array = np.zeros((4, 5, 3), dtype)
     array[2, 3, 1] = bad
     for window in (None, (0, 1)):
-        with pytest.raises(ImageError, match="NaN or infinite"):
+        with pytest.raises(ImageError, match="NaN"):
             unit_image(array, window)
 
 
 @pytest.mark.parametrize(
     "shape", [(), (5,), (0, 5), (5, 0), (0, 0, 3), (4, 4, 0), (4, 4, 2), (4, 4, 5), (2, 4, 4, 3)]
 )
-def test_a_wrong_shape_is_refused_and_named(shape) -> None:
+def test_the_error_names_a_wrong_shape(shape) -> None:
     with pytest.raises(ImageError, match=r"\(" + ", ".join(map(str, shape))):
         unit_image(np.zeros(shape))
 
 
 @pytest.mark.parametrize(
-    "thing",
+    "value",
     [
         None,
         "cat.jpg",
@@ -94,9 +94,9 @@ def test_a_wrong_shape_is_refused_and_named(shape) -> None:
     ],
     ids=["None", "name", "ragged", "text", "object", "dict", "complex", "tensor with gradient"],
 )
-def test_what_is_no_image_is_refused(thing) -> None:
+def test_other_objects_are_refused(value) -> None:
     with pytest.raises(ImageError):
-        unit_image(thing)
+        unit_image(value)
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_what_is_no_image_is_refused(thing) -> None:
     [(1, 1), (2, 1), (0, np.inf), (np.nan, 1), (-np.inf, 0), (1,), (0, 1, 2), ("a", "b"), 5,
      (-1.7e308, 1.7e308)],
 )  # fmt: skip
-def test_a_window_that_does_not_rise_is_refused(window) -> None:
+def test_an_invalid_window_is_refused(window) -> None:
     with pytest.raises(ImageError, match="window"):
         unit_image(np.array([[-1e308, 1e308]]), window)
 
 
 @pytest.mark.parametrize("outside", [-0.001, 1.001, 255.0, -1000.0])
-def test_a_floating_image_of_unknown_range_asks_for_a_window(outside) -> None:
+def test_a_floating_image_outside_0_to_1_needs_a_window(outside) -> None:
     array = np.full((3, 3), 0.5)
     array[1, 1] = outside
     with pytest.raises(ImageError, match=r"window=\(low, high\)"):
@@ -119,7 +119,7 @@ def test_a_floating_image_of_unknown_range_asks_for_a_window(outside) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES[1:9])
-def test_integers_run_over_the_range_of_their_type(dtype) -> None:
+def test_integers_are_scaled_by_the_range_of_their_type(dtype) -> None:
     limits = np.iinfo(dtype)
     unit = unit_image(np.array([[limits.min, limits.max]], dtype))
     assert unit.tolist() == [[0, 1]]
@@ -130,8 +130,8 @@ def test_integers_run_over_the_range_of_their_type(dtype) -> None:
 def test_a_window_is_a_clipped_ramp(array, low, width) -> None:
     unit = unit_image(array, (low, low + width))
     planes = np.atleast_3d(array).astype(np.float64)[:, :, :3]
-    want = np.clip((planes - low) / width, 0, 1)
-    np.testing.assert_allclose(np.atleast_3d(unit), want, atol=1e-6)
+    expected = np.clip((planes - low) / width, 0, 1)
+    np.testing.assert_allclose(np.atleast_3d(unit), expected, atol=1e-6)
 
 
 @quickly
@@ -147,7 +147,7 @@ def test_alpha_is_dropped_and_a_single_channel_is_grey(array) -> None:
 
 @quickly
 @given(pictures())
-def test_the_callers_array_stays_as_it_was(array) -> None:
+def test_the_image_is_not_modified(array) -> None:
     before = array.copy()
     Preprocess()(array)
     np.testing.assert_array_equal(array, before)
@@ -167,13 +167,13 @@ def test_prepared_images_are_finite_and_of_the_right_shape(array, channels, fit)
     assert prepared.image.shape[:2] == array.shape[:2]
 
 
-def test_a_grey_image_gives_the_same_input_in_grey_and_in_colour(grey) -> None:
+def test_a_grey_image_has_the_same_input_in_grey_and_in_colour(grey) -> None:
     colour = np.repeat(grey[:, :, None], 3, axis=2)
     for channels in (1, 3):
         preprocess = Preprocess(channels=channels)
         np.testing.assert_allclose(
             preprocess(grey).tensor, preprocess(colour).tensor, atol=2e-4
-        )  # ITU-R 601's weights, as torchvision has them, add up to 0.9999.
+        )  # The weights of ITU-R 601 in torchvision add up to 0.9999.
 
 
 def test_colour_becomes_luminance(image) -> None:
@@ -182,7 +182,7 @@ def test_colour_becomes_luminance(image) -> None:
 
 
 @pytest.mark.parametrize("channels", [0, 2, 4])
-def test_other_numbers_of_channels_ask_for_a_function(grey, channels) -> None:
+def test_other_numbers_of_channels_need_a_function(grey, channels) -> None:
     with pytest.raises(ImageError, match="preprocess"):
         Preprocess(channels=channels)(grey)
 
@@ -193,7 +193,7 @@ def test_an_unknown_fit_is_refused(grey) -> None:
 
 
 @pytest.mark.parametrize("wrap", [da.from_array, np.asfortranarray, np.ndarray.tolist])
-def test_other_kinds_of_arrays_are_taken_as_numpys(zoo, grey, wrap) -> None:
+def test_array_likes_are_converted_to_numpy(zoo, grey, wrap) -> None:
     model = camanim.Model(zoo.shake(zoo.Plain()))
     window = (0, 255)
     plain = camanim.animate(model, grey, window=window)
@@ -203,11 +203,11 @@ def test_other_kinds_of_arrays_are_taken_as_numpys(zoo, grey, wrap) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "1"])
-def test_pillow_images_are_taken(image, mode) -> None:
+def test_pillow_images_are_converted_to_numpy(image, mode) -> None:
     picture = Image.fromarray(to_display(image)).convert(mode)
     unit = unit_image(picture)
-    want = np.asarray(picture.convert("RGB" if mode == "RGBA" else mode)) / (255, 1)[mode == "1"]
-    np.testing.assert_allclose(unit, want, atol=1e-6)
+    values = np.asarray(picture.convert("RGB" if mode == "RGBA" else mode))
+    np.testing.assert_allclose(unit, values / (1 if mode == "1" else 255), atol=1e-6)
 
 
 # --- Geometry --------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def test_pillow_images_are_taken(image, mode) -> None:
     st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
 )
 def test_the_cells_of_a_map_tile_the_box_exactly(size, shape, scale, offset) -> None:
-    """The outer edges of the corner cells are the edges of what was explained."""
+    """The outer edges of the corner cells are the edges of the box."""
     geometry = Geometry(size, scale, offset)
     cell, centre = geometry.affine(shape)
     top, left, bottom, right = geometry.box
@@ -233,10 +233,10 @@ def test_the_cells_of_a_map_tile_the_box_exactly(size, shape, scale, offset) -> 
     assert (top, left) == offset
 
 
-def test_a_map_as_large_as_the_image_lies_pixel_on_pixel() -> None:
+def test_a_map_of_the_size_of_the_image_has_the_same_pixels() -> None:
     assert Geometry((30, 40)).affine((30, 40)) == ((1, 1), (0, 0))
     assert Geometry((30, 40)).box == (0, 0, 30, 40)
-    # Two cells of 15 by 20 pixels: the first one's centre lies between pixels 7 and 8 (7.0).
+    # Two cells of 15 by 20 pixels: the centre of the first is that of pixel 7, between 9 and 10.
     assert Geometry((30, 40)).affine((2, 2)) == ((15, 20), (7, 9.5))
 
 
@@ -246,12 +246,12 @@ SHAPES = [(60, 90), (90, 60), (64, 64), (200, 33), (31, 47)]
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize(("size", "resize"), [((48, 48), 56), ((40, 64), None), ((48, 32), 60)])
-def test_a_ramp_comes_back_where_it_came_from(shape, fit, size, resize) -> None:
-    """The image's value is its own coordinate, and resizing leaves a straight line straight.
+def test_the_geometry_places_a_ramp_correctly(shape, fit, size, resize) -> None:
+    """The intensity of each pixel is its coordinate, and resizing keeps a ramp linear.
 
-    So what the network's input holds at a pixel says where the image was sampled for it: to a few
-    hundredths of a pixel (the filter has few taps), and on the average to a thousandth; but for the
-    borders, where there is nothing beyond to average with.
+    So each pixel of the network's input holds the coordinate at which the image was sampled, with an
+    error below 0.1 pixels, and below 0.005 on average. The borders are excluded, as the filter is
+    truncated there.
     """
     preprocess = Preprocess(size=size, resize=resize, channels=1)
     for axis in (0, 1):
@@ -261,22 +261,20 @@ def test_a_ramp_comes_back_where_it_came_from(shape, fit, size, resize) -> None:
         h, w = prepared.tensor.shape[-2:]
         (sy, sx), (ty, tx) = prepared.geometry.affine((h, w))
         step, start, count = [(sy, ty, h), (sx, tx, w)][axis]
-        want = start + step * np.arange(count)
-        got = prepared.tensor[0, 0].double().numpy() * window[1]
-        got = got.mean(1 - axis)
-        inner = (want > 2 * step + 1) & (want < shape[axis] - 2 * step - 2)
+        expected = start + step * np.arange(count)
+        sampled = prepared.tensor[0, 0].double().numpy() * window[1]
+        errors = sampled.mean(1 - axis) - expected
+        inner = (expected > 2 * step + 1) & (expected < shape[axis] - 2 * step - 2)
         assert inner.sum() > 5
-        assert np.abs(got - want)[inner].max() < 0.1
-        assert abs((got - want)[inner].mean()) < 5e-3
+        assert np.abs(errors[inner]).max() < 0.1
+        assert abs(errors[inner].mean()) < 5e-3
 
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("shape", [(96, 144), (152, 88), (64, 64)])
 @pytest.mark.parametrize("colour", [False, True])
 @pytest.mark.parametrize("method", ["GradCAM", "HiResCAM"])
-def test_a_network_that_finds_a_dot_lights_the_cell_that_holds_it(
-    zoo, fit, shape, colour, method
-) -> None:
+def test_the_map_of_a_peak_detector_is_highest_at_the_dot(zoo, fit, shape, colour, method) -> None:
     model = camanim.Model(
         zoo.Peak(8), Preprocess(size=(64, 48), resize=72, channels=3 if colour else 1)
     )
@@ -285,33 +283,33 @@ def test_a_network_that_finds_a_dot_lights_the_cell_that_holds_it(
         picture = np.zeros((*shape, 3) if colour else shape, np.uint8)
         picture[dot[0] - 1 : dot[0] + 2, dot[1] - 1 : dot[1] + 2] = 255
         animation = camanim.animate(model, picture, method=method, target=0, fit=fit)
-        (found,) = animation.maps
-        peak = np.unravel_index(found.argmax(), found.shape)
-        scale, translate = animation.geometry.affine(found.shape)
+        (raw,) = animation.maps
+        peak = np.unravel_index(raw.argmax(), raw.shape)
+        scale, translate = animation.geometry.affine(raw.shape)
         for axis in (0, 1):
-            at = translate[axis] + scale[axis] * peak[axis]
-            assert abs(at - dot[axis]) <= scale[axis] / 2 + 1e-6
+            position = translate[axis] + scale[axis] * peak[axis]
+            assert abs(position - dot[axis]) <= scale[axis] / 2 + 1e-6
         if method == "HiResCAM":
-            assert (found > 0).sum() == 1
+            assert (raw > 0).sum() == 1
 
 
 @pytest.mark.parametrize("shape", [(37, 53), (80, 41), (50, 50)])
-def test_crop_is_torchvisions_own_preprocessing(shape, monkeypatch) -> None:
-    """For every kind of it that torchvision publishes with its classifiers."""
+def test_crop_equals_the_preprocessing_of_torchvision(shape, monkeypatch) -> None:
+    """For each distinct preprocessing of the classifiers of torchvision."""
     monkeypatch.setattr(torchvision.models, "get_model", lambda name, **settings: nn.Identity())
     picture = np.random.default_rng(0).random((*shape, 3)).astype(np.float32)
     planes = torch.from_numpy(picture).permute(2, 0, 1)
-    seen = set()
+    tested = set()
     for name in torchvision.models.list_models(module=torchvision.models):
         weights = torchvision.models.get_model_weights(name).DEFAULT
         transforms = weights.transforms()
-        if str(transforms) in seen:
+        if str(transforms) in tested:
             continue
-        seen.add(str(transforms))
+        tested.add(str(transforms))
         preprocess = camanim.load_model(f"torchvision/{name}", weights=None).preprocess
         ours = preprocess(picture, fit="crop").tensor[0]
         assert (ours - transforms(planes)).abs().max() < 1e-5, name
-    assert len(seen) >= 10
+    assert len(tested) >= 10
 
 
 def test_a_crop_larger_than_the_resized_image_is_refused(grey) -> None:
@@ -327,7 +325,7 @@ def test_stretching_and_cropping_a_square_without_margin_are_the_same(image) -> 
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 3)])
-def test_the_smallest_images_are_resized_too(shape) -> None:
+def test_the_smallest_images_are_resized(shape) -> None:
     prepared = Preprocess(size=(16, 16), channels=1)(np.ones(shape, bool))
     np.testing.assert_allclose(prepared.tensor, torch.ones(1, 1, 16, 16), atol=1e-6)
     assert prepared.geometry.box == pytest.approx((0, 0, *shape))
@@ -358,7 +356,7 @@ def test_a_floating_tiff_is_read(tmp_path: Path) -> None:
 def test_a_photograph_is_read_upright(tmp_path: Path) -> None:
     picture = Image.new("RGB", (40, 20))
     exif = picture.getexif()
-    exif[0x0112] = 6  # The camera was turned by a quarter.
+    exif[0x0112] = 6  # The orientation of a camera turned by 90 degrees.
     picture.save(tmp_path / "photo.jpg", exif=exif)
     assert camanim.read_image(tmp_path / "photo.jpg").shape == (40, 20, 3)
 
@@ -367,7 +365,7 @@ def test_a_photograph_is_read_upright(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"no image", b"\x89PNG\r\n\x1a\n", b"II*\0" + b"\xff" * 9]
 )
-def test_a_file_that_is_no_image_is_refused(tmp_path: Path, suffix, content) -> None:
+def test_a_file_without_an_image_is_refused(tmp_path: Path, suffix, content) -> None:
     path = tmp_path / f"file.{suffix}"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=r"file\."):
@@ -376,7 +374,7 @@ def test_a_file_that_is_no_image_is_refused(tmp_path: Path, suffix, content) -> 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
-def test_half_a_file_is_refused(tmp_path: Path, suffix, share) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix, share) -> None:
     path = tmp_path / f"file.{suffix}"
     iio.imwrite(path, np.random.default_rng(0).integers(0, 255, (60, 60, 3)).astype(np.uint8))
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])

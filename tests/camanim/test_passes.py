@@ -17,7 +17,7 @@ from camanim.execution.fast_copy import fast_copy
 from camanim.execution.forward import Batches, Forward
 from camanim.execution.guided_gradient import guided_gradient
 from camanim.execution.reevaluation import Rest
-from camanim.layout import Layout
+from camanim.layout import LayoutInference
 from camanim.targets import ClassTarget
 
 INPUT = torch.rand(1, 3, 12, 14, generator=torch.Generator().manual_seed(5))
@@ -30,14 +30,14 @@ def quiet(*args: object) -> None:
 
 def calls_of(net: nn.Module) -> list[Layer]:
     """Every call whose output is channels over space."""
-    layout, found, counts = Layout(tuple(INPUT.shape)), [], {}
+    layout, found, counts = LayoutInference(tuple(INPUT.shape)), [], {}
 
     def see(name):
         def hook(module, inputs, output):
             call = counts.get(name, 0)
             counts[name] = call + 1
             if isinstance(output, torch.Tensor):
-                arrangement = layout.read(module, tuple(output.shape))
+                arrangement = layout.infer(module, tuple(output.shape)).arrangement
                 if arrangement is not None:
                     found.append(Layer(len(found), name, call, module, "", arrangement))
 

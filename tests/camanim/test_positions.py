@@ -1,4 +1,4 @@
-"""Positions that run along with one forward pass: windows, grids and heads are found exactly."""
+"""Position tracing: the arrangements of windows, grids and heads, against brute force."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from torch import nn
 from torchvision.models import get_model, swin_transformer, vision_transformer
 from torchvision.models.maxvit import MaxVit
 
-from camanim.layout import Layout, tensors_of
+from camanim.layout import LayoutInference, tensors_of
 from camanim.layout.position_tracing import trace_positions
 
 
-class Twice(nn.Module):
-    """Number by number, so that what goes in is known by what comes out."""
+class Doubled(nn.Module):
+    """An elementwise module, whose input follows from its output."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * 2
 
 
 def outputs(net: nn.Module, x: torch.Tensor) -> dict[tuple[str, int], object]:
-    """What each call of each module gives."""
-    found: dict[tuple[str, int], object] = {}
+    """Return the output of each call of each module."""
+    recorded: dict[tuple[str, int], object] = {}
     handles = []
     for name, module in net.named_modules():
 
         def hook(module, inputs, output, name=name) -> None:
-            found[name, sum(n == name for n, _ in found)] = output
+            recorded[name, sum(n == name for n, _ in recorded)] = output
 
         handles.append(module.register_forward_hook(hook))
     with torch.no_grad():
         net.eval()(x.clone())
     for handle in handles:
         handle.remove()
-    return found
+    return recorded
 
 
 def traced(net: nn.Module, x: torch.Tensor, name: str):
     return trace_positions(net, x, {(name, 0)}).get((name, 0))
 
 
-# --- A network whose answer is known -----------------------------------------------------------
+# --- Windows -----------------------------------------------------------------------------------
 
 
 def partition(x: torch.Tensor, window: int, kind: str) -> torch.Tensor:
-    """(B, *s, C) -> (B, windows, cells, C): by neighbourhood, or spread over the grid."""
+    """Partition (B, *s, C) into (B, windows, cells, C), of adjacent cells or of a grid."""
     dims = x.ndim - 2
     sizes = []
     for side in x.shape[1:-1]:
@@ -59,13 +59,13 @@ def partition(x: torch.Tensor, window: int, kind: str) -> torch.Tensor:
 
 
 class Windowed(nn.Module):
-    """Cells in windows; what `inside` gives is twice what `stem` gave, in another order."""
+    """Cells in windows; the output of `inside` is twice that of `stem`, in another order."""
 
     def __init__(self, dims: int, kind: str, shift: int, form: str, pad: int = 0) -> None:
         super().__init__()
         conv = nn.Conv2d if dims == 2 else nn.Conv3d
         self.dims, self.kind, self.shift, self.form, self.pad = dims, kind, shift, form, pad
-        self.stem, self.inside, self.last = conv(1, 6, 2, 2), Twice(), nn.Linear(6, 3)
+        self.stem, self.inside, self.last = conv(1, 6, 2, 2), Doubled(), nn.Linear(6, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(x).movedim(1, -1)
@@ -81,7 +81,7 @@ class Windowed(nn.Module):
         elif self.form == "channels first":
             x = self.inside(x.flatten(0, 1).unflatten(1, [4] * self.dims).movedim(-1, 1))
             x = x.movedim(1, -1).flatten(1, self.dims).unflatten(0, (-1, count))
-        elif self.form == "apart":
+        elif self.form == "separate":
             x = self.inside(x)
         elif self.form == "heads":
             x = self.inside(x.flatten(0, 1).unflatten(-1, (2, 3)).transpose(1, 2))
@@ -94,7 +94,7 @@ class Windowed(nn.Module):
         return self.last(x).mean((1, 2))
 
 
-FORMS = ["tokens", "squares", "channels first", "apart", "heads", "sequence first", "rows"]
+FORMS = ["tokens", "squares", "channels first", "separate", "heads", "sequence first", "rows"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -102,45 +102,49 @@ FORMS = ["tokens", "squares", "channels first", "apart", "heads", "sequence firs
 @pytest.mark.parametrize("kind", ["windows", "grid"])
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("images", [1, 3])
-def test_windows_are_put_back_into_place(form, shift, kind, dims, images) -> None:
+def test_the_arrangement_of_windows(form, shift, kind, dims, images) -> None:
     net = Windowed(dims, kind, shift, form).eval()
     x = torch.randn(images, 1, 16, *[24] * (dims - 1))
-    found = traced(net, x, "inside")
-    assert found is not None
-    given = outputs(net, x)
-    want = 2 * given["stem", 0]
-    assert torch.equal(found.to_channels(given["inside", 0]), want)
-    assert found.space == tuple(want.shape[2:])
+    arrangement = traced(net, x, "inside")
+    assert arrangement is not None
+    recorded = outputs(net, x)
+    want = 2 * recorded["stem", 0]
+    assert torch.equal(arrangement.to_channels(recorded["inside", 0]), want)
+    assert arrangement.space == tuple(want.shape[2:])
     if kind == "windows" and form != "rows":
-        assert found.name == f"{'shifted ' * bool(shift)}windows {' x '.join('4' * dims)}"
-    # The other way, for one image: what is put in comes out.
+        assert arrangement.name == f"{'shifted ' * bool(shift)}windows {' x '.join('4' * dims)}"
+    # The inverse, for one image.
     one = outputs(net, x[:1])["inside", 0]
-    channels = torch.randn(5, 6, *found.space)
-    back = found.from_channels(channels, one)
-    assert torch.equal(found.to_channels(back), channels)
+    channels = torch.randn(5, 6, *arrangement.space)
+    back = arrangement.from_channels(channels, one)
+    assert torch.equal(arrangement.to_channels(back), channels)
     many = outputs(net, x[:1].repeat(5, *[1] * (dims + 1)))["inside", 0]
     assert back.shape == many.shape
-    same = found.from_channels(want[:1].repeat(5, *[1] * (dims + 1)), one)
+    same = arrangement.from_channels(want[:1].repeat(5, *[1] * (dims + 1)), one)
     assert torch.equal(same, many)
 
 
 @pytest.mark.parametrize("shift", [0, 2])
 @pytest.mark.parametrize("form", ["tokens", "heads", "channels first"])
-def test_padding_of_windows_is_left_out_and_put_back(form, shift) -> None:
+def test_padding_of_windows_is_dropped_and_restored(form, shift) -> None:
     net = Windowed(2, "windows", shift, form, pad=2).eval()
     x = torch.randn(1, 1, 12, 20)
-    found = traced(net, x, "inside")
-    assert found is not None
-    given = outputs(net, x)
-    want = 2 * given["stem", 0]
-    assert torch.equal(found.to_channels(given["inside", 0]), want)
-    assert torch.equal(found.from_channels(want, given["inside", 0]), given["inside", 0])
+    arrangement = traced(net, x, "inside")
+    assert arrangement is not None
+    recorded = outputs(net, x)
+    want = 2 * recorded["stem", 0]
+    assert torch.equal(arrangement.to_channels(recorded["inside", 0]), want)
+    assert torch.equal(
+        arrangement.from_channels(want, recorded["inside", 0]), recorded["inside", 0]
+    )
 
 
-def test_the_name_tells_windows_from_a_grid_and_shifted_ones() -> None:
+def test_names_of_windows_and_grids() -> None:
     def name(kind: str, shift: int, pad: int = 0) -> str:
-        found = traced(Windowed(2, kind, shift, "tokens", pad), torch.randn(1, 1, 16, 24), "inside")
-        return found.name
+        arrangement = traced(
+            Windowed(2, kind, shift, "tokens", pad), torch.randn(1, 1, 16, 24), "inside"
+        )
+        return arrangement.name
 
     assert name("windows", 0) == "windows 4 x 4"
     assert name("windows", 2) == "shifted windows 4 x 4"
@@ -148,13 +152,13 @@ def test_the_name_tells_windows_from_a_grid_and_shifted_ones() -> None:
     assert name("windows", 0, 4) == "windows 4 x 4"
 
 
-def test_windows_of_different_images_between_each_other_are_not_read() -> None:
-    """Nobody could tell how many images there are."""
+def test_windows_of_interleaved_images_have_no_arrangement() -> None:
+    """No axis separates the images."""
 
     class Mixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem, self.inside = nn.Conv2d(1, 6, 2, 2), Twice()
+            self.stem, self.inside = nn.Conv2d(1, 6, 2, 2), Doubled()
 
         def forward(self, x):
             x = partition(self.stem(x).movedim(1, -1), 4, "windows")
@@ -167,12 +171,12 @@ def test_windows_of_different_images_between_each_other_are_not_read() -> None:
 
 
 class Chain(nn.Module):
-    """A stem, an operation, and `inside`, which doubles what it gets."""
+    """A stem, an operation, and `inside`, which doubles the result."""
 
     def __init__(self, operation) -> None:
         super().__init__()
         self.operation = operation
-        self.stem, self.inside = nn.Conv2d(3, 4, 2, 2), Twice()
+        self.stem, self.inside = nn.Conv2d(3, 4, 2, 2), Doubled()
         self.cls = nn.Parameter(torch.randn(1, 2, 4))
 
     def forward(self, x):
@@ -180,7 +184,7 @@ class Chain(nn.Module):
 
 
 def unfolded(net: Chain, x: torch.Tensor) -> torch.Tensor:
-    """MobileViT's and MobileViTv2's: (B, C, place in patch, patch)."""
+    """Unfold as MobileViT and MobileViTv2 do: (B, C, position in patch, patch)."""
     b, c, h, w = x.shape
     x = x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4)
     return x.reshape(b, c, 4, h * w // 4)
@@ -223,14 +227,14 @@ MOVES = {
 
 @pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize("kind", MOVES)
-def test_cells_are_found_wherever_they_go(kind, images) -> None:
+def test_operations_that_move_elements(kind, images) -> None:
     net = Chain(MOVES[kind])
-    found = traced(net, torch.randn(images, 3, 8, 12), "inside")
-    assert found.space == (4, 6)
-    # What holds the numbers of the cells in place of values shows where they went.
+    arrangement = traced(net, torch.randn(images, 3, 8, 12), "inside")
+    assert arrangement.space == (4, 6)
+    # Apply the operation to the indices of cells in place of values.
     cells = torch.arange(24.0).view(1, 1, 4, 6).expand(images, 4, 4, 6) + 1
-    read = found.to_channels(MOVES[kind](net, cells.clone()))
-    assert torch.equal(read, cells[:, : read.shape[1]])
+    channels = arrangement.to_channels(MOVES[kind](net, cells.clone()))
+    assert torch.equal(channels, cells[:, : channels.shape[1]])
 
 
 norm = nn.LayerNorm(4)
@@ -284,17 +288,17 @@ KEEPS = {
 
 @pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize("kind", KEEPS)
-def test_what_changes_numbers_leaves_them_where_they_are(kind, images) -> None:
+def test_operations_that_keep_or_merge_cells(kind, images) -> None:
     operation, want = KEEPS[kind]
     net, x = Chain(operation), torch.randn(images, 3, 8, 12)
-    found = traced(net, x, "inside")
-    given = outputs(net, x)
+    arrangement = traced(net, x, "inside")
+    recorded = outputs(net, x)
     with torch.no_grad():
         stem = net.stem(x)
-    torch.testing.assert_close(found.to_channels(given["inside", 0]), 2 * want(stem))
+    torch.testing.assert_close(arrangement.to_channels(recorded["inside", 0]), 2 * want(stem))
 
 
-def test_attention_keeps_what_the_queries_are_about() -> None:
+def test_attention_has_the_cells_of_the_queries() -> None:
     class Attention(nn.Module):
         def __init__(self, fused: bool) -> None:
             super().__init__()
@@ -315,33 +319,33 @@ def test_attention_keeps_what_the_queries_are_about() -> None:
     x = torch.randn(1, 3, 8, 12)
     for fused in (True, False):
         net = Attention(fused)
-        found = trace_positions(net, x, {(n, 0) for n, _ in net.named_modules()})
+        arrangements = trace_positions(net, x, {(n, 0) for n, _ in net.named_modules()})
         for name in ("qkv", "values", "proj", ""):
-            assert found[name, 0].name == "tokens 4 x 6", name
-        assert found["values", 0].channels == (1, 3), "heads are channels, too"
-    assert found["softmax", 0] is None, "cells by cells: no map"
+            assert arrangements[name, 0].name == "tokens 4 x 6", name
+        assert arrangements["values", 0].channels == (1, 3), "heads are channels"
+    assert arrangements["softmax", 0] is None, "attention has no space"
 
 
-def test_channels_by_channels_are_no_map() -> None:
-    """As in XCiT: with as many channels as the image has rows, it looks like one."""
+def test_products_of_channels_have_no_space() -> None:
+    """As in XCiT; with as many channels as rows, the product has the shape of an image."""
 
     class Cross(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem, self.softmax, self.out = nn.Conv2d(3, 4, 2, 2), nn.Softmax(-1), Twice()
+            self.stem, self.softmax, self.out = nn.Conv2d(3, 4, 2, 2), nn.Softmax(-1), Doubled()
 
         def forward(self, x):
             x = self.stem(x).flatten(2)
             return self.out(self.softmax(x @ x.mT) @ x)
 
-    found = trace_positions(Cross(), torch.randn(1, 3, 8, 8), {("softmax", 0), ("out", 0)})
-    assert found["softmax", 0] is None
-    assert found["out", 0].space == (4, 4)
+    arrangements = trace_positions(Cross(), torch.randn(1, 3, 8, 8), {("softmax", 0), ("out", 0)})
+    assert arrangements["softmax", 0] is None
+    assert arrangements["out", 0].space == (4, 4)
 
 
 def test_merged_patches_are_cells_of_a_coarser_grid() -> None:
     class Merging(nn.Module):
-        """Swin's way, and by unfolding."""
+        """Merging as in Swin, or by unfolding."""
 
         def __init__(self, unfolding: bool) -> None:
             super().__init__()
@@ -363,8 +367,8 @@ def test_merged_patches_are_cells_of_a_coarser_grid() -> None:
 
     for unfolding in (False, True):
         net, x = Merging(unfolding), torch.randn(1, 3, 16, 24)
-        found = trace_positions(net, x, {("norm", 0), ("merge", 0), ("", 0)})
-        assert [found[name, 0].name for name in ("norm", "merge", "")] == [
+        arrangements = trace_positions(net, x, {("norm", 0), ("merge", 0), ("", 0)})
+        assert [arrangements[name, 0].name for name in ("norm", "merge", "")] == [
             "NHWC", "NHWC", "tokens 4 x 6",
         ]  # fmt: skip
 
@@ -392,12 +396,12 @@ def swapped(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", UNKNOWN)
-def test_what_is_not_known_is_not_said(kind) -> None:
+def test_other_operations_have_no_arrangement(kind) -> None:
     assert traced(Chain(UNKNOWN[kind]), torch.randn(1, 3, 8, 12), "inside") is None
 
 
-def test_what_does_not_come_from_the_image_is_no_map() -> None:
-    """A table of positions may have an image's shape."""
+def test_tensors_not_computed_from_the_image_have_no_space() -> None:
+    """A table of relative positions may have the shape of an image."""
 
     class Table(nn.Module):
         def __init__(self) -> None:
@@ -416,19 +420,21 @@ def test_what_does_not_come_from_the_image_is_no_map() -> None:
         def forward(self, x):
             return self.sorts(self.stem(x) + self.table())
 
-    found = trace_positions(
+    arrangements = trace_positions(
         Net(), torch.randn(1, 3, 8, 12), {("table", 0), ("sorts", 0), ("stem", 0)}
     )
-    assert found["stem", 0].name == "NCHW"
-    assert found["table", 0] is None
-    assert ("sorts", 0) not in found, "that is from the image, and unknown"
+    assert arrangements["stem", 0].name == "NCHW"
+    assert arrangements["table", 0] is None
+    assert ("sorts", 0) not in arrangements, (
+        "computed from the image, by an operation without a rule"
+    )
 
 
-# --- Networks of others ------------------------------------------------------------------------
+# --- Published networks ------------------------------------------------------------------------
 
 
-def by_hand(x: torch.Tensor, side: int, window: int, shift: int, kind: str) -> torch.Tensor:
-    """(windows, cells, C) of one image -> (1, C, side, side)."""
+def reference(x: torch.Tensor, side: int, window: int, shift: int, kind: str) -> torch.Tensor:
+    """Convert (windows, cells, C) of one image to (1, C, side, side)."""
     count = side // window
     if kind == "windows":
         x = x.reshape(count, count, window, window, -1).permute(0, 2, 1, 3, 4)
@@ -444,88 +450,92 @@ def test_swin_of_timm() -> None:
         "swin_tiny_patch4_window7_224", img_size=56, embed_dim=12, depths=(2, 2), num_heads=(2, 2)
     )
     x = torch.randn(1, 3, 56, 56)
-    given = outputs(net, x)
-    names = [n for n, _ in given if ".attn." in n or n.endswith(".attn")]
-    found = trace_positions(net, x, {(n, 0) for n in names})
-    seen = Counter()
+    recorded = outputs(net, x)
+    names = [n for n, _ in recorded if ".attn." in n or n.endswith(".attn")]
+    arrangements = trace_positions(net, x, {(n, 0) for n in names})
+    counts = Counter()
     for name in names:
         layer, block = (int(part) for part in name.split(".")[1:4:2])
         side, shift = (14, 3 * block) if layer == 0 else (7, 0)
         if name.endswith(("softmax", "attn_drop")):
-            assert found[name, 0] is None
+            assert arrangements[name, 0] is None
             continue
-        arrangement = found[name, 0]
-        want = by_hand(given[name, 0], side, 7, shift, "windows")
-        assert torch.equal(arrangement.to_channels(given[name, 0]), want), name
-        seen[arrangement.name] += 1
-    assert seen.keys() == {"windows 7 x 7", "shifted windows 7 x 7", "tokens 7 x 7"}
+        arrangement = arrangements[name, 0]
+        want = reference(recorded[name, 0], side, 7, shift, "windows")
+        assert torch.equal(arrangement.to_channels(recorded[name, 0]), want), name
+        counts[arrangement.name] += 1
+    assert counts.keys() == {"windows 7 x 7", "shifted windows 7 x 7", "tokens 7 x 7"}
 
 
 def test_maxvit_of_torchvision() -> None:
     net = MaxVit((64, 64), 8, 4, [8, 16], [1, 1], 4, 0.0)
     x = torch.randn(1, 3, 64, 64)
-    given = outputs(net, x)
+    recorded = outputs(net, x)
     for i, side in enumerate((16, 8)):
-        for kind, want in (("window_attention", "windows"), ("grid_attention", "grid")):
+        for kind, expected in (("window_attention", "windows"), ("grid_attention", "grid")):
             name = f"blocks.{i}.layers.0.layers.{kind}.attn_layer"
-            found = traced(net, x, name)
-            assert found.name == f"{want} 4 x 4"
-            output = given[name, 0]
+            arrangement = traced(net, x, name)
+            assert arrangement.name == f"{expected} 4 x 4"
+            output = recorded[name, 0]
             if kind == "grid_attention":
-                # Groups are those of the places in the windows.
+                # Each group holds one position of all windows.
                 assert output.shape[1:3] == ((side // 4) ** 2, 16)
-            assert torch.equal(found.to_channels(output), by_hand(output[0], side, 4, 0, want)), (
-                name
-            )
+            assert torch.equal(
+                arrangement.to_channels(output), reference(output[0], side, 4, 0, expected)
+            ), name
 
 
-class Read:
-    """How all calls of a network are read: by shape, and by positions where that is open."""
+class NetworkLayouts:
+    """The arrangements of all calls of a network, from shapes and, if ambiguous, from positions."""
 
     def __init__(self, net: nn.Module, x: torch.Tensor) -> None:
-        layout = Layout(tuple(x.shape))
-        readings, paths, self.shapes = {}, {}, {}
+        inference = LayoutInference(tuple(x.shape))
+        inferred, paths, self.shapes = {}, {}, {}
         modules = dict(net.named_modules())
-        self.given = {}
+        self.recorded = {}
         for key, output in outputs(net, x).items():
             tensors = [(p, t) for p, t in tensors_of(output) if t.is_floating_point()]
-            looked = [(p, t, layout.look(modules[key[0]], tuple(t.shape))) for p, t in tensors]
-            looked.sort(key=lambda found: (found[2].arrangement is None, not found[2].open))
-            if looked:
-                paths[key], self.given[key], readings[key] = looked[0]
-                self.shapes[key] = tuple(looked[0][1].shape)
+            features = [
+                (p, t, inference.infer(modules[key[0]], tuple(t.shape))) for p, t in tensors
+            ]
+            features.sort(key=lambda item: (item[2].arrangement is None, not item[2].ambiguous))
+            if features:
+                paths[key], self.recorded[key], inferred[key] = features[0]
+                self.shapes[key] = tuple(features[0][1].shape)
         self.traced = trace_positions(net, x, paths)
-        self.sure = {key for key, reading in readings.items() if not reading.open}
-        self.found = {
-            key: self.traced.get(key, reading.arrangement) if reading.open else reading.arrangement
-            for key, reading in readings.items()
+        self.unambiguous = {key for key, layout in inferred.items() if not layout.ambiguous}
+        self.arrangements = {
+            key: self.traced.get(key, layout.arrangement)
+            if layout.ambiguous
+            else layout.arrangement
+            for key, layout in inferred.items()
         }
 
     @property
     def names(self) -> Counter[str]:
-        return Counter(found.name for found in self.found.values() if found is not None)
+        return Counter(each.name for each in self.arrangements.values() if each is not None)
 
     @property
-    def unread(self) -> Counter[tuple[int, ...]]:
-        """Shapes of outputs with more than a row of numbers for the image that have no reading."""
+    def unarranged(self) -> Counter[tuple[int, ...]]:
+        """Shapes of outputs without an arrangement that have more than one axis per image."""
         return Counter(
             self.shapes[key]
-            for key, found in self.found.items()
-            if found is None and sum(size > 1 for size in self.shapes[key][1:]) > 1
+            for key, arrangement in self.arrangements.items()
+            if arrangement is None and sum(size > 1 for size in self.shapes[key][1:]) > 1
         )
 
     def contradictions(self) -> list[tuple[str, int]]:
-        """Where shape and positions differ, though the shape was sure."""
+        """Return the calls whose unambiguous arrangement differs from the traced one."""
         return [
             key
-            for key in self.sure
+            for key in self.unambiguous
             if key in self.traced
-            and (found := self.found[key]) is not None
+            and (arrangement := self.arrangements[key]) is not None
             and (
                 self.traced[key] is None
                 or not torch.equal(
-                    self.traced[key].to_channels(self.given[key]),
-                    found.to_channels(self.given[key]),
+                    self.traced[key].to_channels(self.recorded[key]),
+                    arrangement.to_channels(self.recorded[key]),
                 )
             )
         ]
@@ -539,28 +549,30 @@ class Read:
         ("efficientnet_b0", 64), ("swin_t", 64), ("swin_v2_t", 64), ("vgg11", 64),
     ],
 )  # fmt: skip
-def test_what_is_sure_by_its_shape_is_right_by_its_positions(name, size) -> None:
+def test_unambiguous_layouts_agree_with_position_tracing(name, size) -> None:
     extra = {"init_weights": False} if name in {"inception_v3", "googlenet", "vgg11"} else {}
-    read = Read(get_model(name, weights=None, **extra), torch.randn(1, 3, size, size))
-    assert not read.contradictions()
-    open_calls = set(read.found) - read.sure
+    layouts = NetworkLayouts(get_model(name, weights=None, **extra), torch.randn(1, 3, size, size))
+    assert not layouts.contradictions()
+    ambiguous = set(layouts.arrangements) - layouts.unambiguous
     if name in {"convnext_tiny", "swin_t", "swin_v2_t"}:
-        assert open_calls
+        assert ambiguous
     else:
-        assert not open_calls, "a plain network needs no second pass"
-        assert set(read.names) == {"NCHW"}
-    assert read.names.total() > 0.6 * len(read.shapes)
-    # All that is left are tables of relative positions.
-    assert all(key in read.traced for key, found in read.found.items()
-               if found is None and read.shapes[key] in read.unread)  # fmt: skip
+        assert not ambiguous, "a convolutional network needs no second pass"
+        assert set(layouts.names) == {"NCHW"}
+    assert layouts.names.total() > 0.6 * len(layouts.shapes)
+    # The others are tables of relative positions.
+    assert all(key in layouts.traced for key, arrangement in layouts.arrangements.items()
+               if arrangement is None and layouts.shapes[key] in layouts.unarranged)  # fmt: skip
 
 
 def test_a_vision_transformer() -> None:
     net = vision_transformer.VisionTransformer(32, 8, 2, 2, 8, 16)
-    read = Read(net, torch.randn(2, 3, 32, 32))
-    assert read.names.keys() == {"NCHW", "tokens 4 x 4 after 1"}
-    assert not read.unread
-    assert read.names.total() == len(read.shapes) - 3, "the head, its layer, and the network"
+    layouts = NetworkLayouts(net, torch.randn(2, 3, 32, 32))
+    assert layouts.names.keys() == {"NCHW", "tokens 4 x 4 after 1"}
+    assert not layouts.unarranged
+    assert layouts.names.total() == len(layouts.shapes) - 3, (
+        "all but the head, its layer, and the network"
+    )
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -577,17 +589,17 @@ def test_a_transformer_of_torch(batch_first) -> None:
             return x.mean(1 if batch_first else 0)
 
     for images in (1, 3):
-        read = Read(Encoder(), torch.randn(images, 3, 32, 32))
-        assert read.names == {"NCHW": 1, "tokens 4 x 4": len(read.shapes) - 2}
-        assert not any(found is None for found in list(read.traced.values())[:-1])
-        assert not read.contradictions()
+        layouts = NetworkLayouts(Encoder(), torch.randn(images, 3, 32, 32))
+        assert layouts.names == {"NCHW": 1, "tokens 4 x 4": len(layouts.shapes) - 2}
+        assert not any(each is None for each in list(layouts.traced.values())[:-1])
+        assert not layouts.contradictions()
 
 
 def test_a_swin_transformer_of_torchvision() -> None:
     net = swin_transformer.SwinTransformer([4, 4], 8, [2, 2], [2, 2], [4, 4])
-    read = Read(net, torch.randn(1, 3, 64, 64))
-    assert read.names.keys() == {"NCHW", "NHWC"}
-    assert not read.unread
+    layouts = NetworkLayouts(net, torch.randn(1, 3, 64, 64))
+    assert layouts.names.keys() == {"NCHW", "NHWC"}
+    assert not layouts.unarranged
 
 
 def test_registers_and_class_token_of_timm() -> None:
@@ -595,9 +607,9 @@ def test_registers_and_class_token_of_timm() -> None:
     net = timm.create_model(
         "vit_small_patch14_reg4_dinov2", img_size=56, embed_dim=24, depth=2, num_heads=3
     )
-    read = Read(net, torch.randn(1, 3, 56, 56))
-    assert read.names.keys() == {"NCHW", "tokens 4 x 4", "tokens 4 x 4 after 5"}
-    assert not read.unread
+    layouts = NetworkLayouts(net, torch.randn(1, 3, 56, 56))
+    assert layouts.names.keys() == {"NCHW", "tokens 4 x 4", "tokens 4 x 4 after 5"}
+    assert not layouts.unarranged
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -609,11 +621,11 @@ def test_a_vision_transformer_of_monai(dims, embed) -> None:
         1, size, 8, hidden_size=24, mlp_dim=32, num_layers=2, num_heads=3, proj_type=embed,
         spatial_dims=dims, classification=True,
     )  # fmt: skip
-    read = Read(net, torch.randn(1, 1, *size))
+    layouts = NetworkLayouts(net, torch.randn(1, 1, *size))
     side = " x ".join("4" * dims)
-    assert {f"tokens {side}", f"tokens {side} after 1"} <= read.names.keys()
+    assert {f"tokens {side}", f"tokens {side} after 1"} <= layouts.names.keys()
     count = 4**dims + 1
-    assert read.unread == {(1, 3, count, count): 2}, "attention"
+    assert layouts.unarranged == {(1, 3, count, count): 2}, "attention"
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -622,19 +634,19 @@ def test_networks_of_monai_with_windows(dims) -> None:
     net = module.SwinTransformer(
         1, 12, [2] * dims, [2] * dims, [2, 1, 1, 1], [1] * 4, spatial_dims=dims
     )
-    read = Read(net, torch.randn(1, 1, *[32] * dims))
+    layouts = NetworkLayouts(net, torch.randn(1, 1, *[32] * dims))
     side, cells = " x ".join("2" * dims), 2**dims
-    assert {f"windows {side}", f"shifted windows {side}"} <= read.names.keys()
-    assert all(shape[-2:] == (cells, cells) for shape in read.unread), "attention"
-    assert not read.contradictions()
+    assert {f"windows {side}", f"shifted windows {side}"} <= layouts.names.keys()
+    assert all(shape[-2:] == (cells, cells) for shape in layouts.unarranged), "attention"
+    assert not layouts.contradictions()
 
 
 def test_a_unet_in_three_dimensions() -> None:
     nets = pytest.importorskip("monai.networks.nets")
     net = nets.UNet(3, 1, 2, (4, 8, 8), (2, 2), num_res_units=1)
-    read = Read(net, torch.randn(1, 1, 16, 24, 8))
-    assert read.names == {"NCDHW": len(read.shapes)}
-    assert not read.contradictions()
+    layouts = NetworkLayouts(net, torch.randn(1, 1, 16, 24, 8))
+    assert layouts.names == {"NCDHW": len(layouts.shapes)}
+    assert not layouts.contradictions()
 
 
 def test_networks_of_huggingface() -> None:
@@ -643,27 +655,27 @@ def test_networks_of_huggingface() -> None:
         hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=32,
         image_size=32, patch_size=8,
     )  # fmt: skip
-    read = Read(transformers.ViTModel(config), torch.randn(1, 3, 32, 32))
-    assert read.names.keys() == {"NCHW", "tokens 4 x 4", "tokens 4 x 4 after 1"}
-    assert not read.unread
+    layouts = NetworkLayouts(transformers.ViTModel(config), torch.randn(1, 3, 32, 32))
+    assert layouts.names.keys() == {"NCHW", "tokens 4 x 4", "tokens 4 x 4 after 1"}
+    assert not layouts.unarranged
     config = transformers.SwinConfig(
         image_size=64, patch_size=4, embed_dim=12, depths=[2, 2], num_heads=[2, 2], window_size=4
     )
-    read = Read(transformers.SwinModel(config), torch.randn(1, 3, 64, 64))
-    assert {"windows 4 x 4", "shifted windows 4 x 4"} <= read.names.keys()
-    # Its tables of relative positions look like 16 x 16 images.
-    assert read.unread.keys() == {(1, 2, 16, 16)}
+    layouts = NetworkLayouts(transformers.SwinModel(config), torch.randn(1, 3, 64, 64))
+    assert {"windows 4 x 4", "shifted windows 4 x 4"} <= layouts.names.keys()
+    # The tables of relative positions have the shape of 16 x 16 images.
+    assert layouts.unarranged.keys() == {(1, 2, 16, 16)}
 
 
-def test_segmentation_with_a_dictionary_for_its_output() -> None:
+def test_segmentation_with_a_dictionary_as_output() -> None:
     from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
     net = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)
-    read = Read(net, torch.randn(1, 3, 64, 96))
-    assert read.names.keys() == {"NCHW"}
-    assert read.found["", 0].space == (64, 96)
-    assert not read.contradictions()
-    assert not read.unread
+    layouts = NetworkLayouts(net, torch.randn(1, 3, 64, 96))
+    assert layouts.names.keys() == {"NCHW"}
+    assert layouts.arrangements["", 0].space == (64, 96)
+    assert not layouts.contradictions()
+    assert not layouts.unarranged
 
 
 @pytest.mark.slow
@@ -684,23 +696,23 @@ def test_segmentation_with_a_dictionary_for_its_output() -> None:
         ("crossvit_tiny_240", 240, {"tokens 20 x 20 after 1", "tokens 14 x 14 after 1"}),
     ],
 )
-def test_networks_of_timm_whose_shapes_deceive(name, size, names) -> None:
+def test_networks_of_timm_with_ambiguous_shapes(name, size, names) -> None:
     timm = pytest.importorskip("timm")
-    sized = {"img_size": size} if name.startswith(("nest", "swin")) else {}
-    read = Read(timm.create_model(name, **sized), torch.randn(1, 3, size, size))
-    assert names <= read.names.keys()
-    assert not read.contradictions()
-    # What is not read is known to be no map.
-    for key, found in read.found.items():
-        if found is None and read.shapes[key] in read.unread:
-            assert key in read.traced or read.shapes[key][-1] == read.shapes[key][-2], key
+    settings = {"img_size": size} if name.startswith(("nest", "swin")) else {}
+    layouts = NetworkLayouts(timm.create_model(name, **settings), torch.randn(1, 3, size, size))
+    assert names <= layouts.names.keys()
+    assert not layouts.contradictions()
+    # The others have no space.
+    for key, arrangement in layouts.arrangements.items():
+        if arrangement is None and layouts.shapes[key] in layouts.unarranged:
+            assert key in layouts.traced or layouts.shapes[key][-1] == layouts.shapes[key][-2], key
 
 
-# --- The network, and whoever calls --------------------------------------------------------------
+# --- State, inputs and modes -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_network_comes_back_as_it_was(zoo, fails) -> None:
+def test_the_state_of_the_network_is_restored(zoo, fails) -> None:
     net = zoo.shake(zoo.Residual()).train()
     net.bn1.eval()
     before = zoo.state_of(net)
@@ -709,14 +721,14 @@ def test_the_network_comes_back_as_it_was(zoo, fails) -> None:
         net.head[0].forward = lambda x: 1 / 0
         before = zoo.state_of(net)
     copy = x.clone()
-    found = trace_positions(net, x, {("stem", 0), ("relu", 1), ("head", 0)})
+    arrangements = trace_positions(net, x, {("stem", 0), ("relu", 1), ("head", 0)})
     assert zoo.state_of(net) == before
     assert torch.equal(x, copy)
-    assert found["relu", 1].space == (12, 16)
-    assert (("head", 0) in found) is False
+    assert arrangements["relu", 1].space == (12, 16)
+    assert ("head", 0) not in arrangements
 
 
-def test_a_network_that_takes_one_image_only() -> None:
+def test_a_network_that_takes_only_one_image() -> None:
     class Single(Windowed):
         def forward(self, x):
             assert len(x) == 1
@@ -724,25 +736,25 @@ def test_a_network_that_takes_one_image_only() -> None:
 
     net = Single(2, "windows", 2, "tokens").eval()
     x = torch.randn(1, 1, 16, 16)
-    found = traced(net, x, "inside")
-    given = outputs(net, x)
-    assert torch.equal(found.to_channels(given["inside", 0]), 2 * given["stem", 0])
+    arrangement = traced(net, x, "inside")
+    recorded = outputs(net, x)
+    assert torch.equal(arrangement.to_channels(recorded["inside", 0]), 2 * recorded["stem", 0])
 
 
-def test_further_inputs_and_another_way_to_run() -> None:
-    class Two(Windowed):
+def test_further_inputs_and_a_run_function() -> None:
+    class TwoInputs(Windowed):
         def forward(self, x, factor):
             return super().forward(x * factor)
 
-    net, x = Two(2, "windows", 2, "tokens"), torch.randn(1, 1, 16, 16)
-    for found in (
+    net, x = TwoInputs(2, "windows", 2, "tokens"), torch.randn(1, 1, 16, 16)
+    for arrangements in (
         trace_positions(net, (x, 2.0), {("inside", 0)}),
         trace_positions(net, x, {("inside", 0)}, run=lambda batch: net(batch, 2.0)),
     ):
-        assert found["inside", 0].name == "shifted windows 4 x 4"
+        assert arrangements["inside", 0].name == "shifted windows 4 x 4"
 
 
-def test_the_tensor_at_a_path_is_looked_at() -> None:
+def test_the_arrangement_is_that_of_the_tensor_at_the_path() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -758,22 +770,24 @@ def test_the_tensor_at_a_path_is_looked_at() -> None:
 
 
 def test_calls_are_counted() -> None:
-    class Again(nn.Module):
+    class Repeated(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.pool, self.again = nn.Conv2d(1, 1, 2, 2), Twice()
+            self.pool, self.doubled = nn.Conv2d(1, 1, 2, 2), Doubled()
 
         def forward(self, x):
-            x = self.again(self.pool(self.again(x)))
-            return self.again(x.flatten(2))
+            x = self.doubled(self.pool(self.doubled(x)))
+            return self.doubled(x.flatten(2))
 
-    found = trace_positions(Again(), torch.randn(1, 1, 8, 8), {("again", i) for i in range(4)})
-    assert [found["again", i].space for i in range(3)] == [(8, 8), (4, 4), (4, 4)]
-    assert ("again", 3) not in found
+    arrangements = trace_positions(
+        Repeated(), torch.randn(1, 1, 8, 8), {("doubled", i) for i in range(4)}
+    )
+    assert [arrangements["doubled", i].space for i in range(3)] == [(8, 8), (4, 4), (4, 4)]
+    assert ("doubled", 3) not in arrangements
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.enable_grad, torch.no_grad])
-def test_the_callers_modes_and_random_numbers_are_of_no_consequence(mode) -> None:
+def test_modes_and_random_state_of_the_caller_are_restored(mode) -> None:
     class Noisy(Windowed):
         def forward(self, x):
             return super().forward(x + torch.rand_like(x))

@@ -1,9 +1,8 @@
-"""Networks from MONAI, timm, torchvision's other tasks, bundles, archives and Python files."""
+"""Networks from MONAI, timm, other tasks of torchvision, archives, Python files and objects."""
 
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from torch import nn
 import camanim
 from camanim import Cancelled, ModelError, Preprocess
 from camanim.models import Untrusted, list_models, load_model
-from camanim.models.building import arguments_of
+from camanim.models.building import parse_arguments
 
 DENSENET = "monai/DenseNet121?spatial_dims=2&in_channels=1&out_channels=6"
 UNET = "monai/UNet?spatial_dims=2&in_channels=1&out_channels=2&channels=(2,4)&strides=(2,)"
@@ -31,12 +30,12 @@ def scores(model: camanim.Model, *shape: int) -> torch.Tensor:
 
 
 def test_networks_are_listed_by_source() -> None:
-    everything = list_models()
+    names = list_models()
     for source in ("demo", "torchvision", "monai"):
         listed = list_models(source)
         assert listed
         assert all(name.startswith(f"{source}/") for name in listed)
-        assert set(listed) <= set(everything)
+        assert set(listed) <= set(names)
     with pytest.raises(ModelError, match="monai"):
         list_models("keras")
 
@@ -53,31 +52,31 @@ def test_networks_are_listed_by_source() -> None:
     ],
 )  # fmt: skip
 def test_arguments_are_values_or_text_and_never_code(query, arguments) -> None:
-    assert arguments_of(query) == arguments
+    assert parse_arguments(query) == arguments
 
 
 @pytest.mark.parametrize("query", ["a", "=1", "a=1&a=2", "a b=1", "a=1&b"])
-def test_what_are_no_arguments_is_refused(query) -> None:
-    with pytest.raises(ModelError, match=r"argument|name=value"):
-        arguments_of(query)
+def test_invalid_arguments_are_refused(query) -> None:
+    with pytest.raises(ModelError, match=r"(?i)argument"):
+        parse_arguments(query)
 
 
 @pytest.mark.parametrize(
-    ("source", "says"),
+    ("source", "part"),
     [
         ("resnet18", "torchvision/resnet18"), ("monai/DenseNet12", "monai/DenseNet121"),
-        ("monai/os", "no network"), ("monai/nn", "no network"), ("monai/", "no network"),
-        ("monai/__name__", "no network"), ("demo/ultrasound?layers=3", "takes no argument layers"),
-        ("torchvision/resnet18?num_classes=3", "no arguments"),
-        ("net.pth", "weights='net.pth'"), ("net.safetensors", "say which network"),
-        ("none.pt2", "no file"), ("none.py:build", "no file"), ("none.toml", "none.toml"),
-        ("folder/with/nothing", "no network"),
+        ("monai/os", "monai/os"), ("monai/nn", "monai/nn"), ("monai/", "monai/"),
+        ("monai/__name__", "monai/__name__"), ("demo/ultrasound?layers=3", "layers"),
+        ("torchvision/resnet18?num_classes=3", "torchvision/resnet18"),
+        ("net.pth", "weights='net.pth'"), ("net.safetensors", "weights='net.safetensors'"),
+        ("none.pt2", "none.pt2"), ("none.py:build", "none.py"), ("none.toml", "none.toml"),
+        ("folder/with/nothing", "folder/with/nothing"),
     ],
 )  # fmt: skip
-def test_what_is_not_there_is_refused_with_advice(source, says) -> None:
+def test_the_error_names_an_unknown_source_or_a_correction(source, part) -> None:
     with pytest.raises(ModelError) as info:
         load_model(source)
-    assert says in str(info.value)
+    assert part in str(info.value)
 
 
 # --- MONAI -----------------------------------------------------------------------------------
@@ -86,9 +85,9 @@ def test_what_is_not_there_is_refused_with_advice(source, says) -> None:
 def test_monais_names_are_networks_of_this_monai() -> None:
     nets = pytest.importorskip("monai.networks.nets")
     for name in list_models("monai"):
-        made = getattr(nets, name.partition("/")[2])
-        assert made.__name__ == name.partition("/")[2]
-        assert inspect.isfunction(made) or issubclass(made, nn.Module)
+        constructor = getattr(nets, name.partition("/")[2])
+        assert constructor.__name__ == name.partition("/")[2]
+        assert inspect.isfunction(constructor) or issubclass(constructor, nn.Module)
 
 
 def test_monais_densenet_for_mednist() -> None:
@@ -104,7 +103,7 @@ def test_monais_densenet_for_mednist() -> None:
     assert model.source == DENSENET
 
 
-def test_monais_networks_know_their_size_channels_and_axes() -> None:
+def test_the_preprocessing_of_monais_networks_follows_their_arguments() -> None:
     for source, size, channels, dims in (
         ("monai/DenseNet?spatial_dims=3&in_channels=2&out_channels=3&block_config=(1,)&init_features=4&"
          "growth_rate=2", None, 2, 3),
@@ -120,8 +119,7 @@ def test_monais_networks_know_their_size_channels_and_axes() -> None:
         assert scores(model, channels, *(size or (32,) * dims)).shape[1] > 1
 
 
-def test_monais_transformer_knows_its_size() -> None:
-    pytest.importorskip("einops")
+def test_the_preprocessing_of_monais_transformers_has_their_size() -> None:
     model = load_model(
         "monai/ViT?in_channels=1&img_size=32&patch_size=16&spatial_dims=2&classification=True&"
         "hidden_size=24&num_layers=1&num_heads=2&mlp_dim=16&num_classes=3"
@@ -130,7 +128,7 @@ def test_monais_transformer_knows_its_size() -> None:
     assert scores(model, 1, 32, 32)[0].shape == (1, 3)
 
 
-def test_nothing_is_downloaded_for_monais_networks_that_would() -> None:
+def test_monais_networks_are_built_without_downloads() -> None:
     model = load_model(
         "monai/EfficientNetBN?model_name=efficientnet-b0&spatial_dims=2&in_channels=1&num_classes=3"
     )
@@ -138,25 +136,25 @@ def test_nothing_is_downloaded_for_monais_networks_that_would() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "says"),
+    ("source", "part"),
     [
-        ("monai/UNet?spatial_dims=2", "it takes spatial_dims, in_channels, out_channels"),
-        (UNET + "&spatial_dim=3", "did you mean spatial_dims"),
-        (UNET + "&norm=nothing", "cannot be built"),
+        ("monai/UNet?spatial_dims=2", "spatial_dims, in_channels, out_channels"),
+        (UNET + "&spatial_dim=3", "spatial_dims"),
+        (UNET + "&norm=nothing", "monai/UNet"),
         ("monai/DenseNet121?spatial_dims=2&in_channels=1&out_channels=2&colour=3", "colour"),
         ("monai/UNet?spatial_dims=seven&in_channels=1&out_channels=2&channels=(2,4)&strides=(2,)",
-         "cannot be built"),
+         "monai/UNet"),
     ],
 )  # fmt: skip
-def test_arguments_that_do_not_fit_are_refused_with_those_that_do(source, says) -> None:
+def test_the_error_lists_the_arguments_of_a_network(source, part) -> None:
     with pytest.raises(ModelError) as info:
         load_model(source)
-    assert says in str(info.value)
+    assert part in str(info.value)
     assert "\n" not in str(info.value)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_weights_of_ones_own_for_monai(tmp_path: Path, suffix) -> None:
+def test_weights_from_a_file_for_monai(tmp_path: Path, suffix) -> None:
     net = load_model(UNET).net
     for parameter in net.parameters():
         parameter.data += 1
@@ -165,25 +163,25 @@ def test_weights_of_ones_own_for_monai(tmp_path: Path, suffix) -> None:
     model = load_model(UNET, path)
     assert torch.equal(scores(model, 1, 8, 8), net(torch.zeros(1, 1, 8, 8)))
     assert model.weights == path
-    with pytest.raises(ModelError, match="does not fit monai/DenseNet121"):
+    with pytest.raises(ModelError, match="monai/DenseNet121"):
         load_model(DENSENET, path)
 
 
-# --- torchvision's other tasks ---------------------------------------------------------------
+# --- Other tasks of torchvision --------------------------------------------------------------
 
 
-def test_segmentation_gives_a_dict_of_maps() -> None:
+def test_segmentation_returns_a_dict_of_maps() -> None:
     model = load_model("torchvision/lraspp_mobilenet_v3_large", None)
     assert model.preprocess.size == (520, 520)
     assert scores(model, 3, 64, 64)["out"].shape == (1, 21, 64, 64)
 
 
 def test_detection_takes_images_that_are_not_normalised() -> None:
-    """And of any size, as it resizes inside; its output is one dict per image."""
+    """And of any size, as the network resizes them; the output is one dict per image."""
     model = load_model("torchvision/ssdlite320_mobilenet_v3_large", None)
     assert model.preprocess == Preprocess()
-    (found,) = scores(model, 3, 64, 48)
-    assert {"boxes", "labels", "scores"} <= set(found)
+    (output,) = scores(model, 3, 64, 48)
+    assert {"boxes", "labels", "scores"} <= set(output)
 
 
 def test_video_takes_volumes() -> None:
@@ -205,11 +203,11 @@ def test_video_takes_volumes() -> None:
 def test_other_tasks_take_weights_for_any_number_of_classes(tmp_path, name, monkeypatch) -> None:
     from torchvision.models import get_model
 
-    # Nobody looks at these weights: spare the time that drawing them takes.
+    # Random values are not needed, and drawing them is slow.
     for init in ("kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_", "uniform_"):
         monkeypatch.setattr(nn.init, init, lambda tensor, *args, **kwargs: tensor.data.zero_())
-    segments = name.startswith(("lraspp", "deeplab"))
-    settings = {"weights_backbone": None} if segments or "rcnn" in name or "ssd" in name else {}
+    has_masks = name.startswith(("lraspp", "deeplab"))
+    settings = {"weights_backbone": None} if has_masks or "rcnn" in name or "ssd" in name else {}
     net = get_model(name, weights=None, num_classes=5, **settings)
     torch.save(net.state_dict(), tmp_path / "weights.pth")
     model = load_model(f"torchvision/{name}", tmp_path / "weights.pth")
@@ -223,7 +221,7 @@ def test_other_tasks_take_weights_for_any_number_of_classes(tmp_path, name, monk
 # --- timm ------------------------------------------------------------------------------------
 
 
-def test_timms_networks_know_their_preprocessing() -> None:
+def test_the_preprocessing_of_timms_networks() -> None:
     pytest.importorskip("timm")
     model = load_model("timm/legacy_xception", None)
     assert model.preprocess == Preprocess(
@@ -238,7 +236,7 @@ def test_timms_networks_know_their_preprocessing() -> None:
     assert scores(small, 3, 64, 64).ndim == 2
 
 
-def test_timms_networks_are_listed_when_asked_for() -> None:
+def test_timms_networks_are_listed_on_request_only() -> None:
     pytest.importorskip("timm")
     listed = list_models("timm")
     assert {"timm/xception41", "timm/xception41.tf_in1k"} <= set(listed)
@@ -250,12 +248,12 @@ def test_timms_networks_are_listed_when_asked_for() -> None:
 )
 def test_an_unknown_name_of_timms_is_refused(source) -> None:
     pytest.importorskip("timm")
-    with pytest.raises(ModelError, match="no network"):
+    with pytest.raises(ModelError, match=source):
         load_model(source)
 
 
 @pytest.mark.parametrize("argument", ["pretrained=True", "checkpoint_path=x", "nonsense=3"])
-def test_arguments_that_timm_should_not_get_are_refused(argument) -> None:
+def test_reserved_and_unknown_arguments_of_timm_are_refused(argument) -> None:
     pytest.importorskip("timm")
     with pytest.raises(ModelError, match=argument.partition("=")[0]):
         load_model(f"timm/resnet10t?{argument}", None)
@@ -263,7 +261,7 @@ def test_arguments_that_timm_should_not_get_are_refused(argument) -> None:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """A hub on this machine, that holds random weights of a small network."""
+    """Replace the hub by random weights of a small network."""
     timm = pytest.importorskip("timm")
     import huggingface_hub
 
@@ -272,29 +270,29 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     path = tmp_path / "model.safetensors"
     save_file(net.state_dict(), path)
 
-    def fetch(repo_id, filename, *, revision=None, cache_dir=None, tqdm_class=None):
-        assert filename == "model.safetensors", "code might be in other files"
+    def hub_download(repo_id, filename, *, revision=None, cache_dir=None, tqdm_class=None):
+        assert filename == "model.safetensors", "other files may contain code"
         if tqdm_class is not None:
             with tqdm_class(total=1000, initial=0, unit="B", desc="model", disable=False) as bar:
                 for _ in range(4):
                     bar.update(250)
         return str(path)
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    monkeypatch.setattr("timm.models._hub.hf_hub_download", fetch)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub_download)
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", hub_download)
     return net
 
 
-def test_timms_published_weights_bring_classes_and_bytes(hub, capfd) -> None:
-    told = []
-    model = load_model("timm/test_resnet.r160_in1k", progress=lambda *call: told.append(call))
+def test_timms_published_weights_have_classes_and_report_their_bytes(hub, capfd) -> None:
+    calls = []
+    model = load_model("timm/test_resnet.r160_in1k", progress=lambda *call: calls.append(call))
     assert torch.equal(scores(model, 3, 64, 64), hub(torch.zeros(1, 3, 64, 64)))
     assert len(model.classes) == 1000
     assert len(set(model.classes)) == 1000
     assert model.classes[0] == "tench"
     assert "Egyptian cat" in model.classes
-    if told:
-        assert told[-1] == ("download", 1000, 1000)
+    if calls:
+        assert calls[-1] == ("download", 1000, 1000)
     assert capfd.readouterr() == ("", "")
 
 
@@ -306,15 +304,15 @@ def test_a_download_from_the_hub_can_be_cancelled(hub) -> None:
         load_model("timm/test_resnet.r160_in1k", progress=stop)
 
 
-def test_without_a_connection_timms_weights_are_said_to_be_missing(monkeypatch) -> None:
+def test_timms_weights_without_a_connection(monkeypatch) -> None:
     pytest.importorskip("timm")
     import huggingface_hub
 
-    def fetch(*args, **settings):
+    def hub_download(*args, **settings):
         raise huggingface_hub.errors.LocalEntryNotFoundError("no connection")
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    monkeypatch.setattr("timm.models._hub.hf_hub_download", fetch)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub_download)
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", hub_download)
     with pytest.raises(ModelError, match="weights=None"):
         load_model("timm/test_resnet")
 
@@ -331,141 +329,12 @@ def test_a_fine_tuned_network_of_timms(tmp_path: Path) -> None:
     assert model.preprocess.mean == (0.4,)
 
 
-def test_without_timm_the_error_says_how_to_get_it(monkeypatch) -> None:
+def test_the_error_without_timm_names_the_extra(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     for call in (lambda: load_model("timm/resnet18"), lambda: list_models("timm")):
-        with pytest.raises(ModelError, match=r"pip install napari-camanim\[timm\]"):
+        with pytest.raises(ModelError, match=r"napari-camanim\[timm\]"):
             call()
     assert len(list_models()) > 100
-
-
-# --- MONAI bundles ---------------------------------------------------------------------------
-
-PLAIN = {
-    "_target_": "UNet", "spatial_dims": 2, "in_channels": 1, "out_channels": 2,
-    "channels": [2, 4], "strides": [2],
-}  # fmt: skip
-
-
-def make_bundle(folder: Path, config: dict, name: str = "inference.json", **files: object) -> Path:
-    (folder / "configs").mkdir(parents=True)
-    (folder / "models").mkdir()
-    text = json.dumps(config)
-    (folder / "configs" / name).write_text(text)
-    for stem, content in files.items():
-        (folder / "configs" / f"{stem}.json").write_text(json.dumps(content))
-    torch.save(load_model(UNET).net.state_dict(), folder / "models" / "model.pt")
-    return folder
-
-
-@pytest.mark.parametrize("name", ["inference.json", "inference.yaml", "train.json", "train.yml"])
-@pytest.mark.parametrize(
-    "target", ["UNet", "monai.networks.nets.UNet", "monai.networks.nets.unet.UNet"]
-)
-def test_a_plain_bundle_needs_no_trust(tmp_path: Path, name, target) -> None:
-    config = {
-        "classes": 2, "shape": {"channels": [2, 4]},
-        "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
-        "network_def": PLAIN | {"_target_": target, "out_channels": "@classes",
-                                "channels": "@shape::channels"},
-        "network": "$@network_def.to(@device)",
-    }  # fmt: skip
-    metadata = {
-        "network_data_format": {
-            "inputs": {"image": {"num_channels": 1, "spatial_shape": [48, 32]}},
-            "outputs": {"pred": {"channel_def": {"0": "background", "1": "spleen"}}},
-        }
-    }
-    folder = make_bundle(tmp_path / "bundle", config, name, metadata=metadata)
-    model = load_model(folder)
-    assert model.classes == ["background", "spleen"]
-    assert model.preprocess == Preprocess(size=(48, 32), channels=1)
-    assert model.weights_hash() == load_model(UNET).weights_hash()
-    assert model.name == "bundle bundle"
-    model.save_card(tmp_path / "card.toml")
-    assert load_model(tmp_path / "card.toml").preprocess == model.preprocess
-    assert load_model(str(folder), None, size=16, classes=["a", "b"]).classes == ["a", "b"]
-
-
-def touch(proof: Path) -> str:
-    return f"$__import__('pathlib').Path({str(proof)!r}).touch() or 2"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda proof: {"network_def": PLAIN | {"out_channels": touch(proof)}},
-        lambda proof: {"n": touch(proof), "network_def": PLAIN | {"out_channels": "@n"}},
-        lambda proof: {"n": [0, {"m": touch(proof)}],
-                       "network_def": PLAIN | {"out_channels": "@n::1::m"}},
-        lambda proof: {"network_def": PLAIN | {"channels": [2, touch(proof)]}},
-        lambda proof: {"network_def": PLAIN | {"_requires_": touch(proof)}},
-        lambda proof: {"network_def": PLAIN | {"_disabled_": touch(proof)}},
-        lambda proof: {"network_def": {"_target_": "os.mkdir", "path": str(proof)}},
-        lambda proof: {"network_def": {"_target_": "monai.networks.nets.os.mkdir",
-                                       "path": str(proof)}},
-        lambda proof: {"network_def": PLAIN | {"act": {"_target_": "os.mkdir",
-                                                       "path": str(proof)}}},
-        lambda proof: {"network_def": touch(proof)},
-        lambda proof: {"imports": "$import os", "network_def": "$import os"},
-        lambda proof: {"network": touch(proof)},
-        lambda proof: {"network_def": PLAIN | {"act": "%other.json::x"}},
-        lambda proof: {"a": "@b", "b": "@a", "network_def": PLAIN | {"act": "@a"}},
-        lambda proof: {"network_def": PLAIN | {"_target_": touch(proof)}},
-        lambda proof: {"network_def": PLAIN | {"_target_": "scripts.net.Net"}},
-    ],
-    ids=["value", "reference", "deep reference", "in a list", "requires", "disabled", "os", "nets.os",
-         "nested", "all", "import", "another key", "macro", "round", "target", "script"],
-)  # fmt: skip
-def test_a_bundle_with_code_is_refused_and_not_run(tmp_path: Path, change) -> None:
-    proof = tmp_path / "executed"
-    folder = make_bundle(tmp_path / "bundle", change(proof))
-    (folder / "scripts").mkdir()
-    (folder / "scripts" / "net.py").write_text(f"import os\nos.mkdir({str(proof)!r})\n")
-    with pytest.raises(Untrusted, match="trust=True"):
-        load_model(folder)
-    assert not proof.exists()
-
-
-def test_a_trusted_bundle_runs_its_code(tmp_path: Path) -> None:
-    proof = tmp_path / "executed"
-    folder = make_bundle(
-        tmp_path / "bundle", {"network_def": PLAIN | {"out_channels": touch(proof)}}
-    )
-    path = list(sys.path)
-    model = load_model(folder, trust=True)
-    assert proof.exists()
-    assert sys.path == path
-    assert model.preprocess.channels == 1
-    assert model.weights_hash() == load_model(UNET).weights_hash()
-
-
-def test_a_trusted_bundle_may_bring_its_own_network(tmp_path: Path, monkeypatch) -> None:
-    config = {"network_def": {"_target_": "my_bundle_scripts.net.Net", "width": 4}}
-    folder = make_bundle(tmp_path / "bundle", config)
-    (folder / "my_bundle_scripts").mkdir()
-    (folder / "my_bundle_scripts" / "net.py").write_text(
-        "from torch import nn\n"
-        "class Net(nn.Conv3d):\n"
-        "    def __init__(self, width):\n        super().__init__(2, width, 3)\n"
-    )
-    model = load_model(folder, None, trust=True)
-    assert (model.dims, model.preprocess.channels) == (3, 2)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "network_def"])
-def test_a_broken_bundle_is_refused(tmp_path: Path, text) -> None:
-    folder = make_bundle(tmp_path / "bundle", {})
-    (folder / "configs" / "inference.json").write_text(text)
-    with pytest.raises(ModelError, match="bundle"):
-        load_model(folder, trust=True)
-
-
-def test_a_bundle_without_weights_says_where_they_should_be(tmp_path: Path) -> None:
-    folder = make_bundle(tmp_path / "bundle", {"network_def": PLAIN})
-    (folder / "models" / "model.pt").unlink()
-    with pytest.raises(ModelError, match=r"model\.pt"):
-        load_model(folder)
 
 
 # --- torch.export ----------------------------------------------------------------------------
@@ -477,29 +346,29 @@ def archive(net: nn.Module, path: Path, *inputs: torch.Tensor, **settings: objec
 
 
 def outputs(net: nn.Module, picture: torch.Tensor) -> dict[str, torch.Tensor]:
-    seen: dict[str, torch.Tensor] = {}
+    recorded: dict[str, torch.Tensor] = {}
     handles = [
-        module.register_forward_hook(lambda m, i, o, n=name: seen.setdefault(n, o.clone()))
+        module.register_forward_hook(lambda m, i, o, n=name: recorded.setdefault(n, o.clone()))
         for name, module in net.named_modules()
     ]
     net(picture)
     for handle in handles:
         handle.remove()
-    return seen
+    return recorded
 
 
 @pytest.mark.parametrize("kind", ["Plain", "Residual", "Branches"])
 def test_the_layers_of_an_archive_are_those_of_the_network(zoo, tmp_path: Path, kind) -> None:
-    """Hooks fire on them, with the values that they had, and gradients flow to the input."""
+    """They have the same names, types and outputs, and the same gradient of the input."""
     net = zoo.shake(getattr(zoo, kind)(inplace=False))
     path = archive(net, tmp_path / "net.pt2", torch.rand(1, 3, 16, 20))
     model = load_model(path, trust=True)
     assert model.preprocess == Preprocess(size=(16, 20))
     picture = torch.rand(1, 3, 16, 20, requires_grad=True)
     ours, theirs = outputs(model.net, picture), outputs(net, picture)
-    used = {name for name, module in model.net.named_modules() if name in ours}
-    assert len(used) > 5
-    for name in used:
+    called = [name for name, _ in model.net.named_modules() if name in ours]
+    assert len(called) > 5
+    for name in called:
         torch.testing.assert_close(ours[name], theirs[name])
         if name:
             assert type(model.net.get_submodule(name)).__name__ == (
@@ -512,7 +381,7 @@ def test_the_layers_of_an_archive_are_those_of_the_network(zoo, tmp_path: Path, 
     assert model.to("meta").device.type == "meta"
 
 
-def test_an_archive_with_free_sizes_takes_images_as_they_are(zoo, tmp_path: Path) -> None:
+def test_an_archive_with_dynamic_sizes_has_a_native_size(zoo, tmp_path: Path) -> None:
     dim = torch.export.Dim
     shapes = ({2: dim("h", min=8, max=512), 3: dim("w", min=8, max=512)},)
     net = zoo.shake(zoo.Plain(inplace=False))
@@ -523,7 +392,7 @@ def test_an_archive_with_free_sizes_takes_images_as_they_are(zoo, tmp_path: Path
     torch.testing.assert_close(model.net(picture), net(picture))
 
 
-class Two(nn.Module):
+class TwoInputs(nn.Module):
     """Takes a volume and a number."""
 
     def __init__(self) -> None:
@@ -534,15 +403,15 @@ class Two(nn.Module):
         return self.conv(image).mean((2, 3, 4)) * gain
 
 
-def test_an_archive_of_several_inputs_brings_its_example(tmp_path: Path) -> None:
+def test_extra_inputs_of_an_archive_are_those_of_its_example(tmp_path: Path) -> None:
     inputs = torch.rand(1, 2, 6, 7, 8), torch.tensor([3.0])
-    net = Two()
+    net = TwoInputs()
     model = load_model(archive(net, tmp_path / "net.pt2", *inputs), trust=True)
     assert model.preprocess == Preprocess(size=(6, 7, 8), channels=2)
     torch.testing.assert_close(model.net(inputs[0], *model.extra_inputs), net(*inputs))
 
 
-def test_an_archive_takes_other_weights(zoo, tmp_path: Path) -> None:
+def test_an_archive_with_weights_from_a_file(zoo, tmp_path: Path) -> None:
     net = zoo.shake(zoo.Plain())
     path = archive(net, tmp_path / "net.pt2", torch.rand(1, 3, 16, 20))
     other = zoo.shake(zoo.Plain(), seed=1)
@@ -552,8 +421,8 @@ def test_an_archive_takes_other_weights(zoo, tmp_path: Path) -> None:
     torch.testing.assert_close(model.net(picture), other(picture))
 
 
-def test_an_archive_is_not_opened_unless_trusted(tmp_path: Path, monkeypatch) -> None:
-    """Its reader unpickles, and evaluates expressions."""
+def test_an_archive_is_not_read_unless_trusted(tmp_path: Path, monkeypatch) -> None:
+    """Reading it unpickles objects and evaluates expressions."""
     path = tmp_path / "net.pt2"
     path.write_bytes(b"anything")
     monkeypatch.setattr(torch.export, "load", lambda *args: pytest.fail("opened"))
@@ -565,13 +434,13 @@ def test_an_archive_is_not_opened_unless_trusted(tmp_path: Path, monkeypatch) ->
 def test_a_damaged_archive_is_refused(tmp_path: Path, content) -> None:
     path = tmp_path / "net.pt2"
     path.write_bytes(content)
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match=path.name):
         load_model(path, trust=True)
 
 
-def test_an_archive_that_takes_no_image_is_refused(tmp_path: Path) -> None:
+def test_an_archive_whose_input_is_no_image_is_refused(tmp_path: Path) -> None:
     path = archive(nn.Linear(3, 2), tmp_path / "net.pt2", torch.rand(1, 3))
-    with pytest.raises(ModelError, match="no image"):
+    with pytest.raises(ModelError, match="image"):
         load_model(path, trust=True)
 
 
@@ -600,7 +469,7 @@ def test_a_python_file_is_not_run_unless_trusted(tmp_path: Path) -> None:
     assert model.preprocess.channels == 1
 
 
-def test_a_python_file_may_say_everything_and_import_its_neighbours(tmp_path: Path) -> None:
+def test_a_python_file_may_return_a_model_and_import_from_its_folder(tmp_path: Path) -> None:
     (tmp_path / "camanim_test_neighbour.py").write_text("CLASSES = ['a', 'b']\n")
     path = script(
         tmp_path,
@@ -624,20 +493,20 @@ def test_a_python_file_may_say_everything_and_import_its_neighbours(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "part"),
     [
         ("def build(:\n", "SyntaxError"), ("1 / 0\n", "ZeroDivisionError"),
-        ("def build():\n    raise RuntimeError('mine')\n", "mine"), ("", "no function build"),
-        ("def build():\n    return 3\n", "must return"), ("build = 3\n", "no function build"),
+        ("def build():\n    raise RuntimeError('mine')\n", "mine"), ("", "function build"),
+        ("def build():\n    return 3\n", "not int"), ("build = 3\n", "function build"),
         ("import nothing_of_this_name\n", "nothing_of_this_name"),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_in_a_python_file_is_told(tmp_path: Path, body, says) -> None:
-    with pytest.raises(ModelError, match=says):
+def test_the_error_names_the_cause_in_a_python_file(tmp_path: Path, body, part) -> None:
+    with pytest.raises(ModelError, match=part):
         load_model(script(tmp_path, body), trust=True)
 
 
-def test_a_preprocess_function_cannot_be_changed_from_outside(zoo) -> None:
+def test_settings_for_a_preprocess_function_are_refused(zoo) -> None:
     model = camanim.Model(zoo.Plain(), preprocess=lambda a: torch.zeros(1, 3, 8, 8))
     with pytest.raises(ModelError, match="size"):
         load_model(model, size=3)
@@ -646,7 +515,7 @@ def test_a_preprocess_function_cannot_be_changed_from_outside(zoo) -> None:
 # --- Objects ---------------------------------------------------------------------------------
 
 
-def test_a_network_or_a_model_is_taken_as_it_is(zoo) -> None:
+def test_a_given_network_or_model_is_not_changed(zoo) -> None:
     net = zoo.Plain()
     model = load_model(net, classes=["a", "b", "c"], outputs="sigmoid", size=(8, 9))
     assert model.net is net
@@ -657,7 +526,7 @@ def test_a_network_or_a_model_is_taken_as_it_is(zoo) -> None:
     assert other.outputs == "sigmoid"
 
 
-def test_weights_for_an_object_go_into_a_copy(zoo, tmp_path: Path) -> None:
+def test_weights_are_loaded_into_a_copy_of_a_given_network(zoo, tmp_path: Path) -> None:
     net, other = zoo.shake(zoo.Plain()), zoo.shake(zoo.Plain(), seed=1)
     torch.save(other.state_dict(), tmp_path / "w.pth")
     before = zoo.state_of(net)
@@ -666,7 +535,7 @@ def test_weights_for_an_object_go_into_a_copy(zoo, tmp_path: Path) -> None:
     assert model.weights_hash() == camanim.Model(other).weights_hash()
 
 
-def test_a_network_can_be_asked_for_on_a_device(zoo) -> None:
+def test_a_network_is_loaded_on_a_device(zoo) -> None:
     assert load_model(UNET, device="meta").device.type == "meta"
     net = zoo.Plain()
     assert load_model(net, device="cpu").net is net
@@ -675,13 +544,13 @@ def test_a_network_can_be_asked_for_on_a_device(zoo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "part"),
     [
         ({"size": "big"}, "native"), ({"size": (1, 2, 3, 4)}, "size|dims"), ({"std": 0}, "std"),
         ({"mean": (0.1, 0.2)}, "mean"), ({"mean": "a"}, "mean"), ({"channels": 4}, "mean|std"),
         ({"outputs": "odds"}, "softmax"), ({"classes": 3}, "names"), ({"size": 0}, "size"),
     ],
 )  # fmt: skip
-def test_settings_that_do_not_fit_are_refused(settings, says) -> None:
-    with pytest.raises(ModelError, match=says):
+def test_invalid_settings_are_refused(settings, part) -> None:
+    with pytest.raises(ModelError, match=part):
         load_model("torchvision/squeezenet1_1", None, **settings)

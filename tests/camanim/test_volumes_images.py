@@ -1,4 +1,4 @@
-"""Volumes and many channels on their way into the network, and the geometry that leads back."""
+"""Volumes and images with many channels: preprocessing and geometry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ quickly = settings(max_examples=50, deadline=None)
 
 @st.composite
 def volumes(draw) -> np.ndarray:
-    """Volumes as they should be."""
+    """Draw valid volumes."""
     sides = st.integers(1, 7)
     shapes = st.tuples(sides, sides, sides) | st.tuples(
         sides, sides, sides, st.sampled_from([1, 3, 4])
@@ -33,7 +33,7 @@ def volumes(draw) -> np.ndarray:
 
 @pytest.fixture
 def volume() -> np.ndarray:
-    """A small volume, 8 bits, with another length along each axis."""
+    """Return a small volume, 8 bits, with a different length along each axis."""
     return np.random.default_rng(0).integers(0, 255, (7, 20, 24)).astype(np.uint8)
 
 
@@ -63,7 +63,7 @@ def test_prepared_volumes_are_finite_and_of_the_right_shape(array, channels, fit
     ),
     st.none() | st.tuples(st.floats(), st.floats()),
 )
-def test_any_array_gives_a_unit_volume_or_an_image_error(array, window) -> None:
+def test_any_array_becomes_a_unit_volume_or_raises_an_image_error(array, window) -> None:
     with np.errstate(all="ignore"):
         try:
             unit = unit_image(array, window, space=3, channels=5)
@@ -77,8 +77,7 @@ def test_any_array_gives_a_unit_volume_or_an_image_error(array, window) -> None:
 
 @quickly
 @given(volumes(), st.sampled_from([1, 3]), st.sampled_from(FITS))
-def test_all_slices_are_each_slice_by_itself(array, channels, fit) -> None:
-    """A 2-D network sees of a volume what it would see of its slices."""
+def test_all_slices_are_prepared_like_single_slices(array, channels, fit) -> None:
     preprocess = Preprocess(size=(6, 5), channels=channels, mean=[0.3], std=[0.2])
     together = preprocess(array, fit=fit, slices=True)
     for z, plane in enumerate(array):
@@ -102,7 +101,7 @@ def test_many_channels_are_each_prepared_like_grey(channels, dims) -> None:
     for c in range(channels):
         grey = Preprocess(size=size, channels=1, mean=[mean[c]], std=[std[c]])(array[..., c])
         torch.testing.assert_close(many.tensor[0, c], grey.tensor[0, 0], atol=1e-5, rtol=0)
-    # Shown is their mean, as there is no one way to give five channels three colours.
+    # Other numbers of channels are displayed as their mean.
     np.testing.assert_allclose(many.image, array.mean(-1) * 255, atol=0.51)
 
 
@@ -112,8 +111,7 @@ def test_a_grey_volume_is_repeated_for_colour_and_colour_becomes_luminance(volum
     assert torch.equal(tensor[:, 0], tensor[:, 2])
     colour = np.stack([volume, volume // 2, volume // 3], -1)
     grey = Preprocess(channels=1, dims=3)(colour).tensor[0, 0]
-    want = colour / 255 @ [0.2989, 0.587, 0.114]
-    np.testing.assert_allclose(grey, want, atol=1e-5)
+    np.testing.assert_allclose(grey, colour / 255 @ [0.2989, 0.587, 0.114], atol=1e-5)
 
 
 # --- Geometry --------------------------------------------------------------------------------
@@ -137,7 +135,7 @@ def test_the_cells_of_a_map_tile_the_volume_exactly(size, shape, scale, offset) 
     assert geometry.box == Geometry(size[1:], scale[1:], offset[1:]).box
 
 
-def test_a_geometry_is_where_the_image_is_unless_told() -> None:
+def test_the_default_geometry_is_that_of_the_image() -> None:
     assert Geometry((5, 30, 40)).affine((5, 30, 40)) == ((1, 1, 1), (0, 0, 0))
     assert Geometry((3, 4)) == Geometry((3, 4), (1.0, 1.0), (0.0, 0.0))
 
@@ -146,21 +144,21 @@ def test_a_geometry_is_where_the_image_is_unless_told() -> None:
 @pytest.mark.parametrize("size", [(20, 24, 24), (48, 30, 40), (10, 50, 20)])
 @pytest.mark.parametrize("resize", [None, 52])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_a_blob_comes_back_where_it_came_from(fit, size, resize, interpolation) -> None:
-    """Its centre of mass in the network's input leads, by the geometry, to that in the volume."""
+def test_the_geometry_places_a_blob_correctly(fit, size, resize, interpolation) -> None:
+    """The geometry maps the centre of mass in the network's input to that in the volume."""
     volume = np.zeros((40, 44, 36))
     volume[19, 24, 17] = volume[20, 23, 17] = 1
     volume = ndimage.gaussian_filter(volume, 2.5)
     volume /= volume.max()
     preprocess = Preprocess(size=size, resize=resize, channels=1, interpolation=interpolation)
     prepared = preprocess(volume, fit=fit)
-    found = prepared.tensor[0, 0].double().numpy()
-    scale, translate = prepared.geometry.affine(found.shape)
-    centre = np.multiply(ndimage.center_of_mass(found), scale) + translate
+    resized = prepared.tensor[0, 0].double().numpy()
+    scale, translate = prepared.geometry.affine(resized.shape)
+    centre = np.multiply(ndimage.center_of_mass(resized), scale) + translate
     if fit == "crop":
         assert prepared.geometry.scale[0] == pytest.approx(prepared.geometry.scale[1], rel=0.05)
-        # Where the crop cuts into the blob there is no centre to compare.
-        edges = [np.take(found, [0, -1], axis).max() for axis in range(3)]
+        # The centre of a blob that the crop cuts is another.
+        edges = [np.take(resized, [0, -1], axis).max() for axis in range(3)]
         if max(edges) > 1e-3:
             return
     np.testing.assert_allclose(centre, ndimage.center_of_mass(volume), atol=0.06)
@@ -168,7 +166,7 @@ def test_a_blob_comes_back_where_it_came_from(fit, size, resize, interpolation) 
 
 @pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest", "nearest-exact"])
-def test_a_constant_volume_stays_constant_up_to_its_borders(value, interpolation) -> None:
+def test_a_constant_volume_stays_constant_up_to_the_borders(value, interpolation) -> None:
     preprocess = Preprocess(size=(5, 40, 9), channels=1, interpolation=interpolation)
     tensor = preprocess(np.full((21, 17, 33), value)).tensor
     np.testing.assert_allclose(tensor, value, atol=1e-6)
@@ -178,19 +176,18 @@ def test_a_constant_volume_stays_constant_up_to_its_borders(value, interpolation
 def test_enlarging_is_trilinear_with_pixels_as_areas(volume, size) -> None:
     tensor = Preprocess(size=size, channels=1)(volume).tensor
     plain = torch.from_numpy(volume / 255).float()[None, None]
-    want = nn.functional.interpolate(plain, size, mode="trilinear", align_corners=False)
-    torch.testing.assert_close(tensor, want, atol=1e-5, rtol=0)
+    expected = nn.functional.interpolate(plain, size, mode="trilinear", align_corners=False)
+    torch.testing.assert_close(tensor, expected, atol=1e-5, rtol=0)
 
 
-def test_reducing_averages_what_it_leaves_out() -> None:
-    """A fine checkerboard becomes grey along every axis, not whatever single voxels say."""
+def test_reducing_a_checkerboard_gives_its_mean() -> None:
     board = np.indices((32, 32, 32)).sum(0) % 2
     tensor = Preprocess(size=(8, 8, 8), channels=1)(board.astype(bool)).tensor
     np.testing.assert_allclose(tensor, 0.5, atol=0.02)
 
 
 @pytest.mark.parametrize("shape", [(40, 60, 50), (16, 112, 112), (5, 200, 300)])
-def test_a_crop_of_a_volume_covers_the_size_with_one_factor(shape) -> None:
+def test_a_crop_of_a_volume_has_one_scale_and_covers_one_axis(shape) -> None:
     prepared = Preprocess(size=(16, 32, 32), channels=1)(np.ones(shape, bool), fit="crop")
     geometry = prepared.geometry
     assert geometry.size == (16, 32, 32)
@@ -198,21 +195,21 @@ def test_a_crop_of_a_volume_covers_the_size_with_one_factor(shape) -> None:
     ends = np.add(geometry.offset, np.multiply(geometry.scale, geometry.size))
     assert min(geometry.offset) >= 0
     assert all(end <= n + 1e-6 for end, n in zip(ends, shape, strict=True))
-    # Along one axis, nothing is cut off.
+    # The crop covers at least one axis completely.
     assert any(end - o == pytest.approx(n) for end, o, n in zip(ends, geometry.offset, shape,
                                                                 strict=True))  # fmt: skip
 
 
-# --- What is refused -------------------------------------------------------------------------
+# --- Errors ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4, 2), (4, 4, 4, 0), (2, 4, 4, 4, 3), (0, 4, 4)])
-def test_a_wrong_volume_is_refused_and_named(shape) -> None:
+def test_the_error_names_a_wrong_shape(shape) -> None:
     with pytest.raises(ImageError, match=r"\(" + ", ".join(map(str, shape))):
         Preprocess(dims=3, channels=1)(np.zeros(shape))
 
 
-def test_a_volume_for_a_2d_network_asks_for_slices(volume) -> None:
+def test_a_volume_for_a_2d_network_needs_slices(volume) -> None:
     with pytest.raises(ImageError, match="slices=True"):
         Preprocess(channels=1)(volume)
     with pytest.raises(ImageError, match="slices=True"):
@@ -227,15 +224,15 @@ def test_a_volume_for_a_2d_network_asks_for_slices(volume) -> None:
         ("std", (1.0, float("inf"), 1.0)), ("interpolation", "lanczos"), ("dims", 4),
     ],
 )  # fmt: skip
-def test_what_is_no_preprocessing_is_refused_by_its_name(field, value) -> None:
+def test_the_error_names_an_invalid_field(field, value) -> None:
     with pytest.raises(ModelError, match="dims|size" if field == "size" else field):
         Preprocess(**{field: value})
 
 
-# --- One's own preprocessing -----------------------------------------------------------------
+# --- Preprocess functions --------------------------------------------------------------------
 
 
-def test_a_callable_may_give_a_volume(volume) -> None:
+def test_a_callable_may_return_a_volume(volume) -> None:
     net = nn.Sequential(nn.Conv3d(1, 2, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten())
     model = camanim.Model(
         net, preprocess=lambda v: torch.from_numpy(v[:, ::2, ::4] / 255).float()[None, None]
@@ -246,19 +243,19 @@ def test_a_callable_may_give_a_volume(volume) -> None:
     np.testing.assert_array_equal(prepared.image, volume)
 
 
-def test_a_callable_may_give_all_slices(volume) -> None:
+def test_a_callable_may_return_all_slices(volume) -> None:
     net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    given = torch.ones(7, 3, 10, 12)
-    model = camanim.Model(net, preprocess=lambda v: given)
+    slices = torch.ones(7, 3, 10, 12)
+    model = camanim.Model(net, preprocess=lambda v: slices)
     prepared = model.prepare(volume, slices=True)
-    assert prepared.tensor.shape == given.shape
+    assert prepared.tensor.shape == slices.shape
     assert prepared.geometry == Geometry((7, 10, 12), (1.0, 2.0, 2.0), (0.0, 0.0, 0.0))
-    given = torch.ones(6, 3, 10, 12)
+    slices = torch.ones(6, 3, 10, 12)
     with pytest.raises(ImageError, match=r"\(Z, C, H, W\)"):
         model.prepare(volume, slices=True)
 
 
-def test_a_callable_may_take_channels_of_its_own() -> None:
+def test_a_callable_may_take_any_channels() -> None:
     model = camanim.Model(
         nn.Conv2d(6, 1, 1),
         preprocess=lambda a: torch.from_numpy(a).float().permute(2, 0, 1)[None] / 7,
@@ -269,7 +266,7 @@ def test_a_callable_may_take_channels_of_its_own() -> None:
     assert prepared.image.shape == (5, 8)
 
 
-def test_a_model_prepares_in_the_networks_own_kind_of_numbers(volume) -> None:
+def test_the_input_has_the_dtype_of_the_network(volume) -> None:
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         model = camanim.Model(nn.Conv3d(1, 2, 3).to(dtype))
         assert model.prepare(volume).tensor.dtype == dtype

@@ -135,7 +135,7 @@ def _about(question: AttributionRequest, patch: torch.Tensor, target: Target) ->
         question,
         tensor=patch,
         aim=lambda output: [target],
-        reader=question.reader.fresh(tuple(patch.shape)),
+        reader=question.reader.for_input(tuple(patch.shape)),
         progress=inside,
     )
 

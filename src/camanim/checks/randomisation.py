@@ -15,7 +15,7 @@ from camanim.checks.verdict import Check, Correlation, is_below, median_of
 from camanim.declarations import Positive, Seed, checked
 from camanim.errors import Cancelled, LayerError, ScoreError
 from camanim.findings import register_finding
-from camanim.models.base import bare
+from camanim.models.base import unwrap
 from camanim.pipeline import recompute
 from camanim.plots import Band, HeatMap, Level, Line, Panel, Plot, PlotOffer
 from camanim.progress import Progress, silent
@@ -221,7 +221,7 @@ def check_randomisation(
 
     if not result.maps:
         raise ScoreError("There is no map to check: no selected layer has one.")
-    net = copied(bare(result.model.net))
+    net = copied(unwrap(result.model.net))
     groups = grouped(units(net, result.layer_calls), steps)
     originals = [positive_part(raw) for raw in result.maps]
     generator = torch.Generator("cpu").manual_seed(seed)

@@ -111,10 +111,10 @@ class Recorder:
             return
         if tensor is None:
             self.status[index] = (Status.NO_TENSOR, 0.0)
-        elif part.arrangement is None and not part.open:
+        elif part.arrangement is None and not part.ambiguous:
             self.status[index] = (Status.NOT_SPATIAL, 0.0)
         else:
-            if part.open:
+            if part.ambiguous:
                 self._open.add(index)
             self._select(Layer(index, name, call, module, part.path, part.arrangement), tensor)
 
@@ -171,7 +171,7 @@ class Recorder:
         if not open_layers:
             return
         wanted = {(layer.name, layer.call): layer.path for layer in open_layers}
-        found = self.question.reader.settle(self.question.forward, self.question.tensor, wanted)
+        found = self.question.reader.trace(self.question.forward, self.question.tensor, wanted)
         for layer in open_layers:
             layer.arrangement = found.get((layer.name, layer.call), layer.arrangement)
             activation = self.waiting.get(layer.index)

@@ -1,8 +1,8 @@
-"""Image in, tensor out, and the geometry that leads back.
+"""Read images, turn them into the network's input, and map that input back onto the image.
 
-Coordinates: pixels are areas. An image of height H covers the edges 0 to H, and the centre of its first
-row is at 0.5. An axis of the network's input and the image's axis are related by
-``image_edge = scale * input_edge + offset``; everything else follows from that.
+Pixels are areas: an image of height H extends from 0 to H, and the centre of its first row is at 0.5.
+A coordinate of the network's input and the image's coordinate on the same axis are related by
+``image = scale * input + offset``.
 """
 
 from camanim.images.files import read_image
@@ -11,8 +11,8 @@ from camanim.images.preprocess import Fit, Prepared, Preprocess
 from camanim.images.values import (
     Window,
     as_array,
+    display_image,
     is_window,
-    shown_image,
     to_display,
     unit_image,
 )
@@ -24,9 +24,9 @@ __all__ = [
     "Preprocess",
     "Window",
     "as_array",
+    "display_image",
     "is_window",
     "read_image",
-    "shown_image",
     "to_display",
     "unit_image",
 ]

@@ -1,4 +1,4 @@
-"""Images from files."""
+"""Read images from files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from camanim.errors import ImageError
 
 
 def read_image(path: str | Path) -> npt.NDArray[Any]:
-    """Read an image file (TIFF, PNG, JPEG, ... whatever Pillow reads), upright if it is a photograph.
+    """Read a TIFF, or any other image file that Pillow supports, in the orientation of its EXIF data.
 
     Parameters
     ----------
@@ -20,12 +20,13 @@ def read_image(path: str | Path) -> npt.NDArray[Any]:
 
     Returns
     -------
-    array as stored, (H, W) or (H, W, C)
+    numpy.ndarray
+        The stored values, (H, W) or (H, W, C); a TIFF may have more axes.
 
     Raises
     ------
     ImageError
-        When there is no such file or it is no image.
+        If the file does not exist or is not an image.
     """
     import tifffile
     from PIL import Image, ImageOps
@@ -38,12 +39,12 @@ def read_image(path: str | Path) -> npt.NDArray[Any]:
             array = np.asarray(tifffile.imread(path))
         else:
             with Image.open(path) as file:
-                picture = ImageOps.exif_transpose(file)
-                # Palettes and inks are ways of storing colours.
-                stored = {"LA": "L", "La": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB"}
-                array = np.asarray(picture.convert(stored.get(picture.mode, picture.mode)))
+                image = ImageOps.exif_transpose(file)
+                # Palettes and CMYK are converted to grey or RGB values.
+                modes = {"LA": "L", "La": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB"}
+                array = np.asarray(image.convert(modes.get(image.mode, image.mode)))
     except Exception as error:
-        # Each reader has errors of its own for a damaged file.
+        # The readers raise different errors for a damaged file.
         raise ImageError(f"{path} cannot be read as an image: {error}") from error
     if array.size == 0:
         raise ImageError(f"{path} cannot be read as an image: it is damaged or empty.")

@@ -1,23 +1,29 @@
-"""Where the network's input lies on the image."""
+"""The position and scale of the network's input on the image."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+
+def format_size(sides: Iterable[int]) -> str:
+    """Format the sides of an image or a grid as ``3 x 4``."""
+    return " x ".join(str(side) for side in sides)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the network's input lies on the image.
+    """The position and scale of the network's input on the image.
 
     Attributes
     ----------
     size : (H, W) or (D, H, W)
-        The network's input, in its own pixels. All slices of a volume that go through a 2-D network
-        are (Z, H, W).
+        Size of the network's input, in input pixels; (Z, H, W) for all slices of a volume in a 2-D
+        network.
     scale : (y, x) or (z, y, x)
         Image pixels per input pixel; 1 by default.
     offset : (y, x) or (z, y, x)
-        Where the input's first *edges* lie, in image pixels from the image's first edges; 0 by
+        Distance from the first *edges* of the image to those of the input, in image pixels; 0 by
         default.
     """
 
@@ -26,16 +32,16 @@ class Geometry:
     offset: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        # The dataclass is frozen for its users; here it is still being made.
+        # A frozen dataclass can set its defaults only in this way.
         object.__setattr__(self, "scale", self.scale or (1.0,) * len(self.size))
         object.__setattr__(self, "offset", self.offset or (0.0,) * len(self.size))
 
     def affine(self, shape: tuple[int, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return scale and translation, per axis, that put a map of `shape` onto the image.
+        """Return the scale and translation per axis that place a map of `shape` on the image.
 
-        The map covers the whole input, whatever its resolution. Pixel (i, j) of the map has its
-        centre at ``scale * (i, j) + translate`` in the image's pixel indices (the convention of
-        napari: index 0 is the *centre* of the first pixel).
+        The map covers the whole input. Pixel (i, j) of the map has its centre at
+        ``scale * (i, j) + translate`` in pixel indices of the image. As in napari, index 0 is the
+        *centre* of the first pixel.
         """
         per_cell = [s * n / m for s, n, m in zip(self.scale, self.size, shape, strict=True)]
         translate = [o + c / 2 - 0.5 for o, c in zip(self.offset, per_cell, strict=True)]
@@ -43,6 +49,6 @@ class Geometry:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """The explained part of the image's last two axes: top, left, bottom, right edge in pixels."""
+        """Top, left, bottom and right edge of the input on the last two axes of the image, in pixels."""
         (top, left), (sy, sx), (h, w) = self.offset[-2:], self.scale[-2:], self.size[-2:]
         return top, left, top + sy * h, left + sx * w

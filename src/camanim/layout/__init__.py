@@ -1,16 +1,16 @@
-"""How an output becomes channels over space: by looking, by its shape, or as the user says."""
+"""Layouts: which axes of an output are channels and which are space."""
 
 from camanim.layout.arrangement import Arrangement, Gathered
 from camanim.layout.outputs import tensors_of
 from camanim.layout.override import Override, parse, stripes
-from camanim.layout.shapes import Layout, Reading
+from camanim.layout.shapes import InferredLayout, LayoutInference
 
 __all__ = [
     "Arrangement",
     "Gathered",
-    "Layout",
+    "InferredLayout",
+    "LayoutInference",
     "Override",
-    "Reading",
     "parse",
     "stripes",
     "tensors_of",

@@ -1,4 +1,4 @@
-"""The tensors in whatever a module returns."""
+"""List the tensors in the output of a module."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ if TYPE_CHECKING:
 
 
 def tensors_of(output: Any) -> list[tuple[str, torch.Tensor]]:
-    """List the tensors in an output, each with its path.
+    """Return the tensors in an output, each with its path.
 
     Parameters
     ----------
     output : object
-        A tensor, or tuples, lists, mappings, named tuples and dataclasses of such, nested as they like.
+        A tensor, or nested tuples, lists, mappings, named tuples and dataclasses of tensors.
 
     Returns
     -------
     list of (str, torch.Tensor)
-        In the order in which the output holds them. Paths read as in Python: ``[0]``, ``['out']``,
-        ``.logits``, ``[0]['boxes']``; that of a bare tensor is empty.
+        Paths and tensors, in the order of the output. Paths are Python expressions: ``[0]``,
+        ``['out']``, ``.logits``, ``[0]['boxes']``; the path of a tensor that is the output is empty.
     """
     return list(_walk(output, "", ()))
 
 
-def _walk(value: Any, path: str, around: tuple[int, ...]) -> Iterator[tuple[str, torch.Tensor]]:
+def _walk(value: Any, path: str, parents: tuple[int, ...]) -> Iterator[tuple[str, torch.Tensor]]:
     import torch
 
     if isinstance(value, torch.Tensor):
         yield path, value
         return
-    if id(value) in around:
+    if id(value) in parents:
+        # A container that contains itself.
         return
-    for step, inner in _entries(value):
-        yield from _walk(inner, path + step, (*around, id(value)))
+    for suffix, inner in _entries(value):
+        yield from _walk(inner, path + suffix, (*parents, id(value)))
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    # HuggingFace's outputs are mappings as well as dataclasses.
+    # Outputs of Hugging Face are both mappings and dataclasses.
     if isinstance(value, Mapping):
         yield from ((f"[{key!r}]", inner) for key, inner in value.items())
     elif isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -1,4 +1,4 @@
-"""How to read an output, in the user's words."""
+"""Layouts that the user sets, in place of the inferred ones."""
 
 from __future__ import annotations
 
@@ -9,70 +9,73 @@ from typing import TYPE_CHECKING
 
 from camanim.errors import LayerError
 from camanim.layout.arrangement import Arrangement, Custom, Stripes
-from camanim.layout.shapes import Layout
+from camanim.layout.shapes import LayoutInference
 
 if TYPE_CHECKING:
     import torch
 
-#: A word (see `parse`), or a function from an output to (B, C, *s).
+#: The name of a layout (see `parse`), or a function from an output to (B, C, *s).
 Override = str | Callable[["torch.Tensor"], "torch.Tensor"]
 
-_WORDS = '"NCHW", "NHWC", "NCDHW", "NDHWC", "tokens", "tokens:2", "1-D", "stripes"'
+_NAMES = '"NCHW", "NHWC", "NCDHW", "NDHWC", "tokens", "tokens:2", "1-D", "stripes"'
 
 
-def parse(override: Override, shape: tuple[int, ...], layout: Layout) -> Arrangement | None:
-    """Read an output as the user says.
+def parse(
+    override: Override, shape: tuple[int, ...], inference: LayoutInference
+) -> Arrangement | None:
+    """Return the arrangement that an override sets for an output.
 
     Parameters
     ----------
     override : str or callable
-        ``"NCHW"``, ``"NHWC"`` (for volumes ``"NCDHW"``, ``"NDHWC"``); ``"tokens"``, ``"tokens:2"`` with
-        that many before the cells; ``"1-D"``: it has no space; ``"stripes"``: one cell per number. Or
-        a function from the output to (B, C, *s), such as grad-cam's ``reshape_transform``.
+        ``"NCHW"``, ``"NHWC"`` (for volumes ``"NCDHW"``, ``"NDHWC"``); ``"tokens"``, or ``"tokens:2"``
+        for tokens after two leading ones; ``"1-D"`` for no space; ``"stripes"`` for one cell per
+        element. Or a function from the output to (B, C, *s), such as a ``reshape_transform`` of
+        grad-cam.
     shape : tuple of int
-        Of the output.
-    layout : Layout
-        Knows the sides of earlier outputs, and learns those of this one.
+        Shape of the output.
+    inference : LayoutInference
+        The state of the inference, to which the sides of this output are added.
 
     Returns
     -------
     Arrangement or None
-        None where an output of this shape cannot be read so.
+        None for ``"1-D"``, or if the override does not fit the shape.
 
     Raises
     ------
     LayerError
-        For another word, and for a function that fails or gives something else.
+        If the override is another name, or a function that fails or returns something else.
     """
     if callable(override):
-        return layout.note(_custom(override, shape, layout.dims))
-    word, _, leading = str(override).strip().partition(":")
-    word = word.lower()
-    if word == "tokens" and re.fullmatch(r"\d*", leading):
-        return layout.note(layout.tokens(shape, int(leading or 0)))
-    if not leading and word in ("1-d", "1d"):
+        return inference.record(_custom(override, shape, inference.dims))
+    name, _, leading = str(override).strip().partition(":")
+    name = name.lower()
+    if name == "tokens" and re.fullmatch(r"\d*", leading):
+        return inference.record(inference.tokens(shape, int(leading or 0)))
+    if not leading and name in ("1-d", "1d"):
         return None
-    if not leading and word == "stripes":
-        return stripes(shape, layout.dims)
-    if not leading and word in ("nchw", "ncdhw", "nhwc", "ndhwc"):
-        return layout.note(layout.image(shape, last=word.endswith("c")))
-    raise LayerError(f"A layer's output is read as {_WORDS} or by a function, not as {override!r}.")
+    if not leading and name == "stripes":
+        return stripes(shape, inference.dims)
+    if not leading and name in ("nchw", "ncdhw", "nhwc", "ndhwc"):
+        return inference.record(inference.image(shape, last=name.endswith("c")))
+    raise LayerError(f"The layout of a layer must be {_NAMES} or a function, not {override!r}.")
 
 
 def stripes(shape: tuple[int, ...], dims: int = 2) -> Arrangement | None:
-    """Read an output without space as one channel over (1, K) or (1, 1, K), a cell per number.
+    """Return the arrangement of an output without space as one channel over (1, K) or (1, 1, K).
 
     Parameters
     ----------
     shape : tuple of int
         (B, K), or (B, K, 1, 1) and the like.
     dims : int
-        How many axes the space is to have.
+        Number of axes of the space.
 
     Returns
     -------
     Arrangement or None
-        None where there is not one number per unit, or a single one.
+        None unless the output has one number for each of several units.
     """
     if len(shape) < 2 or max(shape[1:]) < 2 or math.prod(shape) != shape[0] * max(shape[1:]):
         return None
@@ -86,16 +89,17 @@ def _custom(
 
     name = getattr(function, "__name__", type(function).__name__)
     try:
-        given = function(torch.zeros(shape))
+        result = function(torch.zeros(shape))
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise LayerError(
             f"The function {name!r} fails on an output of {shape}: {error}. "
-            "Name only layers whose output it can take."
+            "Set it only for layers whose output it can convert."
         ) from error
-    if not isinstance(given, torch.Tensor) or given.ndim != dims + 2:
-        got = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+    is_tensor = isinstance(result, torch.Tensor)
+    if not is_tensor or result.ndim != dims + 2:
+        actual = tuple(result.shape) if is_tensor else type(result).__name__
         raise LayerError(
-            f"The function {name!r} makes {got} of an output of {shape}, where channels over space, "
-            f"with {dims + 2} axes, are needed."
+            f"The function {name!r} must return channels over space, a tensor with {dims + 2} axes; "
+            f"for an output of {shape} it returns {actual}."
         )
-    return Custom(name, tuple(given.shape[2:]), function)
+    return Custom(name, tuple(result.shape[2:]), function)

@@ -1,4 +1,4 @@
-"""Which tensor of an output is looked at, and how it becomes channels over space."""
+"""Select the tensor of an output that has space, and its arrangement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from camanim.errors import LayerError
-from camanim.layout import Arrangement, Layout, Override, parse, stripes, tensors_of
+from camanim.layout import Arrangement, LayoutInference, Override, parse, stripes, tensors_of
 from camanim.layout.position_tracing import trace_positions
 
 if TYPE_CHECKING:
@@ -20,44 +20,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FeatureTensor:
-    """The tensor of an output that is looked at.
+    """The tensor of an output from which maps are computed.
 
     Attributes
     ----------
     tensor : torch.Tensor or None
-        None where the output holds none.
+        None if the output holds no floating-point tensor.
     path : str
-        Where in the output it is; empty where it is the output.
+        Path of the tensor in the output; empty if it is the output.
     arrangement : Arrangement or None
-        None where it has no space, or where its shape alone does not tell.
-    open : bool
-        Whether `LayoutReader.settle` has the last word on its space.
+        None if the tensor has no space, or if its shape is ambiguous.
+    ambiguous : bool
+        Whether the arrangement is decided by `LayoutReader.trace`.
     """
 
     tensor: torch.Tensor | None
     path: str = ""
     arrangement: Arrangement | None = None
-    open: bool = False
+    ambiguous: bool = False
 
     @property
     def name(self) -> str:
-        """How it is read, in words."""
+        """Path and name of the arrangement; empty without one."""
         if self.arrangement is None:
             return ""
         return f"{self.path} {self.arrangement.name}".strip()
 
 
 class LayoutReader:
-    """Reads the outputs of a network's modules, one call after the other.
+    """Determines the layouts of the outputs of a network's modules, call by call.
 
     Parameters
     ----------
     input_shape : (B, C, *S)
     overrides : mapping of str to (str or callable)
-        By glob over names (``blocks.*``, ``norm:1`` for a second call): how to read what is named so,
-        see `camanim.layout.parse`.
+        Layouts by patterns of names (``blocks.*``, or ``norm:1`` for a second call); see
+        `camanim.layout.parse`.
     show_1d : bool
-        Whether outputs without space are read as stripes.
+        Whether outputs without space are arranged as stripes.
     """
 
     def __init__(
@@ -67,39 +67,39 @@ class LayoutReader:
         *,
         show_1d: bool = False,
     ) -> None:
-        self._layout = Layout(input_shape)
+        self._inference = LayoutInference(input_shape)
         self._overrides = dict(overrides or {})
         self._show_1d = show_1d
 
-    def fresh(self, input_shape: tuple[int, ...]) -> LayoutReader:
-        """Make a reader with the same overrides for an input of another size."""
+    def for_input(self, input_shape: tuple[int, ...]) -> LayoutReader:
+        """Return a new reader with the same settings, for an input of another size."""
         return LayoutReader(input_shape, self._overrides, show_1d=self._show_1d)
 
     def read(self, module: nn.Module, name: str, call: int, output: Any) -> FeatureTensor:
-        """Find the tensor that has space, and how it is read."""
+        """Return the first tensor with an arrangement, else the first ambiguous one, else the first."""
         tensors = [("", output)] if isinstance(output, torch.Tensor) else tensors_of(output)
         tensors = [(path, t) for path, t in tensors if t.is_floating_point()]
         override = self._override(name, call) if self._overrides else None
-        parts = [self._read(module, path, tensor, override) for path, tensor in tensors]
-        for part in parts:
-            if part.arrangement is not None:
-                return part
-        for part in parts:
-            if part.open:
-                return part
-        return parts[0] if parts else FeatureTensor(None)
+        features = [self._read(module, path, tensor, override) for path, tensor in tensors]
+        for feature in features:
+            if feature.arrangement is not None:
+                return feature
+        for feature in features:
+            if feature.ambiguous:
+                return feature
+        return features[0] if features else FeatureTensor(None)
 
     def _read(
         self, module: nn.Module, path: str, tensor: torch.Tensor, override: Override | None
     ) -> FeatureTensor:
         shape = tuple(tensor.shape)
         if override is not None:
-            return FeatureTensor(tensor, path, parse(override, shape, self._layout))
-        reading = self._layout.look(module, shape)
-        arrangement = reading.arrangement
-        if arrangement is None and not reading.open and self._show_1d:
-            arrangement = stripes(shape, self._layout.dims)
-        return FeatureTensor(tensor, path, arrangement, reading.open)
+            return FeatureTensor(tensor, path, parse(override, shape, self._inference))
+        inferred = self._inference.infer(module, shape)
+        arrangement = inferred.arrangement
+        if arrangement is None and not inferred.ambiguous and self._show_1d:
+            arrangement = stripes(shape, self._inference.dims)
+        return FeatureTensor(tensor, path, arrangement, inferred.ambiguous)
 
     def _override(self, name: str, call: int) -> Override | None:
         for pattern, override in self._overrides.items():
@@ -107,38 +107,44 @@ class LayoutReader:
                 return override
         return None
 
-    def settle(
-        self, forward: Forward, tensor: torch.Tensor, wanted: Mapping[tuple[str, int], str]
+    def trace(
+        self, forward: Forward, tensor: torch.Tensor, calls: Mapping[tuple[str, int], str]
     ) -> Mapping[tuple[str, int], Arrangement | None]:
-        """Find the space of windows, in one more forward pass.
+        """Return the arrangements of ambiguous outputs, by one more forward pass.
 
         Parameters
         ----------
         forward : Forward
         tensor : torch.Tensor
-            (B, C, *S)
-        wanted : mapping from (name, call) to path
-            Where in a call's output its tensor is.
+            The network's input, (B, C, *S).
+        calls : mapping from (name, call) to path
+            Calls of modules, and the paths of the tensors in their outputs.
+
+        Returns
+        -------
+        mapping from (name, call) to Arrangement or None
+            See `camanim.layout.position_tracing.trace_positions`.
         """
-        return trace_positions(forward.net, tensor, wanted, run=forward)
+        return trace_positions(forward.net, tensor, calls, run=forward)
 
 
 def check_names(overrides: Mapping[str, Override], net: nn.Module) -> None:
-    """Refuse overrides for what no module of the network is called.
+    """Check that each override names a module of the network.
 
     Raises
     ------
     LayerError
+        If a pattern matches no name.
     """
     names = [name for name, _ in net.named_modules()]
     for pattern in overrides:
         if not any(fnmatchcase(name, pattern.partition(":")[0]) for name in names):
             raise LayerError(
-                f"The network has no layer {pattern!r} to be read in another way: layouts go by the "
-                "names of layers, as Animation.table() lists them."
+                f"layouts names the layer {pattern!r}, which the network does not have: "
+                "Animation.table() lists the names of layers."
             )
 
 
 def pick(output: Any, path: str) -> torch.Tensor:
-    """Take the tensor at a path out of an output."""
+    """Return the tensor at a path in an output."""
     return output if isinstance(output, torch.Tensor) else dict(tensors_of(output))[path]

@@ -1,6 +1,6 @@
-"""Networks: what they are, and the one door through which they come."""
+"""Networks with their preprocessing and class names, and the functions that load them."""
 
-from camanim.models.base import Model, Prediction, bare
+from camanim.models.base import Model, Prediction, unwrap
 from camanim.models.building import Untrusted
 from camanim.models.similarity import similarity_to
 from camanim.models.sources import list_models, load_model
@@ -9,8 +9,8 @@ __all__ = [
     "Model",
     "Prediction",
     "Untrusted",
-    "bare",
     "list_models",
     "load_model",
     "similarity_to",
+    "unwrap",
 ]

@@ -1,4 +1,4 @@
-"""A network with what must be known to use it: its preprocessing and its classes."""
+"""The `Model`: a network with its preprocessing and the names of its classes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from camanim.errors import ImageError, ModelError, OutOfMemory
 from camanim.images import (
@@ -20,25 +19,26 @@ from camanim.images import (
     Preprocess,
     Window,
     as_array,
-    shown_image,
+    display_image,
     unit_image,
 )
+from camanim.models.building import first_line
 from camanim.models.classes import Classes, class_names
 from camanim.models.fingerprint import fingerprint, sha256
 from camanim.models.names import NATIVE
+from camanim.precision import Precision
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from camanim.execution.forward import Forward
-from camanim.precision import Precision
 
 Outputs = Literal["auto", "softmax", "sigmoid", "values"]
 
 
-def bare(net: nn.Module) -> nn.Module:
-    """Unwrap a network: out of DataParallel, DistributedDataParallel and ``torch.compile``."""
+def unwrap(net: nn.Module) -> nn.Module:
+    """Return the network inside DataParallel, DistributedDataParallel or ``torch.compile``."""
     from torch import nn
 
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -53,7 +53,7 @@ def bare(net: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class and how likely the network finds it.
+    """A class and the probability that the network predicts for it.
 
     Attributes
     ----------
@@ -73,32 +73,33 @@ class Model:
     Parameters
     ----------
     net : torch.nn.Module
-        Any network of images: from (B, C, H, W) or (B, C, D, H, W) to whatever a target can be made
-        of, such as class scores (B, K). It is used where it lies (its device) and comes back from
-        every use as it was.
+        A network that takes images, (B, C, H, W) or (B, C, D, H, W), and returns an output that a
+        target can be computed from, such as class scores (B, K). It stays on its device, and its
+        state is restored after every use.
     preprocess : Preprocess or callable, optional
-        A `Preprocess`, which knows its geometry, or any callable from the image to a (B, C, ...)
-        tensor, which is then taken as stretching the whole image. By default the image's own size,
-        intensities in [0, 1], and as many channels and axes as the first convolution takes.
+        A `Preprocess`, or any callable that turns the image into a (B, C, ...) tensor. The output of
+        a callable is assumed to cover the whole image. By default the image keeps its size, its
+        intensities are scaled to [0, 1], and the number of channels and axes is that of the first
+        convolution.
     classes : sequence of str, mapping from int to str, or path, optional
-        Names of the K classes: in order, by number, or in a file (one per line, or ``.json``).
+        Names of the K classes: in order, by index, or in a file (one per line, or ``.json``).
     name : str, optional
-        For captions and records; by default the network's class.
+        Name for captions and records; by default the name of the network's class.
     outputs : {"auto", "softmax", "sigmoid", "values"}
-        What the scores are: of classes that exclude one another, of labels that do not, or plain
-        numbers (regression). ``"auto"`` tells by their number.
+        Meaning of the scores: mutually exclusive classes, independent labels, or plain numbers
+        (regression). ``"auto"`` chooses by the number of scores.
     extra_inputs : tuple or dict
-        What `forward` takes besides the image: more positional arguments, or keywords.
+        Arguments of `forward` besides the image: a tuple of positional ones, or a dict of keywords.
 
     Attributes
     ----------
     source, weights
-        Where `camanim.load_model` had the network and its weights from; a `save_card` keeps them.
+        Source and weights that were passed to `camanim.load_model`; `save_card` writes them.
 
     Raises
     ------
     ModelError
-        For what is no network, or classes that are no names.
+        If `net` is not a network, or `classes` are not names.
 
     Examples
     --------
@@ -123,18 +124,18 @@ class Model:
         from torch import nn
 
         if not isinstance(net, nn.Module):
-            raise ModelError(f"A network is a torch.nn.Module, not {type(net).__name__}.")
+            raise ModelError(f"net must be a torch.nn.Module, not {type(net).__name__}.")
         if not isinstance(extra_inputs, tuple | dict):
             raise ModelError(
-                "extra_inputs is a tuple of further arguments of forward, or a dict of keywords, "
+                "extra_inputs must be a tuple of positional arguments or a dict of keyword arguments, "
                 f"not {type(extra_inputs).__name__}."
             )
         self.net = net
-        channels, dims = input_of(net)
+        channels, dims = infer_input(net)
         self.preprocess = preprocess or Preprocess(channels=channels, dims=dims)
         self.classes = class_names(classes)
-        self.name = name or type(bare(net)).__name__
-        self.outputs: Outputs = checked_outputs(outputs)
+        self.name = name or type(unwrap(net)).__name__
+        self.outputs: Outputs = check_outputs(outputs)
         self.extra_inputs = extra_inputs
         self.source: str | None = None
         self.weights: str | Path | None = None
@@ -146,7 +147,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
+        """Device of the network."""
         import torch
 
         tensor = next(chain(self.net.parameters(), self.net.buffers()), None)
@@ -154,7 +155,7 @@ class Model:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The network's floating type."""
+        """Floating-point type of the network's parameters."""
         import torch
 
         return next(
@@ -163,24 +164,24 @@ class Model:
 
     @property
     def dims(self) -> int:
-        """How many axes the network's images have: 2 or 3."""
+        """Number of spatial axes of the network's images, 2 or 3."""
         if isinstance(self.preprocess, Preprocess):
             return self.preprocess.dims
-        return input_of(self.net)[1]
+        return infer_input(self.net)[1]
 
     def to(self, device: str | torch.device) -> Model:
         """Return this model with a copy of its network on another device.
 
-        The copy is made tensor by tensor, so that the first device needs no memory for it. Wrappers
-        for several GPUs and for compilation are left behind. Where all of the network lies on `device`
-        already, the model itself is returned.
+        Tensors are copied one by one, so the first device needs no extra memory. Wrappers for several
+        GPUs and for compilation are removed. If the whole network is already on `device`, the model
+        itself is returned.
 
         Raises
         ------
         ModelError
-            When there is no such device, or the network cannot be copied.
+            If the device does not exist, or the network cannot be copied.
         OutOfMemory
-            When there is no room for it.
+            If the device has too little memory.
         """
         import torch
 
@@ -189,32 +190,34 @@ class Model:
             tensors = list(chain(self.net.parameters(), self.net.buffers()))
             if all(tensor.device == target for tensor in tensors):
                 return self
-            copied = {id(tensor): _moved(tensor, target) for tensor in tensors}
-            net = copy.deepcopy(bare(self.net), dict(copied))
+            copies = {id(tensor): _copy_tensor(tensor, target) for tensor in tensors}
+            # `deepcopy` takes tensors from its memo instead of copying them on their device.
+            net = copy.deepcopy(unwrap(self.net), dict(copies))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory(f"There is not enough memory on {device} for {self.name}.") from error
         except Exception as error:
-            # No such device, or a network that holds what cannot be copied: each in its own way.
-            first_line = str(error).partition("\n")[0]
-            raise ModelError(f"{self.name} cannot be copied to {device}: {first_line}") from error
+            # torch and `__deepcopy__` of a module may raise any exception.
+            raise ModelError(
+                f"{self.name} cannot be copied to {device}: {first_line(error)}"
+            ) from error
         model = copy.copy(self)
         model.net, model._hash = net, None
-        model.extra_inputs = _on(target, self.extra_inputs)
+        model.extra_inputs = _move_inputs(self.extra_inputs, target)
         return model
 
     def forward(self, precision: Precision = "float32") -> Forward:
-        """Give the network with all that its call needs beside the image."""
+        """Return the forward pass of the unwrapped network, with its extra inputs and a precision."""
         from camanim.execution.forward import Forward
 
         extra = self.extra_inputs
         positional, keywords = (extra, {}) if isinstance(extra, tuple) else ((), extra)
-        return Forward(bare(self.net), positional, keywords, precision)
+        return Forward(unwrap(self.net), positional, keywords, precision)
 
     def save_card(self, path: str | Path) -> Path:
-        """Write down where the network comes from and how it is used, as a small TOML file.
+        """Write the source, weights, preprocessing and classes of the model to a TOML file.
 
-        `camanim.load_model` opens it again. Paths in it are relative to the card, so that a folder with
-        a card and its weights can be passed around.
+        `camanim.load_model` loads the model from it. Paths are relative to the card, so that a folder
+        with a card and its weights can be moved.
 
         Parameters
         ----------
@@ -224,19 +227,19 @@ class Model:
         Raises
         ------
         CamError
-            When the network did not come from `camanim.load_model`, or the file cannot be written.
+            If the network was not loaded by `camanim.load_model`, or the file cannot be written.
         """
         from camanim.models.card import write_card
 
         if self.source is None:
             raise ModelError(
-                f"{self.name} was given as an object, so that no card can lead back to it: "
-                "load it with camanim.load_model."
+                f"{self.name} was given as an object, and a card can only refer to a source: "
+                "load the network with camanim.load_model."
             )
         return write_card(self._card(), path)
 
     def _card(self) -> dict[str, Any]:
-        """Return the entries of a card, in the order in which they are read."""
+        """Return the entries of a card, in the order in which they are written."""
         entries: dict[str, Any] = {
             "source": self.source,
             "name": self.name,
@@ -265,20 +268,20 @@ class Model:
         window: Window | None = None,
         slices: bool = False,
     ) -> Prepared:
-        """Turn an image into the network's input, on the network's device.
+        """Return an image as the network's input, on the network's device.
 
         Parameters
         ----------
         image : array-like
             See `camanim.images.unit_image`.
         fit, window, slices
-            See `camanim.Preprocess`; a callable of your own sees the image as it is, and gives all
-            slices (Z, C, h, w) where `slices` are wanted.
+            See `camanim.Preprocess`. A callable `preprocess` gets the unchanged image. With `slices` it
+            must return all slices, (Z, C, h, w).
 
         Raises
         ------
         ImageError
-            When the image cannot be used as it is.
+            If the image cannot be used.
         """
         if isinstance(self.preprocess, Preprocess):
             prepared = self.preprocess(image, fit=fit, window=window, slices=slices)
@@ -296,7 +299,7 @@ class Model:
         window: Window | None = None,
         slices: bool = False,
     ) -> list[Prediction]:
-        """Name the k likeliest classes; of slices, on average.
+        """Return the k most probable classes; with `slices`, of the mean over all slices.
 
         Parameters
         ----------
@@ -307,12 +310,12 @@ class Model:
         Returns
         -------
         list of Prediction
-            Likeliest first; fewer than k where the network has fewer classes.
+            Most probable first; fewer than k if the network has fewer classes.
 
         Raises
         ------
         CamError
-            When the image cannot be used or the network fails on it.
+            If the image cannot be used or the network fails on it.
         """
         from camanim.execution.outputs import check_count
         from camanim.targets import likeliest
@@ -322,28 +325,26 @@ class Model:
         with forward.evaluating(tuple(prepared.tensor.shape)):
             output = forward(prepared.tensor)
             check_count(output, len(prepared.tensor))
-            found = likeliest(output, self.classes, self.outputs, k)
-        return [Prediction(*one) for one in found]
+            ranking = likeliest(output, self.classes, self.outputs, k)
+        return [Prediction(*entry) for entry in ranking]
 
     def weights_hash(self) -> str:
-        """Return the SHA-256 of all weights and buffers; computed again only when one has changed.
+        """Return the SHA-256 of all weights and buffers.
 
-        What has changed is seen by `camanim.models.fingerprint.fingerprint`.
+        The hash is cached, and computed again when `camanim.models.fingerprint.fingerprint` changes.
         """
-        net = bare(self.net)
-        seen = fingerprint(net)
-        if self._hash is None or seen is None or self._hash[0] != seen:
-            self._hash = (seen, sha256(net))
+        net = unwrap(self.net)
+        state = fingerprint(net)
+        if self._hash is None or state is None or self._hash[0] != state:
+            self._hash = (state, sha256(net))
         return self._hash[1]
 
 
-def checked_outputs(outputs: str) -> Outputs:
-    """Refuse what is not one of the kinds of outputs."""
-    for known in get_args(Outputs):
-        if outputs == known:
-            kind: Outputs = known
-            return kind
-    raise ModelError(f"outputs is one of {', '.join(get_args(Outputs))}, not {outputs!r}.")
+def check_outputs(outputs: str) -> Outputs:
+    """Return `outputs` if it is a member of `Outputs`, and raise a `ModelError` otherwise."""
+    if outputs not in get_args(Outputs):
+        raise ModelError(f"outputs must be one of {', '.join(get_args(Outputs))}, not {outputs!r}.")
+    return cast(Outputs, outputs)
 
 
 def _prepare_by_callable(
@@ -353,40 +354,38 @@ def _prepare_by_callable(
 
     array = as_array(image)
     if not array.size or array.dtype.kind not in "buif":
-        raise ImageError(f"This is no image: {array.dtype} values of shape {array.shape}.")
+        raise ImageError(
+            f"The image must hold numbers, not {array.dtype} values of shape {array.shape}."
+        )
     tensor = preprocess(image)
-    known = isinstance(tensor, torch.Tensor) and tensor.numel() > 0
-    if not known or tensor.ndim not in ((4,) if slices else (4, 5)):
-        raise ImageError(_wrong_tensor(tensor, slices))
+    valid = (
+        isinstance(tensor, torch.Tensor)
+        and tensor.numel() > 0
+        and tensor.ndim in ((4,) if slices else (4, 5))
+        and len(tensor) == (len(array) if slices else 1)
+    )
+    if not valid:
+        shape = getattr(tensor, "shape", None)
+        actual = type(tensor).__name__ if shape is None else tuple(shape)
+        expected = "(Z, C, H, W) for all slices" if slices else "(1, C, H, W) or (1, C, D, H, W)"
+        raise ImageError(f"preprocess must return a tensor {expected}, not {actual}.")
     space = 3 if slices else tensor.ndim - 2
-    if len(tensor) != (len(array) if slices else 1):
-        raise ImageError(_wrong_tensor(tensor, slices))
-    shown = _shown_to_a_callable(array, window, space, int(tensor.shape[1]))
-    size = (len(tensor), *tensor.shape[2:]) if slices else tuple(tensor.shape[2:])
-    scale = tuple(n / m for n, m in zip(shown.shape, size, strict=False))
-    # A copy: a network may write into its input, and this one belongs to the caller.
-    return Prepared(tensor.detach().clone(), Geometry(size, scale), shown)
-
-
-def _wrong_tensor(tensor: Any, slices: bool) -> str:
-    shape = getattr(tensor, "shape", None)
-    what = type(tensor).__name__ if shape is None else tuple(shape)
-    wanted = "(Z, C, H, W) for all slices" if slices else "(1, C, H, W) or (1, C, D, H, W)"
-    return f"preprocess must return a tensor {wanted}, not {what}."
-
-
-def _shown_to_a_callable(
-    array: npt.NDArray[Any], window: Window | None, space: int, channels: int
-) -> npt.NDArray[np.uint8]:
     if window is None and array.dtype.kind == "f" and np.isfinite(array).all():
-        # The callable knows what its values mean; only the display needs a window.
-        low, high = float(array.min()), float(array.max())
-        window = (min(low, 0.0), max(high, 1.0))
-    return shown_image(unit_image(array, window, space=space, channels=channels), space)
+        # The callable defines the meaning of the values; only the display needs a window.
+        window = (min(float(array.min()), 0.0), max(float(array.max()), 1.0))
+    unit = unit_image(array, window, space=space, channels=int(tensor.shape[1]))
+    displayed = display_image(unit, space)
+    size = (len(tensor), *tensor.shape[2:]) if slices else tuple(tensor.shape[2:])
+    scale = tuple(n / m for n, m in zip(displayed.shape, size, strict=False))
+    # The callable may return a tensor that the caller keeps, and a network may write into its input.
+    return Prepared(tensor.detach().clone(), Geometry(size, scale), displayed)
 
 
-def input_of(net: nn.Module) -> tuple[int, int]:
-    """Read off the first convolution how many channels and axes go in; 3 and 2 where there is none."""
+def infer_input(net: nn.Module) -> tuple[int, int]:
+    """Return the number of channels and spatial axes that the first convolution takes.
+
+    Without a convolution, 3 channels and 2 axes are returned.
+    """
     for module in net.modules():
         channels = getattr(module, "in_channels", None)
         kernel = getattr(module, "kernel_size", None)
@@ -396,23 +395,23 @@ def input_of(net: nn.Module) -> tuple[int, int]:
     return 3, 2
 
 
-def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _copy_tensor(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     from torch import nn
 
-    moved = tensor.detach().to(device, copy=True)
+    copied = tensor.detach().to(device, copy=True)
     if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(moved, requires_grad=tensor.requires_grad)
-    return moved
+        return nn.Parameter(copied, requires_grad=tensor.requires_grad)
+    return copied
 
 
-def _on(device: torch.device, inputs: Any) -> Any:
-    """Move the tensors among further inputs."""
+def _move_inputs(inputs: Any, device: torch.device) -> Any:
+    """Return nested inputs with all tensors on `device`."""
     import torch
 
     if isinstance(inputs, torch.Tensor):
         return inputs.to(device)
     if isinstance(inputs, Mapping):
-        return {key: _on(device, value) for key, value in inputs.items()}
-    return (
-        type(inputs)(_on(device, v) for v in inputs) if isinstance(inputs, tuple | list) else inputs
-    )
+        return {key: _move_inputs(value, device) for key, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return type(inputs)(_move_inputs(value, device) for value in inputs)
+    return inputs

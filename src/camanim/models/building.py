@@ -1,4 +1,4 @@
-"""What the sources share: arguments as text, networks from them, and whether code may be run."""
+"""Functions shared by the sources: parse arguments, build networks, refuse untrusted code."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ if TYPE_CHECKING:
 
 
 class Untrusted(ModelError):
-    """The source would run Python code of its own, and nobody said ``trust=True``.
+    """Raised if loading would run Python code of the source without ``trust=True``.
 
     Attributes
     ----------
     source : object
         The file or folder.
     why : str
-        What it is, to be read after its name.
+        Reason, as a predicate of the source: ``"is Python code"``.
     """
 
     def __init__(self, source: object, why: str) -> None:
         self.source, self.why = source, why
-        super().__init__(f"{source} {why}: pass trust=True if you trust where it comes from.")
+        super().__init__(f"{source} {why}: pass trust=True if you trust its origin.")
 
 
-def arguments_of(query: str) -> dict[str, Any]:
-    """Read ``a=2&b=(1, 2)&c=text``: Python's literals, and text for what is none.
+def parse_arguments(query: str) -> dict[str, Any]:
+    """Return the arguments in a query such as ``a=2&b=(1, 2)&c=text``.
+
+    Values are Python literals; a value that is not a literal is text.
 
     Raises
     ------
     ModelError
-        For a part without ``=``, or a name that comes twice.
+        If a part is not of the form ``name=value``, or a name occurs twice.
     """
     arguments: dict[str, Any] = {}
     for part in filter(None, query.split("&")):
@@ -61,7 +63,7 @@ def _literal(text: str) -> Any:
 
 @contextmanager
 def seeded() -> Iterator[None]:
-    """Draw the same random weights every time, and leave the caller's random numbers as they were."""
+    """Seed torch's random numbers with a constant, and restore their state on exit."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -70,27 +72,27 @@ def seeded() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Shorten what a library says to its first line."""
+    """Return the first line of an error's message, or the name of its type without one."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def build(name: str, make: Callable[..., Any], arguments: dict[str, Any]) -> nn.Module:
-    """Make a network, with random weights that are the same every time.
+def build(name: str, constructor: Callable[..., Any], arguments: dict[str, Any]) -> nn.Module:
+    """Return a new network in evaluation mode, with reproducible random weights.
 
     Parameters
     ----------
     name : str
-        For the error.
-    make : callable
+        Name of the network, for error messages.
+    constructor : callable
         The network's class, or a function that returns a network.
     arguments : dict
 
     Raises
     ------
     ModelError
-        When the arguments are not what `make` takes; the error names those that it takes.
+        If `constructor` does not take the arguments; the message lists its parameters.
     """
-    known = inspect.signature(make).parameters
+    known = inspect.signature(constructor).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
     named = [p.name for p in known.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     for argument in arguments:
@@ -100,13 +102,13 @@ def build(name: str, make: Callable[..., Any], arguments: dict[str, Any]) -> nn.
             raise ModelError(f"{name} takes no argument {argument}: {hint}.")
     try:
         with seeded():
-            net: nn.Module = make(**arguments)
+            net: nn.Module = constructor(**arguments)
     except CamError:
         raise
     except Exception as error:
-        # A constructor may raise anything for arguments that do not go together.
+        # A constructor may raise any exception for arguments that do not fit together.
         if missing := re.search(r"No module named '(\w+)", str(error)):
-            raise ModelError(f"{name} takes {missing[1]}: pip install {missing[1]}.") from error
+            raise ModelError(f"{name} needs {missing[1]}: pip install {missing[1]}.") from error
         raise ModelError(
             f"{name} cannot be built with these arguments ({first_line(error)}): "
             f"it takes {', '.join(named)}."

@@ -1,4 +1,4 @@
-"""MONAI bundles: a folder with ``configs/`` that describe a network, and ``models/`` with weights."""
+"""Networks from MONAI bundles: folders with a config in ``configs/`` and weights in ``models/``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from camanim.errors import ModelError
 from camanim.models import monai
-from camanim.models.base import Model, input_of
+from camanim.models.base import Model, infer_input
 from camanim.models.building import Untrusted, first_line, seeded
 from camanim.models.files import load_into, read_weights
 
@@ -24,19 +24,19 @@ _TARGET = re.compile(r"(monai\.networks\.nets\.(\w+\.)?)?(?P<name>\w+)")
 
 
 class _NeedsCode(Exception):
-    """A config that says more than which of MONAI's networks, with which plain values."""
+    """Raised for a config that is not a network of MONAI with plain values."""
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether a folder looks like a bundle."""
+    """Return whether a folder has a config file of a bundle."""
     return any((folder / "configs" / name).is_file() for name in _CONFIGS)
 
 
 def load(folder: Path, weights: str | Path | None, trust: bool) -> Model:
-    """Load a bundle's network.
+    """Load the network of a bundle.
 
-    A network that is described by plain values is built without running anything of the bundle's. All
-    else may be Python code, and is run by MONAI only when it is trusted.
+    A network of MONAI with plain values as arguments is built without running code of the bundle. Any
+    other config may contain Python code, and MONAI runs it only with `trust`.
     """
     path = next(p for name in _CONFIGS if (p := folder / "configs" / name).is_file())
     config = _read(path)
@@ -45,15 +45,15 @@ def load(folder: Path, weights: str | Path | None, trust: bool) -> Model:
         net, preprocess = _plain_network(config)
     except _NeedsCode as error:
         if not trust:
-            raise Untrusted(folder, f"would run Python code of its own ({error})") from error
-        net = _any_network(folder, path)
-        channels, dims = input_of(net)
+            raise Untrusted(folder, f"would run Python code ({error})") from error
+        net = _network_from_code(folder, path)
+        channels, dims = infer_input(net)
         preprocess = monai.preprocess(net, "", {"in_channels": channels, "spatial_dims": dims})
     if weights is not None:
         file = _weights_file(folder) if weights == "DEFAULT" else Path(weights)
         load_into(net, read_weights(file), file, name)
     model = Model(net, preprocess, name=name)
-    _describe(model, folder / "configs" / "metadata.json")
+    _apply_metadata(model, folder / "configs" / "metadata.json")
     return model
 
 
@@ -61,13 +61,13 @@ def _read(path: Path) -> dict[str, Any]:
     from monai.bundle import ConfigParser
 
     try:
-        # JSON or YAML's plain values; nothing is resolved or run here.
+        # This parses JSON or YAML, and neither resolves references nor runs code.
         config = ConfigParser.load_config_file(str(path))
     except Exception as error:
-        # Each parser has errors of its own, and nesting may exhaust the stack.
+        # The parsers raise different errors, and deep nesting a RecursionError.
         raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
     if not isinstance(config, dict):
-        raise ModelError(f"{path} is no configuration of a bundle.")
+        raise ModelError(f"{path} is not a configuration of a bundle.")
     return config
 
 
@@ -77,7 +77,7 @@ def _plain_network(config: dict[str, Any]) -> tuple[nn.Module, Any]:
         raise _NeedsCode("it has no network_def")
     target = definition.get("_target_")
     match = _TARGET.fullmatch(target) if isinstance(target, str) else None
-    if match is None or not monai.knows(match["name"]):
+    if match is None or not monai.has_network(match["name"]):
         raise _NeedsCode(f"its network is {target}")
     special = {k for k in definition if str(k).startswith("_")} - {"_target_", "_desc_"}
     if special:
@@ -85,37 +85,37 @@ def _plain_network(config: dict[str, Any]) -> tuple[nn.Module, Any]:
     arguments = {
         key: _plain(value, config) for key, value in definition.items() if not key.startswith("_")
     }
-    net = monai.make(match["name"], arguments)
+    net = monai.build_network(match["name"], arguments)
     return net, monai.preprocess(net, match["name"], arguments)
 
 
 def _plain(value: Any, config: dict[str, Any], depth: int = 0) -> Any:
-    """Follow references to plain values, and stop at all that would be run."""
+    """Return a value with its references resolved, and raise `_NeedsCode` at code."""
     if depth > 20:
-        raise _NeedsCode("its references go round")
+        raise _NeedsCode("its references are circular")
     if isinstance(value, str) and value.startswith(("$", "%")):
         raise _NeedsCode(value[:60])
     if isinstance(value, str) and value.startswith("@"):
-        found: Any = config
+        target: Any = config
         for key in re.split("::|#", value[1:]):
-            if isinstance(found, list) and key.isdigit() and int(key) < len(found):
-                found = found[int(key)]
-            elif isinstance(found, dict) and key in found:
-                found = found[key]
+            if isinstance(target, list) and key.isdigit() and int(key) < len(target):
+                target = target[int(key)]
+            elif isinstance(target, dict) and key in target:
+                target = target[key]
             else:
                 raise _NeedsCode(f"it refers to {value}")
-        return _plain(found, config, depth + 1)
+        return _plain(target, config, depth + 1)
     if isinstance(value, dict):
         if "_target_" in value:
-            raise _NeedsCode(f"it makes {value['_target_']}")
+            raise _NeedsCode(f"it constructs {value['_target_']}")
         return {k: _plain(v, config, depth + 1) for k, v in value.items()}
     if isinstance(value, list):
         return [_plain(v, config, depth + 1) for v in value]
     return value
 
 
-def _any_network(folder: Path, path: Path) -> nn.Module:
-    """Let MONAI parse the config, with all the code in it."""
+def _network_from_code(folder: Path, path: Path) -> nn.Module:
+    """Return the network that MONAI builds from the config, which runs the code in it."""
     from monai.bundle import ConfigParser
     from torch import nn
 
@@ -126,16 +126,16 @@ def _any_network(folder: Path, path: Path) -> nn.Module:
             parser.config["bundle_root"] = str(folder)
             net = parser.get_parsed_content("network_def")
     except Exception as error:
-        # The code in a bundle may raise anything.
-        raise ModelError(f"{path} gives no network_def: {first_line(error)}") from error
+        # The code in a bundle may raise any exception.
+        raise ModelError(f"network_def of {path} cannot be built: {first_line(error)}") from error
     if not isinstance(net, nn.Module):
-        raise ModelError(f"network_def of {path} is no network, but {type(net).__name__}.")
+        raise ModelError(f"network_def of {path} must be a network, not {type(net).__name__}.")
     return net.eval()
 
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Bundles import their own modules (``scripts.net``) from their folder."""
+    """Make the modules in a bundle's folder importable, such as ``scripts.net``."""
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -145,26 +145,27 @@ def _importable(folder: Path) -> Iterator[None]:
 
 def _weights_file(folder: Path) -> Path:
     names = ("model.safetensors", "model.pt", "model.pth")
-    found = (p for name in names if (p := folder / "models" / name).is_file())
-    return next(found, folder / "models" / "model.pt")
+    paths = (p for name in names if (p := folder / "models" / name).is_file())
+    return next(paths, folder / "models" / "model.pt")
 
 
-def _describe(model: Model, metadata: Path) -> None:
-    """Take size, channels and classes from the bundle's metadata, as far as they are plain there."""
+def _apply_metadata(model: Model, metadata: Path) -> None:
+    """Set the size and classes of a model from the bundle's metadata, where they are plain values."""
     from camanim.models.overrides import ModelOverrides
 
-    formats = _dig(_read(metadata) if metadata.is_file() else {}, "network_data_format")
+    formats = _entries(_read(metadata) if metadata.is_file() else {}, "network_data_format")
     image, prediction = (
-        next(iter(_dig(formats, side).values()), None) for side in ("inputs", "outputs")
+        next(iter(_entries(formats, side).values()), None) for side in ("inputs", "outputs")
     )
     shape: Any = image.get("spatial_shape") if isinstance(image, Mapping) else None
     plain = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
-    names = _dig(prediction, "channel_def")
+    names = _entries(prediction, "channel_def")
     ModelOverrides(
         size=shape if plain and len(shape) == model.dims else None, classes=names or None
     ).apply(model)
 
 
-def _dig(mapping: Any, key: str) -> Mapping[str, Any]:
+def _entries(mapping: Any, key: str) -> Mapping[str, Any]:
+    """Return ``mapping[key]`` if both are mappings, and an empty mapping otherwise."""
     value = mapping.get(key) if isinstance(mapping, Mapping) else None
     return value if isinstance(value, Mapping) else {}

@@ -1,4 +1,4 @@
-"""Model cards: where a network comes from and how it is used, in a small TOML file."""
+"""Model cards: TOML files with the source, weights, preprocessing and classes of a model."""
 
 from __future__ import annotations
 
@@ -16,77 +16,77 @@ from camanim.writing import cannot_write, checked_path, complete_or_absent
 _RANDOM = "random"
 
 
-def _text(value: Any) -> bool:
+def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _count(value: Any) -> bool:
+def _is_count(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return type(value) in (int, float)
 
 
-def _list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _is_list(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(check(v) for v in value)
 
 
-# What each key must be: a check, and the words for it.
+# The check of each key's value, and its description for error messages.
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "source": (_text, "the name or the path of a network"),
-    "weights": (_text, f'the name or the path of weights, or "{_RANDOM}"'),
-    "name": (_text, "text"),
-    "outputs": (_text, "auto, softmax, sigmoid or values"),
-    "size": (lambda v: v == NATIVE or (_list_of(_count)(v) and len(v) in (2, 3)),
+    "source": (_is_text, "the name or the path of a network"),
+    "weights": (_is_text, f'the name or the path of weights, or "{_RANDOM}"'),
+    "name": (_is_text, "text"),
+    "outputs": (_is_text, "auto, softmax, sigmoid or values"),
+    "size": (lambda v: v == NATIVE or (_is_list(_is_count)(v) and len(v) in (2, 3)),
              f'two or three lengths, or "{NATIVE}"'),
     "dims": (lambda v: v in (2, 3) and type(v) is int, "2 or 3"),
-    "resize": (_count, "a length"),
-    "channels": (_count, "a number of channels"),
-    "mean": (lambda v: _list_of(_number)(v) and len(v) > 0, "a list of numbers"),
-    "std": (lambda v: _list_of(_number)(v) and len(v) > 0, "a list of numbers"),
-    "interpolation": (_text, "bilinear, bicubic, nearest or nearest-exact"),
-    "classes": (lambda v: _text(v) or _list_of(lambda name: isinstance(name, str))(v),
+    "resize": (_is_count, "a length"),
+    "channels": (_is_count, "a number of channels"),
+    "mean": (lambda v: _is_list(_is_number)(v) and len(v) > 0, "a list of numbers"),
+    "std": (lambda v: _is_list(_is_number)(v) and len(v) > 0, "a list of numbers"),
+    "interpolation": (_is_text, "bilinear, bicubic, nearest or nearest-exact"),
+    "classes": (lambda v: _is_text(v) or _is_list(lambda name: isinstance(name, str))(v),
                 "a list of names, or the path of a file"),
 }  # fmt: skip
 
 
 def write_card(entries: Mapping[str, Any], path: str | Path) -> Path:
-    """Write a card.
+    """Write a model card.
 
     Parameters
     ----------
     entries : mapping
-        By key: ``source`` and ``weights`` (text, a path, or None for random ones) and the others as
-        they are written.
+        ``source``, ``weights`` (a name, a path, or None for random weights), ``name``, ``outputs``,
+        and further entries, which are written unchanged.
     path : path-like
         Must end in ``.toml``. Paths are written relative to it.
 
     Raises
     ------
     ModelError
-        When a name is no valid text.
+        If a name cannot be encoded as UTF-8.
     RenderError
-        When the file cannot be written.
+        If the file cannot be written.
     """
     import tomli_w
 
     target = checked_path(path, ".toml")
     folder = target.parent
     source, weights = str(entries["source"]), entries["weights"]
-    written = {
+    document = {
         "source": source if has_prefix(source) else _relative(source, folder),
         "name": entries["name"],
         "outputs": entries["outputs"],
         "weights": _RANDOM if weights is None else weights,
     }
     if isinstance(weights, Path):
-        written["weights"] = _relative(str(weights), folder)
-    written |= {key: value for key, value in entries.items() if key not in written}
+        document["weights"] = _relative(str(weights), folder)
+    document |= {key: value for key, value in entries.items() if key not in document}
     try:
-        text = tomli_w.dumps(written).encode()
+        text = tomli_w.dumps(document).encode()
     except UnicodeEncodeError as error:
-        raise ModelError(f"A name in this card is no valid text: {error}.") from error
+        raise ModelError(f"A name in this card is not valid text: {error}.") from error
     with complete_or_absent(target) as partial:
         try:
             partial.write_bytes(text)
@@ -96,7 +96,7 @@ def write_card(entries: Mapping[str, Any], path: str | Path) -> Path:
 
 
 def read_card(path: Path) -> tuple[str, str | Path | None, dict[str, Any]]:
-    """Read a card.
+    """Read a model card.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def read_card(path: Path) -> tuple[str, str | Path | None, dict[str, Any]]:
     Raises
     ------
     ModelError
-        When it cannot be read; the error names the key.
+        If the file cannot be read or an entry is invalid; the message names the key.
     """
     entries = _read(path)
     source, weights = entries.pop("source"), entries.pop("weights", "DEFAULT")
@@ -132,23 +132,23 @@ def _read(path: Path) -> dict[str, Any]:
     for key, value in entries.items():
         if key not in _KEYS:
             near = get_close_matches(key, _KEYS, n=1)
-            hint = f"did you mean {near[0]}" if near else f"there are {', '.join(_KEYS)}"
-            raise ModelError(f"{path}: a model card has no {key}; {hint}.")
-        check, wanted = _KEYS[key]
-        if not check(value):
-            raise ModelError(f"{path}: {key} must be {wanted}, not {value!r}.")
+            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(_KEYS)}."
+            raise ModelError(f"{path}: a model card has no key {key}: {hint}")
+        is_valid, expected = _KEYS[key]
+        if not is_valid(value):
+            raise ModelError(f"{path}: {key} must be {expected}, not {value!r}.")
     if "source" not in entries:
-        raise ModelError(f"{path}: source is missing, {_KEYS['source'][1]}.")
+        raise ModelError(f"{path}: source ({_KEYS['source'][1]}) is missing.")
     if str(entries["source"]).lower().endswith(".toml"):
         raise ModelError(f"{path}: source must be a network, not another card.")
     return entries
 
 
 def _relative(path: str, folder: Path) -> str:
-    """Write a path as seen from the card, in a way that no name is written."""
+    """Return a path relative to the card's folder; it begins with a dot, unlike published names."""
     try:
-        seen = Path(os.path.relpath(path, folder)).as_posix()
+        relative = Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
-        # On Windows no path leads from one drive to another.
+        # Windows has no relative path between drives.
         return Path(path).as_posix()
-    return seen if seen.startswith(".") else f"./{seen}"
+    return relative if relative.startswith(".") else f"./{relative}"

@@ -1,4 +1,4 @@
-"""Names of classes: a list, a mapping from numbers, or a file."""
+"""Class names from a list, a mapping or a file."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ Classes = Sequence[str] | Mapping[Any, Any] | str | Path
 
 
 def class_names(classes: Classes | None) -> list[str] | None:
-    """Bring names of classes into a list.
+    """Return the names of classes as a list.
 
     Parameters
     ----------
-    classes : sequence of str, mapping from number to name, path, or None
-        A file is ``.json`` (a list, or an object from numbers to names), or text with one name per
-        line. ``{"0": ["n01440764", "tench"]}``, as for ImageNet, gives the last.
+    classes : sequence of str, mapping from index to name, path, or None
+        A file is ``.json`` (a list, or an object from indices to names), or text with one name per
+        line. Of a list of names for one class, such as ImageNet's ``["n01440764", "tench"]``, the
+        last is used.
 
     Raises
     ------
     ModelError
-        When the file cannot be read, or the numbers are not 0 to K - 1.
+        If the file cannot be read, or the indices are not 0 to K - 1.
     """
     if classes is None:
         return None
@@ -34,7 +35,7 @@ def class_names(classes: Classes | None) -> list[str] | None:
     if isinstance(classes, Mapping):
         classes = _in_order(classes, where)
     if not isinstance(classes, Sequence) or isinstance(classes, str | bytes):
-        raise ModelError(f"{where} must be names in order, or an object from numbers to names.")
+        raise ModelError(f"{where} must be a list of names, or a mapping from indices to names.")
     return [_name(entry) for entry in classes]
 
 
@@ -44,7 +45,7 @@ def _read(path: Path) -> Any:
         if path.suffix.lower() == ".json":
             return json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read as names of classes: {error}") from error
+        raise ModelError(f"{path} cannot be read as class names: {error}") from error
     lines = [line.strip() for line in text.splitlines()]
     while lines and not lines[-1]:
         lines.pop()
@@ -55,9 +56,11 @@ def _in_order(names: Mapping[Any, Any], where: str) -> list[Any]:
     try:
         numbered = {int(number): name for number, name in names.items()}
     except (TypeError, ValueError) as error:
-        raise ModelError(f"{where} must be named by their numbers: {error}.") from error
+        raise ModelError(f"{where} must have integers as keys: {error}.") from error
     if sorted(numbered) != list(range(len(names))):
-        raise ModelError(f"{where} must be numbered from 0 to {len(names) - 1}, each once.")
+        raise ModelError(
+            f"{where} must be numbered from 0 to {len(names) - 1}, without repetition."
+        )
     return [numbered[i] for i in range(len(numbered))]
 
 

@@ -1,4 +1,4 @@
-"""The network that ships with the package: a teaching aid on synthetic ultrasound, not a diagnosis."""
+"""The demo network of the package, trained on synthetic ultrasound; not for diagnosis."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 NAMES = ("ultrasound",)
 
 
-def knows(name: str) -> bool:
-    """Whether there is such a network."""
+def has_network(name: str) -> bool:
+    """Return whether `name` is a demo network."""
     return name in NAMES
 
 
 def load(
     name: str, arguments: dict[str, Any], weights: str | Path | None, progress: Progress
 ) -> Model:
-    """Load a demo network; ``weights`` as in `camanim.load_model`."""
+    """Load a demo network; see `camanim.load_model` for the parameters."""
     from monai.networks.nets import DenseNet
     from safetensors import safe_open
 
@@ -33,16 +33,16 @@ def load(
 
     path = SAMPLE_DATA / f"{name}.safetensors"
     with safe_open(path, framework="pt") as file:
-        about = file.metadata()
-    net = build(f"demo/{name}", DenseNet, json.loads(about["architecture"]) | arguments)
+        metadata = file.metadata()
+    net = build(f"demo/{name}", DenseNet, json.loads(metadata["architecture"]) | arguments)
     if weights is not None:
         path = path if weights == "DEFAULT" else Path(weights)
         load_into(net, read_weights(path), path, f"demo/{name}")
-    height, width = json.loads(about["size"])
+    height, width = json.loads(metadata["size"])
     preprocess = Preprocess(
         size=(height, width),
-        mean=json.loads(about["mean"]),
-        std=json.loads(about["std"]),
+        mean=json.loads(metadata["mean"]),
+        std=json.loads(metadata["std"]),
         channels=1,
     )
-    return Model(net, preprocess, json.loads(about["classes"]), name=f"demo/{name}")
+    return Model(net, preprocess, json.loads(metadata["classes"]), name=f"demo/{name}")

@@ -1,4 +1,4 @@
-"""Archives of ``torch.export``, with their modules restored, so that layers can be looked at."""
+"""Networks from archives of ``torch.export``, unflattened into modules with hooks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 def load(path: Path, weights: str | Path | None, trust: bool) -> Model:
     """Load a ``.pt2`` archive.
 
-    ``torch.export.load`` unpickles parts of it and evaluates expressions in it, so it must be trusted.
-    The network takes what it was exported for: a fixed size, and one image at a time, unless these
-    were dynamic.
+    It needs `trust`: ``torch.export.load`` unpickles parts of the archive and evaluates expressions.
+    The network takes the batch and image sizes that it was exported with, unless these are dynamic.
     """
     if not path.is_file():
         raise ModelError(f"There is no file {path}.")
     if not trust:
-        raise Untrusted(path, "is an archive of torch.export, which can hold code")
+        raise Untrusted(path, "is an archive of torch.export, which can contain code")
     import torch
 
     try:
@@ -35,9 +34,9 @@ def load(path: Path, weights: str | Path | None, trust: bool) -> Model:
     except ModelError:
         raise
     except Exception as error:
-        # Its readers raise anything for a damaged archive.
+        # A damaged archive may raise any exception.
         raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
-    _name_kinds(net, program)
+    _restore_type_names(net, program)
     net.eval()
     if weights is not None and weights != "DEFAULT":
         load_into(net, read_weights(weights), weights, path.name)
@@ -45,19 +44,22 @@ def load(path: Path, weights: str | Path | None, trust: bool) -> Model:
 
 
 def _inputs(program: Any) -> tuple[tuple[Any, ...], tuple[Any, ...] | dict[str, Any]]:
-    """Find the image's shape, and the example's other inputs."""
-    wanted = list(program.graph_signature.user_inputs)
+    """Return the image's shape, and the further inputs of the example that was exported."""
+    inputs = list(program.graph_signature.user_inputs)
     shapes = {
         node.name: tuple(node.meta["val"].shape)
         for node in program.graph.nodes
         if node.op == "placeholder" and hasattr(node.meta.get("val"), "shape")
     }
-    shape = shapes.get(wanted[0]) if wanted else None
+    shape = shapes.get(inputs[0]) if inputs else None
     if shape is None or len(shape) not in (4, 5):
-        raise ModelError("Its first input is no image (B, C, H, W) or (B, C, D, H, W).")
+        raise ModelError("The first input must be an image (B, C, H, W) or (B, C, D, H, W).")
     args, keywords = program.example_inputs or ((), {})
     if args[1:] and keywords:
-        raise ModelError("It takes further inputs both by place and by name: export it with one.")
+        raise ModelError(
+            "The network has both positional and keyword arguments besides the image: export it "
+            "with only one of these kinds."
+        )
     return shape, dict(keywords) if keywords else tuple(args[1:])
 
 
@@ -68,16 +70,16 @@ def _preprocess(shape: tuple[Any, ...]) -> Preprocess:
     )
 
 
-def _name_kinds(net: nn.Module, program: Any) -> None:
-    """Give each restored module the name of the kind that it was: Conv2d, not InterpreterModule."""
-    kinds = {
-        path: str(kind).rpartition(".")[2]
+def _restore_type_names(net: nn.Module, program: Any) -> None:
+    """Name the type of each unflattened module as before the export: Conv2d, not InterpreterModule."""
+    type_names = {
+        path: str(qualified_name).rpartition(".")[2]
         for node in program.graph.nodes
-        for path, kind in node.meta.get("nn_module_stack", {}).values()
+        for path, qualified_name in node.meta.get("nn_module_stack", {}).values()
     }
-    made: dict[str, type] = {}
-    for name, module in net.named_modules():
-        kind = kinds.get(name)
-        if name and kind and kind.isidentifier():
+    types: dict[str, type] = {}
+    for path, module in net.named_modules():
+        type_name = type_names.get(path)
+        if path and type_name and type_name.isidentifier():
             base = type(module)
-            module.__class__ = made.setdefault(kind, type(kind, (base,), {}))
+            module.__class__ = types.setdefault(type_name, type(type_name, (base,), {}))

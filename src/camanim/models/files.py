@@ -1,4 +1,4 @@
-"""Weights from files, and files from the net."""
+"""Read weights from files, load them into networks, and download published files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import ModelError
+from camanim.models.building import first_line
 from camanim.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,18 +20,23 @@ _WRAPPERS = ("module.", "_orig_mod.")
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a state dict without running any code that the file might hold.
+    """Read a state dict without running code that the file may contain.
 
     Parameters
     ----------
     path : path-like
-        ``.safetensors``, or anything of ``torch.save`` (read with ``weights_only=True``); a checkpoint
-        that keeps its state dict under ``state_dict`` or ``model`` is opened.
+        ``.safetensors``, or a file of ``torch.save``, which is read with ``weights_only=True``. Of a
+        checkpoint, the entry ``state_dict`` or ``model`` is used.
+
+    Returns
+    -------
+    dict
+        Without the prefixes that DataParallel and ``torch.compile`` add to names.
 
     Raises
     ------
     ModelError
-        When the file is missing, broken, or holds something else.
+        If the file is missing or damaged, or holds no state dict.
     """
     import torch
     from safetensors.torch import load_file
@@ -43,9 +49,8 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # A damaged file may raise anything on its way through the readers.
-        first_line = str(error).partition("\n")[0]
-        raise ModelError(f"{path} cannot be read as weights: {first_line}") from error
+        # A damaged file may raise any exception.
+        raise ModelError(f"{path} cannot be read as weights: {first_line(error)}") from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -55,11 +60,11 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         raise ModelError(
             f"{path} holds no state dict: save it with torch.save(net.state_dict(), ...)."
         )
-    return _unwrapped(state)
+    return _without_prefixes(state)
 
 
-def _unwrapped(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Take off the prefixes of networks that were trained inside DataParallel or compiled."""
+def _without_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Remove the prefixes of names that DataParallel and ``torch.compile`` add."""
     names, versions = list(state), getattr(state, "_metadata", None)
     metadata = dict(versions or {})
     while names and (prefix := _shared_prefix(names)):
@@ -76,7 +81,7 @@ def _shared_prefix(names: list[str]) -> str:
 
 
 def load_into(net: nn.Module, state: dict[str, torch.Tensor], path: str | Path, name: str) -> None:
-    """Put a state dict into a network.
+    """Load a state dict into a network.
 
     Parameters
     ----------
@@ -84,12 +89,12 @@ def load_into(net: nn.Module, state: dict[str, torch.Tensor], path: str | Path, 
     state : dict
         From `read_weights`.
     path, name
-        Of the file and the network, for the error.
+        The file and the name of the network, for error messages.
 
     Raises
     ------
     ModelError
-        When they do not fit.
+        If names or shapes do not match.
     """
     if not hasattr(state, "_metadata"):
         state = _with_versions(state, net)
@@ -101,9 +106,10 @@ def load_into(net: nn.Module, state: dict[str, torch.Tensor], path: str | Path, 
 
 
 def _with_versions(state: dict[str, torch.Tensor], net: nn.Module) -> dict[str, torch.Tensor]:
-    """Add the versions of the modules' layouts, which safetensors does not keep and some ask for.
+    """Add the versions of the modules' state, which safetensors does not store.
 
-    They are taken to be today's, but for normalisations from the days before they counted batches.
+    The current versions are assumed, except for batch normalisations without ``num_batches_tracked``:
+    those were saved before torch 0.4.1, and have no version.
     """
     versioned = OrderedDict(state)
     current = net.state_dict()
@@ -116,23 +122,23 @@ def _with_versions(state: dict[str, torch.Tensor], net: nn.Module) -> dict[str, 
 
 
 def download(url: str, path: Path, progress: Progress) -> None:
-    """Download a weights file unless it is there; the bytes are reported while it runs.
+    """Download a weights file, unless it exists.
 
-    The file's name carries the beginning of its SHA-256, as torch hub's do
-    (``resnet50-11ad3fa6.pth``); a download that does not match is thrown away.
+    If the file's name contains the beginning of its SHA-256, as names of torch hub do
+    (``resnet50-11ad3fa6.pth``), the hash is checked.
 
     Parameters
     ----------
     url : str
     path : pathlib.Path
-        Written only when complete.
+        The file, which is written only after a complete download.
     progress : Progress
-        ``progress("download", bytes so far, bytes in all)``.
+        Called as ``progress("download", bytes_done, bytes_in_total)``; 0 for an unknown total.
 
     Raises
     ------
     ModelError
-        When it cannot be had.
+        If the download fails, or the file cannot be written.
     """
     import pooch
     import requests
@@ -148,12 +154,14 @@ def download(url: str, path: Path, progress: Progress) -> None:
         with part.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if expected and not digest.startswith(expected[1]):
-            raise ModelError(f"{url} came damaged (its SHA-256 is {digest}): try again.")
+            raise ModelError(
+                f"The download of {url} is damaged (its SHA-256 is {digest}): try again."
+            )
         part.replace(path)
     except (requests.RequestException, OSError) as error:
         raise ModelError(
             f"The weights are not at {path} and cannot be downloaded from {url} "
-            f"({type(error).__name__}). Put the file there by hand, or pass weights=FILE, or "
+            f"({type(error).__name__}). Copy the file to this path, or pass weights=FILE, or "
             "weights=None for random weights."
         ) from error
     finally:
@@ -162,7 +170,7 @@ def download(url: str, path: Path, progress: Progress) -> None:
 
 
 class _Bytes:
-    """What pooch takes for a progress bar: counts bytes and hands them on."""
+    """Progress bar in the form that pooch expects, which reports the number of bytes."""
 
     total = 0
 
@@ -171,7 +179,7 @@ class _Bytes:
         self.done = 0
 
     def update(self, count: int) -> None:
-        # pooch counts whole chunks, of which the last may be shorter.
+        # pooch reports whole chunks, and the last chunk may be shorter.
         self.done = min(self.done + count, self.total or self.done + count)
         self.progress("download", self.done, self.total)
 

@@ -1,4 +1,4 @@
-"""MONAI's networks, by name and arguments: ``monai/UNet?spatial_dims=3&in_channels=1&...``."""
+"""Networks of MONAI, by name and arguments: ``monai/UNet?spatial_dims=3&in_channels=1&...``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camanim.images import Preprocess
-from camanim.models.base import Model, input_of
+from camanim.models.base import Model, infer_input
 from camanim.models.building import build
 from camanim.models.files import load_into, read_weights
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from camanim.progress import Progress
 
-# Those that take one image and are built from plain values. Spelled out, so that listing them imports
-# neither torch nor MONAI, and because nothing else is built from a name or from a bundle.
+# Networks that take one image and are built from plain values. The list is static so that it needs no
+# import of torch or MONAI. For safety, nothing else can be built from a name or a bundle.
 # fmt: off
 NAMES = (
     "AHNet", "AttentionUnet", "AutoEncoder", "AutoencoderKL", "BasicUNet", "BasicUNetPlusPlus",
@@ -34,53 +34,59 @@ NAMES = (
 # fmt: on
 
 
-def knows(name: str) -> bool:
-    """Whether there is such a network; MONAI's other spellings (``Unet``) are understood."""
-    return maker(name) is not None
+def has_network(name: str) -> bool:
+    """Return whether `name` is in `NAMES`, or one of MONAI's aliases of them, such as ``Unet``."""
+    return _constructor(name) is not None
 
 
-def maker(name: str) -> Callable[..., Any] | None:
-    """Find the class or function that makes a network, if it is one of `NAMES`."""
+def _constructor(name: str) -> Callable[..., Any] | None:
+    """Return the class or function that builds a network, or None if it is not in `NAMES`."""
     from monai.networks import nets
 
-    found = getattr(nets, name, None)
-    listed = getattr(found, "__name__", None) in NAMES and name.isidentifier()
-    return found if listed and callable(found) else None
+    constructor = getattr(nets, name, None)
+    listed = getattr(constructor, "__name__", None) in NAMES and name.isidentifier()
+    return constructor if listed and callable(constructor) else None
 
 
 def load(
     name: str, arguments: dict[str, Any], weights: str | Path | None, progress: Progress
 ) -> Model:
-    """Build one of MONAI's networks; ``weights`` is a file, or else they are random."""
-    net = make(name, arguments)
+    """Build a network of MONAI, with weights from a file or else random ones."""
+    net = build_network(name, arguments)
     if weights is not None and weights != "DEFAULT":
         load_into(net, read_weights(weights), weights, f"monai/{name}")
     return Model(net, preprocess(net, name, arguments), name=f"monai/{name}")
 
 
-def make(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """Build a network with random weights.
+def build_network(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """Return a network with random weights.
+
+    Parameters
+    ----------
+    name : str
+        A name for which `has_network` is true.
+    arguments : dict
 
     Raises
     ------
     ModelError
-        When the arguments do not fit; the error names those that the network takes.
+        If the network does not take the arguments; the message lists its parameters.
     """
-    found = maker(name)
-    assert found is not None, "knows() was not asked"
-    if "pretrained" in inspect.signature(found).parameters:
-        # Some would download by default.
+    constructor = _constructor(name)
+    assert constructor is not None
+    if "pretrained" in inspect.signature(constructor).parameters:
+        # Some constructors download weights by default.
         arguments = {"pretrained": False, **arguments}
-    return build(f"monai/{name}", found, arguments)
+    return build(f"monai/{name}", constructor, arguments)
 
 
 def preprocess(net: nn.Module, name: str, arguments: dict[str, Any]) -> Preprocess:
-    """Read size, channels and axes off a network's arguments, and off its first convolution."""
-    found = maker(name)
-    defaults = {} if found is None else inspect.signature(found).parameters
-    channels, dims = input_of(net)
-    if "spatial_dims" in defaults and isinstance(defaults["spatial_dims"].default, int):
-        dims = defaults["spatial_dims"].default
+    """Return the preprocessing that the arguments and the first convolution of a network imply."""
+    constructor = _constructor(name)
+    parameters = {} if constructor is None else inspect.signature(constructor).parameters
+    channels, dims = infer_input(net)
+    if "spatial_dims" in parameters and isinstance(parameters["spatial_dims"].default, int):
+        dims = parameters["spatial_dims"].default
     dims = arguments.get("spatial_dims", dims)
     channels = arguments.get("in_channels", arguments.get("n_input_channels", channels))
     size = next((arguments[key] for key in ("img_size", "image_size") if key in arguments), None)

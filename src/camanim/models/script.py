@@ -1,4 +1,4 @@
-"""Networks from a user's own Python file."""
+"""Networks from Python files of the user."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from camanim.models.files import load_into, read_weights
 
 
 def load(path: Path, function: str, weights: str | Path | None, trust: bool) -> Model:
-    """Call a function without arguments that returns a network or a `Model`."""
+    """Return the model that a function of a Python file returns; it is called without arguments."""
     from torch import nn
 
     if not path.is_file():
         raise ModelError(f"There is no file {path}.")
     if not trust:
         raise Untrusted(path, "is Python code that would be run")
-    module = _imported(path)
+    module = _import(path)
     build = getattr(module, function, None)
     if not callable(build):
         raise ModelError(f"{path} has no function {function}: write {path.name}:NAME.")
     try:
         with seeded():
-            made = build()
+            returned = build()
     except Exception as error:
         raise ModelError(
             f"{path.name}:{function} fails with {type(error).__name__}: {first_line(error)}"
         ) from error
-    if not isinstance(made, Model | nn.Module):
+    if not isinstance(returned, Model | nn.Module):
         raise ModelError(
             f"{path.name}:{function} must return a torch.nn.Module or a camanim.Model, "
-            f"not {type(made).__name__}."
+            f"not {type(returned).__name__}."
         )
-    model = made if isinstance(made, Model) else Model(made)
+    model = returned if isinstance(returned, Model) else Model(returned)
     if weights is not None and weights != "DEFAULT":
         load_into(model.net, read_weights(weights), weights, path.name)
     return model
 
 
-def _imported(path: Path) -> ModuleType:
-    """Run the file anew, so that what was changed in it counts; it may import its neighbours."""
+def _import(path: Path) -> ModuleType:
+    """Import a file, which may import modules of its folder, and run it again if it was imported."""
     name = f"camanim_script_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickles look their module up here.
+    # Dataclasses and pickle need their module here.
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
     try:

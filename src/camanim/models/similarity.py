@@ -1,4 +1,4 @@
-"""Explaining what an embedding shares with that of another image."""
+"""The target of how similar an embedding is to that of another image."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def similarity_to(
     fit: Fit = "stretch",
     window: Window | None = None,
 ) -> Similarity:
-    """Make a target of the cosine between the network's output and what it gives for another image.
+    """Return the cosine similarity to the network's output for another image, as a target.
 
     Parameters
     ----------
     model : Model
-        Whose output is an embedding, (B, F).
+        Model whose output is an embedding, (B, F).
     image : array-like
         The other image.
     name : str
-        For captions.
+        Name of the target, for captions.
     fit, window
         See `Model.prepare`.
 
@@ -39,7 +39,7 @@ def similarity_to(
     Raises
     ------
     CamError
-        When the image cannot be used, or the network fails on it or gives no embedding.
+        If the image cannot be used, or the network fails on it or returns no embedding.
     """
     from camanim.targets import Similarity
 

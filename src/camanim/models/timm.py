@@ -1,4 +1,4 @@
-"""timm's networks, where timm is installed: weights from the hub, the rest from its own metadata."""
+"""Networks of timm, with weights from the hub, and preprocessing and classes from its metadata."""
 
 from __future__ import annotations
 
@@ -21,27 +21,24 @@ if TYPE_CHECKING:
 
     from camanim.progress import Progress
 
-# timm has more than a thousand, and listing them takes importing it: see `names`.
-NAMES: tuple[str, ...] = ()
-
 
 def names() -> list[str]:
-    """List timm's networks, with and without the tags of their weights."""
+    """Return the names of all networks, without and with the tags of their weights."""
     timm = _library()
     return [*timm.list_models(), *timm.list_models(pretrained=True)]
 
 
-def knows(name: str) -> bool:
-    """Whether there is such a network, with these weights where the name says which."""
+def has_network(name: str) -> bool:
+    """Return whether `name` is a network of timm, with published weights if it has a tag."""
     return bool(_library().is_model(name)) and ("." not in name or name in names())
 
 
 def load(
     name: str, arguments: dict[str, Any], weights: str | Path | None, progress: Progress
 ) -> Model:
-    """Load one of timm's networks; ``weights`` as in `camanim.load_model`.
+    """Load a network of timm; see `camanim.load_model` for the parameters.
 
-    `arguments` go to ``timm.create_model``: ``in_chans``, ``num_classes``, ``img_size``, ...
+    `arguments` are passed to ``timm.create_model``: ``in_chans``, ``num_classes``, ``img_size``, ...
     """
     classes = None
     if weights == "DEFAULT":
@@ -51,7 +48,7 @@ def load(
         net = _create(name, arguments)
     else:
         state = read_weights(weights)
-        arguments = _as_in(state, name) | arguments
+        arguments = _arguments_from(state, name) | arguments
         net = _create(name, arguments)
         load_into(net, state, weights, f"timm/{name}")
     return Model(net.eval(), _preprocess(net, arguments), classes, name=f"timm/{name}")
@@ -61,9 +58,7 @@ def _library() -> ModuleType:
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise ModelError(
-            "timm is not installed: pip install napari-camanim[timm] brings it."
-        ) from error
+        raise ModelError("timm is not installed: pip install napari-camanim[timm].") from error
     library: ModuleType = timm
     return library
 
@@ -72,36 +67,36 @@ def _create(name: str, arguments: dict[str, Any]) -> nn.Module:
     timm = _library()
     refused = {"pretrained", "checkpoint_path", "cache_dir", "pretrained_cfg"} & set(arguments)
     if refused:
-        raise ModelError(f"timm/{name}: say which weights with weights=, not {refused.pop()}=.")
+        raise ModelError(f"timm/{name} takes no argument {refused.pop()}: pass weights= instead.")
 
-    def make(**settings: Any) -> Any:
+    def constructor(**settings: Any) -> Any:
         return timm.create_model(name, pretrained=False, **settings)
 
-    return build(f"timm/{name}", make, arguments)
+    return build(f"timm/{name}", constructor, arguments)
 
 
 def _published(name: str, arguments: dict[str, Any], progress: Progress) -> nn.Module:
     timm = _library()
-    about = timm.get_pretrained_cfg(name)
-    if about is None or not about.has_weights:
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
         raise ModelError(f"timm has no weights for {name}: pass weights=None or weights=FILE.")
     try:
-        if about.hf_hub_id:
-            _fetch(about.hf_hub_id, about.hf_hub_filename or "model.safetensors", progress)
+        if config.hf_hub_id:
+            _download(config.hf_hub_id, config.hf_hub_filename or "model.safetensors", progress)
         net: nn.Module = timm.create_model(name, pretrained=True, **arguments)
     except CamError:
         raise
     except Exception as error:
-        # The hub's errors, the network's, and those of the file's readers.
+        # The hub, the connection, the constructor and the file's reader raise different errors.
         raise ModelError(
-            f"The weights of timm/{name} cannot be had ({first_line(error)}). Pass weights=FILE, or "
-            "weights=None for random weights."
+            f"The weights of timm/{name} cannot be loaded ({first_line(error)}). Pass weights=FILE, "
+            "or weights=None for random weights."
         ) from error
     return net
 
 
-def _fetch(repository: str, filename: str, progress: Progress) -> None:
-    """Download into the hub's cache, where timm finds it, and tell the bytes."""
+def _download(repository: str, filename: str, progress: Progress) -> None:
+    """Download a file into the hub's cache, from which timm loads it, and report the bytes."""
     import huggingface_hub
     from tqdm import tqdm
 
@@ -115,27 +110,28 @@ def _fetch(repository: str, filename: str, progress: Progress) -> None:
             self.done += int(n or 0)
             progress("download", self.done, int(self.total or 0))
 
-    fetch = huggingface_hub.hf_hub_download
-    known = inspect.signature(fetch).parameters
+    hub_download = huggingface_hub.hf_hub_download
+    parameters = inspect.signature(hub_download).parameters
     identifier, _, revision = repository.partition("@")
-    reported: dict[str, Any] = {"tqdm_class": Bytes} if "tqdm_class" in known else {}
+    # Older versions of huggingface_hub cannot report the bytes.
+    reporting: dict[str, Any] = {"tqdm_class": Bytes} if "tqdm_class" in parameters else {}
     try:
-        fetch(identifier, filename, revision=revision or None, **reported)
+        hub_download(identifier, filename, revision=revision or None, **reporting)
     except huggingface_hub.errors.LocalEntryNotFoundError:
-        # No connection, and nothing in the cache; it counts as an entry that is not found, too.
+        # No connection and no cached file. This is a subclass of the next error.
         raise
     except huggingface_hub.errors.EntryNotFoundError:
-        # Older weights are there in another format: timm knows which, and reads no code in them.
+        # Older weights are published in another format, which timm downloads and reads without code.
         progress("download", 0, 0)
 
 
-def _as_in(state: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
-    """Read the numbers of classes and channels off a state dict of one's own."""
-    about = _library().get_pretrained_cfg(name)
+def _arguments_from(state: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
+    """Return the numbers of classes and channels of a state dict, as arguments."""
+    config = _library().get_pretrained_cfg(name)
     settings: dict[str, Any] = {}
     for key, axis, argument in (("classifier", 0, "num_classes"), ("first_conv", 1, "in_chans")):
-        where = getattr(about, key, None)
-        weight = state.get(f"{where}.weight") if isinstance(where, str) else None
+        module = getattr(config, key, None)
+        weight = state.get(f"{module}.weight") if isinstance(module, str) else None
         if weight is not None and weight.ndim > axis:
             settings[argument] = int(weight.shape[axis])
     return settings
@@ -161,21 +157,24 @@ def _preprocess(net: nn.Module, arguments: dict[str, Any]) -> Preprocess:
 
 
 def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """As for the channels, or their mean where there are others (timm sums its first filters)."""
+    """Return one value per channel, or the mean if their number differs from `channels`.
+
+    The mean fits weights that timm converts to other channels by summing the first filters.
+    """
     if len(values) in (1, channels):
         return tuple(values)
     return (sum(values) / len(values),)
 
 
 def _classes(net: nn.Module) -> list[str] | None:
-    """Name ImageNet's classes by the first of their synonyms, or by more where that is two classes'."""
+    """Return the names of ImageNet's classes: the first synonym, or more if that is ambiguous."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     subset = infer_imagenet_subset(net)
     if subset is None:
         return None
-    about = ImageNetInfo(subset)
-    synonyms, detailed = about.label_descriptions(), about.label_descriptions(detailed=True)
+    info = ImageNetInfo(subset)
+    synonyms, detailed = info.label_descriptions(), info.label_descriptions(detailed=True)
     first = [text.partition(",")[0] for text in synonyms]
     counts = [Counter(names) for names in (first, synonyms, detailed)]
     return [

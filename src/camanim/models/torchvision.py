@@ -1,4 +1,4 @@
-"""torchvision's networks, with their weights, classes and preprocessing from its own metadata."""
+"""Networks of torchvision, with weights, classes and preprocessing from its metadata."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from camanim.progress import Progress
 
-# Spelled out, so that listing them imports neither torch nor torchvision; a test compares it with
-# torchvision's own list.
+# The lists are static so that they need no import of torch or torchvision. A test compares them with
+# those of torchvision.
 # fmt: off
 CLASSIFIERS = (
     "alexnet", "convnext_base", "convnext_large", "convnext_small", "convnext_tiny",
@@ -59,38 +59,36 @@ VIDEO = (
 NAMES = CLASSIFIERS + SEGMENTATION + DETECTION + VIDEO
 
 
-def knows(name: str) -> bool:
-    """Whether there is such a network."""
+def has_network(name: str) -> bool:
+    """Return whether `name` is a network of torchvision."""
     return name in NAMES
 
 
 def load(
     name: str, arguments: dict[str, Any], weights: str | Path | None, progress: Progress
 ) -> Model:
-    """Load one of torchvision's networks; ``weights`` as in `camanim.load_model`."""
+    """Load a network of torchvision; see `camanim.load_model` for the parameters."""
     from torchvision.models import get_model_weights
 
     if arguments:
-        raise ModelError(f"torchvision/{name} takes no arguments: its weights say what it is.")
-    known = get_model_weights(name)
-    default = known.DEFAULT
-    if isinstance(weights, str) and weights in ("DEFAULT", *known.__members__):
-        chosen = known[weights]
-        net, classes = _published(name, chosen, progress), chosen.meta["categories"]
+        raise ModelError(f"torchvision/{name} takes no arguments.")
+    published = get_model_weights(name)
+    metadata, classes = published.DEFAULT, None
+    if isinstance(weights, str) and weights in ("DEFAULT", *published.__members__):
+        metadata = published[weights]
+        net, classes = _published(name, metadata, progress), metadata.meta["categories"]
     elif weights is None:
-        chosen, classes = default, None
         net = _build(name)
     else:
-        chosen = default
-        net, classes = _from_file(name, Path(weights), default.meta["categories"])
-    return Model(net.eval(), _preprocess(name, chosen), classes, name=f"torchvision/{name}")
+        net, classes = _from_file(name, Path(weights), metadata.meta["categories"])
+    return Model(net.eval(), _preprocess(name, metadata), classes, name=f"torchvision/{name}")
 
 
 def _published(name: str, weights: Any, progress: Progress) -> nn.Module:
     import torch
     from torchvision.models import get_model
 
-    # We download where torchvision looks, so that it finds the file and loads it in its own way.
+    # torchvision loads the file from this path, and would download it without reporting progress.
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     download(weights.url, path, progress)
     try:
@@ -98,7 +96,7 @@ def _published(name: str, weights: Any, progress: Progress) -> nn.Module:
             net: nn.Module = get_model(name, weights=weights, progress=False)
     except Exception as error:
         raise ModelError(
-            f"{path} cannot be loaded ({first_line(error)}): delete it to fetch it again."
+            f"{path} cannot be loaded ({first_line(error)}): delete it to download it again."
         ) from error
     return net
 
@@ -107,7 +105,7 @@ def _build(name: str, **settings: Any) -> nn.Module:
     from torchvision.models import get_model
 
     if name in SEGMENTATION + DETECTION:
-        # They would download their backbone.
+        # By default, weights of the backbone are downloaded.
         settings["weights_backbone"] = None
     with _quiet(), seeded():
         net: nn.Module = get_model(name, weights=None, **settings)
@@ -115,10 +113,17 @@ def _build(name: str, **settings: Any) -> nn.Module:
 
 
 def _from_file(name: str, path: Path, categories: list[str]) -> tuple[nn.Module, list[str] | None]:
-    """Load a state dict of one's own, whatever its number of classes."""
+    """Build a network for a state dict with any number of classes, and load it.
+
+    Returns
+    -------
+    net : torch.nn.Module
+    classes : list of str or None
+        `categories`, or None if the number of classes differs.
+    """
     state = read_weights(path)
     settings: dict[str, Any] = {}
-    # The published weights come without or with the auxiliary heads; so may one's own.
+    # State dicts may contain or lack the auxiliary heads.
     auxiliary = any("aux" in key.lower() for key in state)
     if name in ("googlenet", "inception_v3"):
         settings["aux_logits"] = auxiliary
@@ -133,17 +138,16 @@ def _from_file(name: str, path: Path, categories: list[str]) -> tuple[nn.Module,
 
 
 def _class_count(name: str, net: nn.Module, state: dict[str, torch.Tensor], usual: int) -> int:
-    """Read the number of classes off the classifier's weights; the usual one where there are none."""
-    # The classifier is the last to have one row per class (in detection, per class and anchor), but
-    # for auxiliary ones.
-    where = re.compile("cls_score|classification_head" if name in DETECTION else "")
+    """Return the number of classes of a state dict, or `usual` if it lacks the classifier's weights."""
+    # The classifier is the last weight with one row per class (in detection, per class and anchor),
+    # apart from auxiliary classifiers.
+    pattern = re.compile("cls_score|classification_head" if name in DETECTION else "")
     rows = {
         key: len(weight)
         for key, weight in net.state_dict().items()
-        if weight.ndim > 1 and "aux" not in key.lower() and where.search(key)
+        if weight.ndim > 1 and "aux" not in key.lower() and pattern.search(key)
         if (len(weight) % usual == 0 if name in DETECTION else len(weight) == usual)
     }
-    # Networks without weights of their own are built with torchvision's number of classes.
     key = list(rows)[-1]
     weight = state.get(key)
     if weight is None or weight.numel() == 0 or weight.ndim == 0:
@@ -154,7 +158,7 @@ def _class_count(name: str, net: nn.Module, state: dict[str, torch.Tensor], usua
 def _preprocess(name: str, weights: Any) -> Preprocess:
     preset = weights.transforms()
     if name in DETECTION:
-        # These networks resize and normalise inside.
+        # These networks resize and normalise their input themselves.
         return Preprocess()
     if name in SEGMENTATION:
         size: tuple[int, ...] = (preset.resize_size[0],) * 2
@@ -162,7 +166,7 @@ def _preprocess(name: str, weights: Any) -> Preprocess:
         size = (preset.crop_size[0], preset.crop_size[-1])
     resize = preset.resize_size[0]
     if name in VIDEO:
-        # As many frames as their training clips had.
+        # As many frames as the clips of the training.
         size, resize = (max(16, weights.meta.get("min_temporal_size", 0)), *size), None
     return Preprocess(
         size=size,
@@ -175,5 +179,5 @@ def _preprocess(name: str, weights: Any) -> Preprocess:
 
 
 def _quiet() -> warnings.catch_warnings[None]:
-    """Keep torchvision's advice to its own developers (init_weights) from our users."""
+    """Suppress warnings of torchvision about its future defaults, such as `init_weights`."""
     return warnings.catch_warnings(action="ignore", category=FutureWarning)

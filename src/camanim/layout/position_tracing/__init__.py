@@ -1,4 +1,4 @@
-"""Where the cells of an output lie in the image, found by letting positions run along."""
+"""Trace which part of the image each element of an output belongs to, in one more forward pass."""
 
 from camanim.layout.position_tracing.tracing import trace_positions
 

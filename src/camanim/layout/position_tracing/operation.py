@@ -1,4 +1,4 @@
-"""One call of an operation of torch, as the rules see it."""
+"""A call of an operation of torch, in the form in which rules get it."""
 
 from __future__ import annotations
 
@@ -8,64 +8,64 @@ from typing import Any
 
 import torch
 
-from camanim.layout.position_tracing.companion import PositionMap
+from camanim.layout.position_tracing.position_map import PositionMap
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One call of an operation of torch.
+    """A call of an operation of torch.
 
     Attributes
     ----------
     func : torch._ops.OpOverload
     args, kwargs
-    given : dict of str to object
-        The arguments by the names in its schema.
+    arguments : dict of str to object
+        The arguments by their names in the schema.
     outputs : list of torch.Tensor
-    find : callable
-        From a tensor to its companion; None where there is none, or it is not known.
+    position_map_of : callable
+        From a tensor to its position map; None for a tensor without a map.
     from_image : callable
-        Whether a tensor comes from the image.
+        From a tensor to whether it is computed from the image.
     images : int
-        In the network's input.
+        Number of images in the network's input.
     dims : int
-        How many axes the input's space has.
+        Number of spatial axes of the network's input.
     """
 
     func: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    given: dict[str, Any]
+    arguments: dict[str, Any]
     outputs: list[torch.Tensor]
-    find: Callable[[Any], PositionMap | None]
+    position_map_of: Callable[[Any], PositionMap | None]
     from_image: Callable[[torch.Tensor], bool]
     images: int
     dims: int
 
     @property
     def name(self) -> str:
-        """Such as ``aten::roll``."""
+        """Qualified name, such as ``aten::roll``."""
         return str(self.func._overloadpacket._qualified_op_name)
 
     @property
     def output(self) -> torch.Tensor:
-        """The first, or only one."""
+        """The first output."""
         return self.outputs[0]
 
     @property
     def first(self) -> PositionMap | None:
-        """The companion of the first operand."""
-        return self.find(self.args[0]) if self.args else None
+        """Position map of the first operand."""
+        return self.position_map_of(self.args[0]) if self.args else None
 
     def axes(self, name: str) -> list[int]:
-        """Axes of the first operand, not negative, from the argument of that name."""
-        given = self.given.get(name)
-        if given is None:
+        """Return the axes of the first operand in an argument, as non-negative numbers."""
+        value = self.arguments.get(name)
+        if value is None:
             return []
-        axes = given if isinstance(given, list | tuple) else [given]
+        axes = value if isinstance(value, list | tuple) else [value]
         return [axis % self.args[0].ndim for axis in axes]
 
 
-#: The companions of an operation's outputs, in their order.
-Found = list[PositionMap | None]
-Rule = Callable[[Operation], Found]
+#: The position maps of an operation's outputs, in the order of the outputs.
+PositionMaps = list[PositionMap | None]
+Rule = Callable[[Operation], PositionMaps]

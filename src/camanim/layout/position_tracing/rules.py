@@ -1,7 +1,7 @@
-"""What each operation of torch does to the positions that run along with its operands.
+"""The rules by which operations of torch turn the position maps of operands into those of outputs.
 
-An operation without a rule gives no positions, and so does whatever is made of its result: an output is
-rather left unread than read wrongly.
+The output of an operation without a rule has no position map, nor has any tensor computed from it. So
+an output may be left without a layout, but does not get a wrong one.
 """
 
 from __future__ import annotations
@@ -10,285 +10,310 @@ import math
 
 import torch
 
-from camanim.layout.position_tracing.companion import (
+from camanim.layout.position_tracing.operation import Operation, PositionMaps, Rule
+from camanim.layout.position_tracing.position_map import (
     PositionMap,
+    apply_unexpanded,
     contracted,
-    fresh,
     is_constant,
-    on_thin,
-    thinned_out,
+    subsampled,
+    whole_grid,
 )
-from camanim.layout.position_tracing.operation import Found, Operation, Rule
 
 
-def run_along(operation: Operation) -> Found:
-    """Find the companions of an operation's outputs; fewer, or None, where there are none."""
+def propagate(operation: Operation) -> PositionMaps:
+    """Return the position maps of an operation's outputs; the list may be shorter than the outputs."""
     rule = _RULES.get(operation.name)
     if rule is None and torch.Tag.pointwise in operation.func.tags:
         rule = _elementwise
     if rule is None:
         return []
     try:
-        found = rule(operation)
+        maps = rule(operation)
     except (RuntimeError, TypeError, ValueError, LookupError):
-        # Arguments that a rule does not know, such as those of a rare overload.
+        # The rule does not support these arguments, such as those of a rare overload.
         return []
     return [
-        one if one is not None and one.cells.shape == output.shape else None
-        for one, output in zip(found, operation.outputs, strict=False)
+        position_map
+        if position_map is not None and position_map.cells.shape == output.shape
+        else None
+        for position_map, output in zip(maps, operation.outputs, strict=False)
     ]
 
 
-# --- The same numbers, in other places ---------------------------------------------------------
+# --- Operations that move elements -------------------------------------------------------------
 
 
-def _move(operation: Operation) -> Found:
-    """Do the same to the positions."""
-    companion = operation.first
-    if companion is None:
+def _move(operation: Operation) -> PositionMaps:
+    """Apply the operation to the cells."""
+    position_map = operation.first
+    if position_map is None:
         return []
-    moved = operation.func(companion.cells, *operation.args[1:], **operation.kwargs)
+    moved = operation.func(position_map.cells, *operation.args[1:], **operation.kwargs)
     parts = moved if isinstance(moved, list | tuple) else [moved]
-    return [companion.moved(part) for part in parts]
+    return [position_map.with_cells(part) for part in parts]
 
 
-def _take(operation: Operation) -> Found:
-    """Move a part; every second cell makes a grid of its own."""
-    found = _move(operation)
-    if operation.given.get("step", 1) == 1:
-        return found
-    return [part and thinned_out(part) for part in found]
+def _take(operation: Operation) -> PositionMaps:
+    """Apply the operation to the cells; every n-th cell makes a coarser grid."""
+    maps = _move(operation)
+    if operation.arguments.get("step", 1) == 1:
+        return maps
+    return [part and subsampled(part) for part in maps]
 
 
-def _reshape(operation: Operation) -> Found:
-    companion = operation.first
-    if companion is None or operation.func._overloadname != "default":
-        # ``view(dtype)`` is no movement.
+def _reshape(operation: Operation) -> PositionMaps:
+    position_map = operation.first
+    if position_map is None or operation.func._overloadname != "default":
+        # ``view(dtype)`` does not move elements.
         return []
-    cells, shape = companion.cells, operation.output.shape
-    # Channels that are the same all along need not be copied.
+    cells, shape = position_map.cells, operation.output.shape
+    # Keep channels of stride 0, which ``reshape`` would copy.
     if cells.ndim and shape and cells.shape[-1] == shape[-1] and cells.stride(-1) == 0:
         narrow = cells[..., :1].reshape(*shape[:-1], 1)
-        return [companion.moved(narrow.expand(shape))]
-    return [companion.moved(cells.reshape(shape))]
+        return [position_map.with_cells(narrow.expand(shape))]
+    return [position_map.with_cells(cells.reshape(shape))]
 
 
-def _keep(operation: Operation) -> Found:
-    """The first output is about what the first operand is about."""
+def _keep(operation: Operation) -> PositionMaps:
+    """Return the map of the first operand, for the first output."""
     return [operation.first]
 
 
-def _roll(operation: Operation) -> Found:
-    companion, axes = operation.first, operation.axes("dims")
-    if companion is None or not axes:
+def _roll(operation: Operation) -> PositionMaps:
+    position_map, axes = operation.first, operation.axes("dims")
+    if position_map is None or not axes:
         return []
-    shifts = operation.given["shifts"]
-    return [companion.moved(on_thin(companion.cells, axes, lambda c: c.roll(shifts, axes)))]
+    shifts = operation.arguments["shifts"]
+    return [
+        position_map.with_cells(
+            apply_unexpanded(position_map.cells, axes, lambda c: c.roll(shifts, axes))
+        )
+    ]
 
 
-def _pad(operation: Operation) -> Found:
-    """What is added has no cell, mirrored or not."""
-    companion = operation.first
-    if companion is None:
+def _pad(operation: Operation) -> PositionMaps:
+    """Add elements without a cell, also where values are mirrored or replicated."""
+    position_map = operation.first
+    if position_map is None:
         return []
-    pad = list(operation.given.get("pad") or operation.given["padding"])
-    ndim = companion.cells.ndim
+    pad = list(operation.arguments.get("pad") or operation.arguments["padding"])
+    ndim = position_map.cells.ndim
     touched = [ndim - 1 - i for i in range(len(pad) // 2) if pad[2 * i] or pad[2 * i + 1]]
 
     def move(cells: torch.Tensor) -> torch.Tensor:
         return torch.constant_pad_nd(cells, pad, -1)
 
-    return [companion.moved(on_thin(companion.cells, touched, move))]
+    return [position_map.with_cells(apply_unexpanded(position_map.cells, touched, move))]
 
 
-def _unfold(operation: Operation) -> Found:
-    """Patches, cut out by an operation that takes floating numbers only and pads with 0."""
-    companion = operation.first
-    if companion is None:
+def _unfold(operation: Operation) -> PositionMaps:
+    """Cut out patches of the cells, by an operation that needs floating numbers and pads with 0."""
+    position_map = operation.first
+    if position_map is None:
         return []
-    cells = companion.cells.double() + 1
+    cells = position_map.cells.double() + 1
     moved = operation.func(cells, *operation.args[1:], **operation.kwargs)
-    return [companion.moved((moved - 1).int())]
+    return [position_map.with_cells((moved - 1).int())]
 
 
-def _join(operation: Operation) -> Found:
+def _join(operation: Operation) -> PositionMaps:
     tensors = [t for t in operation.args[0] if t.numel()]
-    companions = [operation.find(tensor) for tensor in tensors]
-    known = [one for one in companions if one is not None and one.has_cells()]
+    maps = [operation.position_map_of(tensor) for tensor in tensors]
+    known = [each for each in maps if each is not None and each.has_cells()]
     unknown = any(
-        one is None and operation.from_image(tensor)
-        for one, tensor in zip(companions, tensors, strict=True)
+        each is None and operation.from_image(tensor)
+        for each, tensor in zip(maps, tensors, strict=True)
     )
-    if unknown or not known or len({companion.space for companion in known}) > 1:
+    if unknown or not known or len({position_map.space for position_map in known}) > 1:
         return []
     parts = [
         torch.full((), -1, dtype=torch.int32, device=tensor.device).expand(tensor.shape)
-        if companion is None
-        else companion.cells
-        for tensor, companion in zip(tensors, companions, strict=True)
+        if position_map is None
+        else position_map.cells
+        for tensor, position_map in zip(tensors, maps, strict=True)
     ]
-    axis = int(operation.given.get("dim", 0))
+    axis = int(operation.arguments.get("dim", 0))
     if operation.name == "aten::stack":
         axis %= operation.output.ndim
         parts = [part.unsqueeze(axis) for part in parts]
     axis %= operation.output.ndim
-    thin = [
+    expanded = [
         a for a in range(operation.output.ndim)
         if a != axis and all(part.stride(a) == 0 for part in parts)
     ]  # fmt: skip
-    for a in thin:
+    for a in expanded:
         parts = [part.narrow(a, 0, 1) for part in parts]
     joined = torch.cat(parts, axis).expand(operation.output.shape)
-    pairs = any(companion.pairs for companion in known)
+    pairs = any(position_map.pairs for position_map in known)
     return [PositionMap(joined, known[0].space, pairs)]
 
 
-# --- Number by number --------------------------------------------------------------------------
+# --- Elementwise operations --------------------------------------------------------------------
 
 
-def _elementwise(operation: Operation) -> Found:
-    """All operands are about the same; those without cells do not matter."""
+def _elementwise(operation: Operation) -> PositionMaps:
+    """Return the map that all operands share; operands without cells do not count."""
     operands = [*operation.args, *operation.kwargs.values()]
-    companions = [operation.find(tensor) for tensor in operands]
-    known = [companion for companion in companions if companion is not None]
+    maps = [operation.position_map_of(tensor) for tensor in operands]
+    known = [position_map for position_map in maps if position_map is not None]
     if len(known) > 1:
-        known = [companion for companion in known if companion.has_cells()] or known[:1]
+        known = [position_map for position_map in known if position_map.has_cells()] or known[:1]
     shape = operation.output.shape
-    known = [companion.moved(companion.cells.expand(shape)) for companion in known]
-    if not known or not all(known[0].agrees(other) for other in known[1:]):
+    known = [position_map.with_cells(position_map.cells.expand(shape)) for position_map in known]
+    if not known or not all(known[0].equals(other) for other in known[1:]):
         return []
-    pairs = any(companion.pairs for companion in known)
+    pairs = any(position_map.pairs for position_map in known)
     return [PositionMap(known[0].cells, known[0].space, pairs)]
 
 
-def _copy(operation: Operation) -> Found:
-    """What is written to a tensor replaces what it was about."""
-    companion = operation.find(operation.given["src"])
-    if companion is None:
+def _copy(operation: Operation) -> PositionMaps:
+    """Return the map of the source, which replaces that of the tensor written to."""
+    position_map = operation.position_map_of(operation.arguments["src"])
+    if position_map is None:
         return []
-    return [companion.moved(companion.cells.expand(operation.output.shape))]
+    return [position_map.with_cells(position_map.cells.expand(operation.output.shape))]
 
 
 # --- Sums over an axis -------------------------------------------------------------------------
 
 
-def _reduce(operation: Operation) -> Found:
-    companion, axes = operation.first, operation.axes("dim")
-    if companion is None or not axes:
+def _reduce(operation: Operation) -> PositionMaps:
+    position_map, axes = operation.first, operation.axes("dim")
+    if position_map is None or not axes:
         return []
-    left = contracted(companion, axes)
-    if left is not None and operation.given.get("keepdim", False):
-        cells = left.cells
+    result = contracted(position_map, axes)
+    if result is not None and operation.arguments.get("keepdim", False):
+        cells = result.cells
         for axis in sorted(axes):
             cells = cells.unsqueeze(axis)
-        left = left.moved(cells)
-    # Maxima come with their places.
-    return [left] * len(operation.outputs)
+        result = result.with_cells(cells)
+    # ``max`` and ``min`` also return indices.
+    return [result] * len(operation.outputs)
 
 
-def _multiply(operation: Operation) -> Found:
-    """A matrix product: about what the rows are about, or else the columns."""
-    a, b = (operation.given[name] for name in _FACTORS[operation.name])
-    rows, columns = operation.find(a), operation.find(b)
+def _multiply(operation: Operation) -> PositionMaps:
+    """Return the map of a matrix product: the cells of its rows, or else those of its columns."""
+    a, b = (operation.arguments[name] for name in _FACTORS[operation.name])
+    rows, columns = operation.position_map_of(a), operation.position_map_of(b)
     left, right = _Factor(rows, -1), _Factor(columns, -2)
     shape = operation.output.shape
     if left.has_cells and (not left.mixed or right.mixed or not right.has_cells):
-        assert left.rest is not None
+        assert left.remaining is not None
         pairs = rows is not None and rows.pairs
         if columns is not None:
-            # Cells by cells are attention's; multiplied with cells again, they are no more.
-            apart = _varies(rows, -2) and _varies(columns, -1) and not (left.mixed or right.mixed)
-            pairs = apart and not pairs and columns.space == left.rest.space
-        return [PositionMap(left.rest.cells.unsqueeze(-1).expand(shape), left.rest.space, pairs)]
+            # Cells times cells is an attention matrix. Its product with cells has no pairs any more.
+            is_outer = (
+                _varies(rows, -2) and _varies(columns, -1) and not (left.mixed or right.mixed)
+            )
+            pairs = is_outer and not pairs and columns.space == left.remaining.space
+        return [
+            PositionMap(
+                left.remaining.cells.unsqueeze(-1).expand(shape), left.remaining.space, pairs
+            )
+        ]
     if right.has_cells:
-        assert right.rest is not None
-        pairs = right.rest.pairs and rows is None
-        return [PositionMap(right.rest.cells.unsqueeze(-2).expand(shape), right.rest.space, pairs)]
-    known = [factor.rest for factor in (left, right) if factor.whole is not None]
+        assert right.remaining is not None
+        pairs = right.remaining.pairs and rows is None
+        return [
+            PositionMap(
+                right.remaining.cells.unsqueeze(-2).expand(shape), right.remaining.space, pairs
+            )
+        ]
+    known = [factor.remaining for factor in (left, right) if factor.whole is not None]
     if not known or known[0] is None or known[-1] is None:
         return []
-    # Summed over all cells; channels by channels, where both were.
+    # The product is summed over all cells. If both factors were, it relates channels to channels.
     by_channels = left.mixed and right.mixed and not (_varies(rows, -2) or _varies(columns, -1))
     return [known[0].without_cells(shape, pairs=by_channels)]
 
 
 class _Factor:
-    """One of two that are multiplied: what is left of its companion when an axis is summed."""
+    """A factor of a matrix product: its position map, and the map after a sum over an axis."""
 
     def __init__(self, whole: PositionMap | None, axis: int) -> None:
         self.whole, self.mixed = whole, False
-        self.rest: PositionMap | None = None
+        self.remaining: PositionMap | None = None
         if whole is not None:
             axis %= whole.cells.ndim
-            self.rest, self.mixed = contracted(whole, [axis]), not is_constant(whole.cells, axis)
-        self.has_cells = self.rest is not None and self.rest.has_cells()
+            self.remaining, self.mixed = (
+                contracted(whole, [axis]),
+                not is_constant(whole.cells, axis),
+            )
+        self.has_cells = self.remaining is not None and self.remaining.has_cells()
 
 
-def _varies(companion: PositionMap | None, axis: int) -> bool:
-    return companion is not None and not is_constant(companion.cells, axis % companion.cells.ndim)
+def _varies(position_map: PositionMap | None, axis: int) -> bool:
+    return position_map is not None and not is_constant(
+        position_map.cells, axis % position_map.cells.ndim
+    )
 
 
-def _linear(operation: Operation) -> Found:
-    """A linear layer works on the last axis; attention is about what the queries are about."""
-    companion = operation.first
-    left = None if companion is None else contracted(companion, [companion.cells.ndim - 1])
-    if left is None:
+def _linear(operation: Operation) -> PositionMaps:
+    """Return the map of a linear layer or of attention: the cells of the input, or of the queries."""
+    position_map = operation.first
+    if position_map is None:
         return []
-    return [left.moved(left.cells.unsqueeze(-1).expand(operation.output.shape))]
+    result = contracted(position_map, [position_map.cells.ndim - 1])
+    if result is None:
+        return []
+    return [result.with_cells(result.cells.unsqueeze(-1).expand(operation.output.shape))]
 
 
-# --- Neighbours in space -----------------------------------------------------------------------
+# --- Operations on neighbourhoods --------------------------------------------------------------
 
 
-def _convolve(operation: Operation) -> Found:
-    """A grid of its own; of the size of the input's, that grid."""
-    output, companion = operation.output, operation.first
+def _convolve(operation: Operation) -> PositionMaps:
+    """Return the grid of the input for an output of the same size, and a new grid otherwise."""
+    output, position_map = operation.output, operation.first
     if output.ndim != operation.args[0].ndim or output.ndim < 3:
         return []
     space, channels = tuple(output.shape[2:]), output.shape[1]
-    if companion is None:
-        # Something without a rule came before; but images have grids.
+    if position_map is None:
+        # The operand is the output of an operation without a rule. A feature map is a new grid.
         if len(output) != operation.images or not _has_space(space, operation.dims):
             return []
-        grid = fresh(operation.images, space, channels, output.device)
+        grid = whole_grid(operation.images, space, channels, output.device)
         return [grid] * len(operation.outputs)
-    companion = contracted(companion, [1])
-    if companion is None:
+    position_map = contracted(position_map, [1])
+    if position_map is None:
         return []
-    if tuple(companion.cells.shape[1:]) != space:
-        companion = thinned_out(companion)
-    cells = companion.cells
+    if tuple(position_map.cells.shape[1:]) != space:
+        position_map = subsampled(position_map)
+    cells = position_map.cells
     if tuple(cells.shape[1:]) != space:
-        images = _whole(companion, space)
+        images = _images_of_whole_grids(position_map, space)
         if images is None or not _has_space(space, operation.dims):
             return []
-        cells = fresh(1, space, 1, output.device).cells[0]
+        cells = whole_grid(1, space, 1, output.device).cells[0]
         cells = (cells + (images * math.prod(space)).view(-1, *[1] * len(space))).int()
-    grid = PositionMap(cells.unsqueeze(1).expand(output.shape), space, companion.pairs)
-    if space == tuple(companion.cells.shape[1:]):
-        grid = companion.moved(grid.cells)
+    grid = PositionMap(cells.unsqueeze(1).expand(output.shape), space, position_map.pairs)
+    if space == tuple(position_map.cells.shape[1:]):
+        grid = position_map.with_cells(grid.cells)
     return [grid] * len(operation.outputs)
 
 
-def _whole(companion: PositionMap, space: tuple[int, ...]) -> torch.Tensor | None:
-    """Whose grids (n, *s) are, if each is whole and in order, padding apart: the images, (n,).
+def _images_of_whole_grids(
+    position_map: PositionMap, space: tuple[int, ...]
+) -> torch.Tensor | None:
+    """Return the images, (n,), of cells (n, *s) that are complete grids in order, except for padding.
 
-    Padding is left aside only where `space`, that of the output, is as many times smaller than the grid
-    as it is smaller than the padded one.
+    Padding is ignored only if the grid and the padded grid are larger than `space`, that of the output,
+    by the same factor. None is returned for all other cells.
     """
-    cells = companion.cells
+    cells = position_map.cells
     padded = tuple(cells.shape[1:])
-    for axis, (side, out) in enumerate(zip(companion.space, space, strict=True), 1):
-        some = (cells >= 0).movedim(axis, 0).flatten(1).any(1).nonzero()
-        if not len(some):
+    for axis, (side, out) in enumerate(zip(position_map.space, space, strict=True), 1):
+        occupied = (cells >= 0).movedim(axis, 0).flatten(1).any(1).nonzero()
+        if not len(occupied):
             return None
-        start, length = int(some[0]), int(some[-1] - some[0]) + 1
+        start, length = int(occupied[0]), int(occupied[-1] - occupied[0]) + 1
         factor = max(round(padded[axis - 1] / out), 1)
         fits = out in (side // factor, -(-side // factor))
         if length != side or (length != padded[axis - 1] and not fits):
             return None
         cells = cells.narrow(axis, start, length)
-    count = math.prod(companion.space)
+    count = math.prod(position_map.space)
     flat = cells.flatten(1)
     images = flat[:, :1] // count
     order = torch.arange(count, dtype=flat.dtype, device=flat.device)
@@ -299,10 +324,10 @@ def _has_space(space: tuple[int, ...], dims: int) -> bool:
     return len(space) == dims and math.prod(space) > 1
 
 
-# --- Which operation has which rule ------------------------------------------------------------
+# --- Table of rules ----------------------------------------------------------------------------
 
 
-#: The factors of matrix products, by their names in the schemas.
+#: Names of the factors in the schemas of matrix products.
 _FACTORS = {
     "aten::mm": ("self", "mat2"),
     "aten::bmm": ("self", "mat2"),
@@ -336,7 +361,7 @@ _NAMES: dict[Rule, str] = {
         """,
     _unfold: "im2col",
     _join: "cat stack",
-    # Those of its kind that torch does not call pointwise.
+    # Elementwise operations that torch does not tag as pointwise.
     _elementwise: "hardswish hardswish_ mish_ _prelu_kernel masked_fill masked_fill_ rsub",
     _copy: "copy copy_",
     _reduce: "mean sum amax amin max min var std logsumexp linalg_vector_norm norm",
