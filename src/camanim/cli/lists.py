@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import camanim
+from camanim.models.names import PREFIXES
 
 
 def models(
     source: Annotated[
-        str | None, typer.Argument(help="demo, torchvision, monai or timm; else all but timm.")
+        str | None, typer.Argument(help=f"One of {', '.join(PREFIXES)}; by default all but timm.")
     ] = None,
 ) -> None:
     """List the networks that --model takes."""

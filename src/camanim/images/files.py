@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,35 @@ def read_image(path: str | Path) -> npt.NDArray[Any]:
     ImageError
         If the file does not exist or is not an image.
     """
-    import tifffile
-    from PIL import Image, ImageOps
-
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"There is no file {path}.")
     try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            array = np.asarray(tifffile.imread(path))
-        else:
-            with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file)
-                # Palettes and CMYK are converted to grey or RGB values.
-                modes = {"LA": "L", "La": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB"}
-                array = np.asarray(image.convert(modes.get(image.mode, image.mode)))
+        array = READERS.get(path.suffix.lower(), _read_picture)(path)
     except Exception as error:
         # The readers raise different errors for a damaged file.
         raise ImageError(f"{path} cannot be read as an image: {error}") from error
     if array.size == 0:
         raise ImageError(f"{path} cannot be read as an image: it is damaged or empty.")
     return array
+
+
+def _read_tiff(path: Path) -> npt.NDArray[Any]:
+    import tifffile
+
+    return np.asarray(tifffile.imread(path))
+
+
+def _read_picture(path: Path) -> npt.NDArray[Any]:
+    """Read any file that Pillow supports."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as file:
+        image = ImageOps.exif_transpose(file)
+        # Palettes and CMYK are converted to grey or RGB values.
+        modes = {"LA": "L", "La": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB"}
+        return np.asarray(image.convert(modes.get(image.mode, image.mode)))
+
+
+#: Readers by suffix in lower case; Pillow reads all others.
+READERS: dict[str, Callable[[Path], npt.NDArray[Any]]] = {".tif": _read_tiff, ".tiff": _read_tiff}

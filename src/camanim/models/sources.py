@@ -6,16 +6,17 @@ import copy
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from camanim.errors import ModelError
-from camanim.models import bundle, card, demo, export, monai, script, timm, torchvision
+from camanim.models import bundle, card, export, script
 from camanim.models.base import Model, Outputs
 from camanim.models.building import parse_arguments
 from camanim.models.classes import Classes
 from camanim.models.files import load_into, read_weights
-from camanim.models.names import has_prefix, published_name
+from camanim.models.names import PREFIXES, has_prefix, published_name
 from camanim.models.overrides import ModelOverrides
 from camanim.progress import Progress, silent
 
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-_SOURCES = {"demo": demo, "torchvision": torchvision, "monai": monai, "timm": timm}
-_LISTED = {"demo": demo.NAMES, "torchvision": torchvision.NAMES, "monai": monai.NAMES}
+# A prefix is the name of a module here, which has `load`, `has_network`, and either `NAMES` or, where
+# the list needs an import of its library, `names()`.
+_SOURCES = {prefix: import_module(f"{__package__}.{prefix}") for prefix in PREFIXES}
 _SCRIPT = re.compile(r"(?P<path>.+\.py)(:(?P<function>\w+))?", re.DOTALL)
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 
@@ -36,7 +38,7 @@ def list_models(source: str | None = None) -> list[str]:
     Parameters
     ----------
     source : {"demo", "torchvision", "monai", "timm"}, optional
-        Source to list; by default all except timm, whose list needs an import of timm.
+        Source to list; by default all but timm, whose list needs an import of timm.
 
     Returns
     -------
@@ -50,10 +52,12 @@ def list_models(source: str | None = None) -> list[str]:
     """
     if source is not None and source not in _SOURCES:
         raise ModelError(f"There is no source {source!r}: the sources are {', '.join(_SOURCES)}.")
-    if source == "timm":
-        return [f"timm/{name}" for name in timm.names()]
-    prefixes = [prefix for prefix in _LISTED if source in (None, prefix)]
-    return [f"{prefix}/{name}" for prefix in prefixes for name in _LISTED[prefix]]
+    if source is not None:
+        module = _SOURCES[source]
+        names = module.names() if hasattr(module, "names") else module.NAMES
+        return [f"{source}/{name}" for name in names]
+    listed = {prefix: getattr(module, "NAMES", ()) for prefix, module in _SOURCES.items()}
+    return [f"{prefix}/{name}" for prefix, names in listed.items() for name in names]
 
 
 def load_model(
@@ -196,7 +200,9 @@ def _from_path(text: str, weights: str | Path | None, trust: bool) -> tuple[Mode
 
 def _unknown_network(text: str) -> ModelError:
     name = text.partition("?")[0]
-    names = list_models("timm" if name.startswith("timm/") else None)
+    prefix = name.partition("/")[0]
+    imported = prefix in PREFIXES and not hasattr(_SOURCES[prefix], "NAMES")
+    names = list_models(prefix if imported else None)
     # A correct name without its prefix is more likely than a misspelt one.
     near = [other for other in names if name and other.endswith(f"/{name}")]
     near = near or get_close_matches(name, names, n=3, cutoff=0.4)
