@@ -26,7 +26,7 @@ from camanim.targets import (
     resolve,
 )
 from camanim.targets.context import Context
-from camanim.targets.segmentation import in_the_same_place
+from camanim.targets.segmentation import with_region_of
 
 if TYPE_CHECKING:
     from camanim.result import Result
@@ -202,7 +202,7 @@ def _others(result: Result, draws: int, seed: int, output: Any) -> list[Target]:
     resolved = partial(resolve, output=output, classes=model.classes, kind=model.outputs)
     context = Context(output, model.classes, model.outputs, resolved)
     kind = own.describe().get("outputs")
-    count = (context.of_kind(kind) if kind else context).count or 0
+    count = (context.with_kind(kind) if kind else context).count or 0
     others = [k for k in range(count) if k != own.index]
     if not others:
         raise ScoreError(
@@ -220,4 +220,4 @@ def _of_class(target: Any, index: int) -> Any:
     if isinstance(target, FinerTarget):
         return replace(target, main=_of_class(target.main, index), others=())
     other = replace(target, index=index, name="")
-    return in_the_same_place(other, target) if isinstance(target, Segmentation) else other
+    return with_region_of(other, target) if isinstance(target, Segmentation) else other
