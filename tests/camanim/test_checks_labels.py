@@ -1,4 +1,4 @@
-"""Maps of other classes: the same, or not."""
+"""Label randomisation, compared with separate runs for other classes; the columns of the table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES = ["a", "b", "c", "d", "e", "f", "g"]
 
 
 class Linear(nn.Module):
-    """Features, their mean, and one linear layer: Grad-CAM's weights are the rows of its matrix."""
+    """Features, their mean, and a linear layer, whose rows are the weights of Grad-CAM."""
 
     def __init__(self, count: int = len(CLASSES)) -> None:
         super().__init__()
@@ -43,44 +43,43 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(stats.spearmanr(first, second).statistic)
 
 
-def test_gradcam_s_maps_are_compared_as_by_hand(zoo, model, image) -> None:
+def test_maps_of_gradcam_are_compared_with_the_formula(zoo, model, image) -> None:
     animation = camanim.animate(model, image, target="c", layers="features.1")
-    found = animation.check_labels(draws=6)
-    assert found is animation.labels
-    assert sorted(found.classes) == ["a", "b", "d", "e", "f", "g"]
+    check = animation.check_labels(draws=6)
+    assert check is animation.labels
+    assert sorted(check.classes) == ["a", "b", "d", "e", "f", "g"]
     net = model.net
     with torch.no_grad():
         activation = net.features(animation.tensor)[0]
         maps = torch.einsum("kc,cyx->kyx", net.head.weight, activation).numpy()
-    expected = [correlation(maps[2], maps[CLASSES.index(name)]) for name in found.classes]
-    np.testing.assert_allclose(found.spearman[:, 0], expected, atol=1e-5)
-    assert found.median == np.nanmedian(found.spearman)
-    assert found.medians.tolist() == [np.nanmedian(found.spearman)]
+    expected = [correlation(maps[2], maps[CLASSES.index(name)]) for name in check.classes]
+    np.testing.assert_allclose(check.spearman[:, 0], expected, atol=1e-5)
+    assert check.median == np.nanmedian(check.spearman)
+    assert check.medians.tolist() == [np.nanmedian(check.spearman)]
 
 
 @pytest.mark.parametrize("method", ["EigenCAM", "SobelCAM", "RandomCAM"])
-def test_methods_that_know_no_class_give_exactly_one_and_say_so(model, image, method) -> None:
+def test_methods_that_ignore_the_class_fail_with_exactly_one(model, image, method) -> None:
     animation = camanim.animate(model, image, method=method)
-    found = animation.check_labels()
-    assert (found.spearman == 1).all()
-    assert found.spearman.shape == (5, len(animation))
-    assert found.passed is False
-    assert f"{method} FAILS the label check, as it knows no class" in found.verdict
-    assert animation.warnings == [found.verdict]
-    assert animation.caption(0).endswith("FAILS the label randomisation check")
+    check = animation.check_labels()
+    assert (check.spearman == 1).all()
+    assert check.spearman.shape == (5, len(animation))
+    assert (check.passed, check.class_specific) == (False, False)
+    assert f"{method} FAILS" in check.verdict
+    assert animation.warnings == [check.verdict]
+    assert animation.caption(0).splitlines()[-1] == check.caption(0)
     animation.check_labels(draws=2)
     assert animation.warnings == [animation.labels.verdict]
-    assert "2 other classes" in animation.warnings[0]
 
 
-def test_what_it_says_follows_the_threshold(model, image) -> None:
+def test_the_threshold_decides_whether_the_check_is_passed(model, image) -> None:
     animation = camanim.animate(model, image)
-    found = animation.check_labels(threshold=1)
-    assert found.passed is True
-    assert found.verdict.startswith("GradCAM tells classes apart")
+    check = animation.check_labels(threshold=1)
+    assert (check.passed, check.class_specific) == (True, True)
     assert animation.warnings == []
-    assert animation.check_labels(threshold=-1).passed is False
-    assert "say little about the class" in animation.warnings[0]
+    failed = animation.check_labels(threshold=-1)
+    assert failed.passed is False
+    assert animation.warnings == [failed.verdict]
 
 
 def test_draws_are_other_classes_without_repetition_by_seed(model, image) -> None:
@@ -94,14 +93,14 @@ def test_draws_are_other_classes_without_repetition_by_seed(model, image) -> Non
 
 
 @pytest.mark.parametrize("target", [0, 1])
-def test_of_a_single_logit_it_is_the_other_class(zoo, image, target) -> None:
+def test_the_other_class_of_a_single_logit_is_its_negative(zoo, image, target) -> None:
     model = camanim.Model(zoo.shake(Linear(1)), classes=["lesion"])
     animation = camanim.animate(model, image, target=target)
     other = camanim.animate(model, image, target=1 - target)
-    found = animation.check_labels()
-    assert found.classes == (["lesion", "not lesion"][target],)
+    check = animation.check_labels()
+    assert check.classes == (["lesion", "not lesion"][target],)
     expected = [correlation(a, b) for a, b in zip(animation.maps, other.maps, strict=True)]
-    np.testing.assert_allclose(found.spearman[0], expected, atol=1e-6)
+    np.testing.assert_allclose(check.spearman[0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -117,88 +116,90 @@ def test_of_a_single_logit_it_is_the_other_class(zoo, image, target) -> None:
     ],
     ids=str,
 )
-def test_other_classes_are_asked_about_as_the_first_was(model, image, target, settings) -> None:
-    """The counterpart is a run of its own, about the class that was drawn."""
+def test_other_classes_have_the_same_kind_of_target(model, image, target, settings) -> None:
+    """Compared with a separate run for the class that was drawn."""
     animation = camanim.animate(model, image, target=target, **settings)
-    found = animation.check_labels(draws=1)
-    index = next(k for k, name in enumerate(CLASSES) if found.classes[0].startswith(name))
+    check = animation.check_labels(draws=1)
+    index = next(k for k, name in enumerate(CLASSES) if check.classes[0].startswith(name))
 
-    def of(asked):
-        if isinstance(asked, Counterfactual):
+    def with_drawn_class(target):
+        if isinstance(target, Counterfactual):
             return Counterfactual(index)
-        if isinstance(asked, FinerTarget):
+        if isinstance(target, FinerTarget):
             return FinerTarget(index)
-        if isinstance(asked, ClassTarget):
-            return ClassTarget(index, kind=asked.kind, of=asked.of)
+        if isinstance(target, ClassTarget):
+            return ClassTarget(index, kind=target.kind, of=target.of)
         return index
 
-    other = camanim.animate(model, image, target=of(target), **settings)
+    other = camanim.animate(model, image, target=with_drawn_class(target), **settings)
     expected = [correlation(a, b) for a, b in zip(animation.maps, other.maps, strict=True)]
-    np.testing.assert_allclose(found.spearman[0], expected, atol=1e-6)
-    assert found.classes == (other.target.name,)
+    np.testing.assert_allclose(check.spearman[0], expected, atol=1e-6)
+    assert check.classes == (other.target.name,)
 
 
-def test_a_segmentation_s_other_classes_are_looked_at_in_the_same_place(zoo, image) -> None:
+def test_other_classes_of_a_segmentation_have_the_same_region(zoo, image) -> None:
     model = camanim.Model(
         zoo.shake(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1)))
     )
     mask = np.zeros((18, 22), bool)
     mask[3:9, 4:12] = True
     animation = camanim.animate(model, image, target=Segmentation(1, mask), layers="1")
-    found = animation.check_labels(draws=9)
-    assert sorted(found.classes) == ["class 0", "class 2", "class 3"]
-    for name, row in zip(found.classes, found.spearman, strict=True):
+    check = animation.check_labels(draws=9)
+    assert sorted(check.classes) == ["class 0", "class 2", "class 3"]
+    for name, row in zip(check.classes, check.spearman, strict=True):
         other = camanim.animate(model, image, target=Segmentation(int(name[-1]), mask), layers="1")
         np.testing.assert_allclose(row[0], correlation(animation.maps[0], other.maps[0]), atol=1e-6)
 
 
-def test_in_slices_the_place_is_where_the_first_class_is_found(zoo) -> None:
+def test_the_region_in_slices_is_where_the_first_class_is_predicted(zoo) -> None:
     net = zoo.shake(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1)))
     volume = np.random.default_rng(0).random((3, 10, 12)).astype(np.float32)
     settings = {"layers": "1", "slices": True}
     animation = camanim.animate(camanim.Model(net), volume, **settings)
-    own = animation.target.index
-    found = animation.check_labels(draws=9)
-    for name, row in zip(found.classes, found.spearman, strict=True):
-        there = Segmentation(int(name[-1]), where=own)
-        other = camanim.animate(camanim.Model(net), volume, target=there, **settings)
+    check = animation.check_labels(draws=9)
+    for name, row in zip(check.classes, check.spearman, strict=True):
+        target = Segmentation(int(name[-1]), where=animation.target.index)
+        other = camanim.animate(camanim.Model(net), volume, target=target, **settings)
         np.testing.assert_allclose(row[0], correlation(animation.maps[0], other.maps[0]), atol=1e-6)
-    assert np.isfinite(found.spearman).any()
+    assert np.isfinite(check.spearman).any()
 
 
-def test_slices_have_other_classes_too_but_their_planes_have_not(zoo, model) -> None:
+def test_slices_are_checked_together_but_not_a_single_plane(zoo, model) -> None:
     volume = np.random.default_rng(0).random((3, 10, 12)).astype(np.float32)
     animation = camanim.animate(model, volume, target=0, slices=True)
     assert animation.check_labels(draws=2).spearman.shape == (2, len(animation))
-    with pytest.raises(ScoreError, match="not one of its planes"):
+    with pytest.raises(ScoreError, match="plane"):
         animation.plane(1).check_labels()
 
 
 @pytest.mark.parametrize(
     "target", ["a - b", lambda output: output[:, 0]], ids=["contrast", "function"]
 )
-def test_what_is_no_class_has_no_other_one(model, image, target) -> None:
+def test_a_target_that_is_not_a_class_raises(model, image, target) -> None:
     animation = camanim.animate(model, image, target=target)
-    with pytest.raises(ScoreError, match=r"not the score of one class.*explain a class"):
+    with pytest.raises(ScoreError, match=animation.target.name):
         animation.check_labels()
 
 
-def test_what_cannot_be_checked_is_said(zoo, model, image) -> None:
+def test_a_network_with_a_single_value_raises(zoo, image) -> None:
     single = camanim.Model(zoo.shake(Linear(1)), outputs="values")
-    with pytest.raises(ScoreError, match="no other class"):
+    with pytest.raises(ScoreError, match="two classes"):
         camanim.animate(single, image).check_labels()
+
+
+def test_invalid_settings_and_missing_maps_raise(model, image) -> None:
     animation = camanim.animate(model, image)
-    with pytest.raises(ScoreError, match="not 0"):
+    with pytest.raises(ScoreError, match="draws"):
         animation.check_labels(draws=0)
     with pytest.raises(ScoreError, match="threshold"):
         animation.check_labels(threshold=7)
     assert animation.labels is None
     animation.maps.clear()
-    with pytest.raises(ScoreError, match="no map to check"):
+    with pytest.raises(ScoreError):
         animation.check_labels()
 
 
-def test_a_cancel_keeps_the_classes_that_are_done(model, image) -> None:
+def test_a_cancel_keeps_the_classes_computed_so_far(model, image) -> None:
     animation = camanim.animate(model, image)
     whole = animation.check_labels()
     calls = []
@@ -209,28 +210,28 @@ def test_a_cancel_keeps_the_classes_that_are_done(model, image) -> None:
         if total == 5 * len(animation) and done == 2 * len(animation) + 1:
             raise Cancelled("enough")
 
-    found = animation.check_labels(progress=progress)
+    check = animation.check_labels(progress=progress)
     assert set(calls) == {"labels"}
-    assert found.classes == whole.classes[:3]
-    np.testing.assert_array_equal(found.spearman[:2], whole.spearman[:2])
-    assert np.isnan(found.spearman[2]).any()
+    assert check.classes == whole.classes[:3]
+    np.testing.assert_array_equal(check.spearman[:2], whole.spearman[:2])
+    assert np.isnan(check.spearman[2]).any()
 
-    def at_once(stage: str, done: int, total: int) -> None:
+    def cancel_immediately(stage: str, done: int, total: int) -> None:
         raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        animation.check_labels(progress=at_once)
-    assert animation.labels is found
+        animation.check_labels(progress=cancel_immediately)
+    assert animation.labels is check
 
 
-def test_nothing_to_compare_is_no_verdict() -> None:
-    found = LabelRandomisation([], ("b",), np.full((1, 2), np.nan), 0.9)
-    assert found.passed is None
-    assert np.isnan(found.medians).all()
-    assert "says nothing" in found.verdict
+def test_a_check_without_comparable_maps_is_undefined() -> None:
+    check = LabelRandomisation([], ("b",), np.full((1, 2), np.nan), 0.9)
+    assert check.passed is None
+    assert np.isnan(check.medians).all()
+    assert check.caption(0) == ""
 
 
-# --- in the table ---------------------------------------------------------------------------------
+# --- Columns of the table -------------------------------------------------------------------------
 
 ROAD = [
     "ROAD",
@@ -244,21 +245,21 @@ MASK = ["pointing", "energy inside", "IoU", "average precision"]
 CHECKS = ["randomised Spearman", "randomised SSIM", "other labels Spearman"]
 
 
-def test_the_table_has_a_column_for_each_and_nothing_where_there_is_nothing(model, image) -> None:
+def test_the_table_has_the_columns_of_each_finding(model, image) -> None:
     animation = camanim.animate(model, image, layers="features.1")
     rows = animation.table()
     assert not set(rows[0]) & {*ROAD, *MASK, *CHECKS}
     mask = np.zeros(image.shape[:2], bool)
     mask[:7] = True
-    where, shuffled, others = (
+    agreement, weights, labels = (
         animation.localise(mask), animation.check_randomisation(steps=1), animation.check_labels()
     )  # fmt: skip
     (row,) = [row for row in animation.table() if row["status"] == "ok"]
     assert [row[name] for name in MASK] == [
-        where.pointing[0], where.energy[0], where.iou[0], where.average_precision[0]
+        agreement.pointing[0], agreement.energy[0], agreement.iou[0], agreement.average_precision[0]
     ]  # fmt: skip
     assert [row[name] for name in CHECKS] == [
-        shuffled.final[0], shuffled.final_ssim[0], others.medians[0]
+        weights.final[0], weights.final_ssim[0], labels.medians[0]
     ]  # fmt: skip
     assert all(
         other[name] is None
@@ -268,7 +269,7 @@ def test_the_table_has_a_column_for_each_and_nothing_where_there_is_nothing(mode
     )
 
 
-def test_the_table_says_what_chance_would_score(model, image) -> None:
+def test_the_table_has_the_baseline_of_road(model, image) -> None:
     animation = camanim.animate(model, image, layers=["features.0", "features.1", "head"])
     count = len(animation)
     assert count == 2

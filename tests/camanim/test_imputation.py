@@ -1,4 +1,4 @@
-"""Imputation against its definition, grad-cam's, and the direct solution; blur and mean by hand."""
+"""Imputation, compared with its definition, grad-cam and the direct solution; blur and mean."""
 
 import itertools
 
@@ -29,14 +29,14 @@ MASKS = {
 def test_imputation_equals_grad_cams_without_noise(name):
     kept = MASKS[name]
     picture = torch.from_numpy(RNG.normal(size=(3, 24, 30)).astype(np.float32))
-    theirs = NoisyLinearImputer(noise=0)(picture, torch.from_numpy(kept.astype(np.float32)))
-    ours = DirectImputer()(picture, torch.from_numpy(kept[None]))[0]
-    assert (ours - theirs).abs().max() < 1e-5
+    expected = NoisyLinearImputer(noise=0)(picture, torch.from_numpy(kept.astype(np.float32)))
+    filled = DirectImputer()(picture, torch.from_numpy(kept[None]))[0]
+    assert (filled - expected).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("name", MASKS)
 def test_every_removed_pixel_is_the_weighted_mean_of_its_neighbours(name):
-    """The definition, pixel by pixel, with the weights renormalised at the border."""
+    """The definition for each pixel, with the weights renormalised at the border."""
     kept = MASKS[name]
     picture = torch.from_numpy(RNG.normal(size=(1, 24, 30)).astype(np.float32))
     filled = DirectImputer()(picture, torch.from_numpy(kept[None]))[0, 0].double().numpy()
@@ -51,11 +51,11 @@ def test_every_removed_pixel_is_the_weighted_mean_of_its_neighbours(name):
         assert abs(filled[y, x] - mean) < 1e-5
 
 
-def test_nothing_removed_changes_nothing():
+def test_an_image_without_removed_pixels_is_unchanged():
     picture = torch.rand(2, 8, 8)
-    nothing = torch.ones(1, 8, 8, dtype=torch.bool)
+    kept = torch.ones(1, 8, 8, dtype=torch.bool)
     for imputer in (DirectImputer(), MultigridImputer(), MultigridImputer(compiled=False)):
-        assert torch.equal(imputer(picture, nothing)[0], picture)
+        assert torch.equal(imputer(picture, kept)[0], picture)
 
 
 def test_the_weights_are_those_of_the_paper():
@@ -67,23 +67,23 @@ def test_the_weights_are_those_of_the_paper():
 
 
 def masks_of(*size):
-    """Smooth, noisy, blob-like and extreme masks of any number of axes."""
+    """Return smooth, noisy, blob-like and extreme masks of any number of axes."""
     rng = np.random.default_rng(1)
     smooth = upsample(rng.random([5] * len(size)).astype(np.float32), size)
     blobs, noise = gaussian_filter(rng.random(size), max(size) / 10), rng.random(size)
-    found = {"half": np.indices(size)[0] < size[0] // 2}
+    masks = {"half": np.indices(size)[0] < size[0] // 2}
     for p in (2, 20, 50, 80, 98):
-        found[f"smooth {p}"] = smooth < np.percentile(smooth, p)
-        found[f"blobs {p}"] = blobs < np.percentile(blobs, p)
-        found[f"noise {p}"] = noise < np.percentile(noise, p)
+        masks[f"smooth {p}"] = smooth < np.percentile(smooth, p)
+        masks[f"blobs {p}"] = blobs < np.percentile(blobs, p)
+        masks[f"noise {p}"] = noise < np.percentile(noise, p)
     one = np.zeros(size, bool)
     one[tuple(n // 3 for n in size)] = True
     corner = np.zeros(size, bool)
     corner[(0,) * len(size)] = True
     edge = np.zeros(size, bool)
     edge[0] = True
-    found |= {"one kept": one, "one removed": ~one, "corner kept": corner, "edge kept": edge}
-    return found | {"all kept": np.ones(size, bool)}
+    masks |= {"one kept": one, "one removed": ~one, "corner kept": corner, "edge kept": edge}
+    return masks | {"all kept": np.ones(size, bool)}
 
 
 BOTH = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
@@ -96,18 +96,17 @@ def test_multigrid_gives_the_direct_solution(size, compiled):
     kept = torch.from_numpy(np.stack(list(masks.values())))
     image = torch.from_numpy(RNG.normal(size=(3, *size)).astype(np.float32))
     exact = DirectImputer()(image, kept)
-    ours = MultigridImputer(compiled=compiled)(image, kept)
-    off = (ours - exact).abs().amax((1, 2, 3))
-    worst = dict(zip(masks, off.tolist(), strict=True))
-    assert max(worst.values()) < 1e-4, worst
+    filled = MultigridImputer(compiled=compiled)(image, kept)
+    errors = dict(zip(masks, (filled - exact).abs().amax((1, 2, 3)).tolist(), strict=True))
+    assert max(errors.values()) < 1e-4, errors
 
 
 def test_multigrid_gives_the_direct_solution_in_volumes():
     masks = masks_of(17, 20, 24)
     kept = torch.from_numpy(np.stack(list(masks.values())))
     image = torch.from_numpy(RNG.normal(size=(1, 17, 20, 24)).astype(np.float32))
-    off = MultigridImputer()(image, kept) - DirectImputer()(image, kept)
-    assert off.abs().max() < 1e-4
+    error = MultigridImputer()(image, kept) - DirectImputer()(image, kept)
+    assert error.abs().max() < 1e-4
 
 
 @BOTH
@@ -115,26 +114,26 @@ def test_multigrid_gives_the_direct_solution_in_volumes():
 @given(
     size=st.tuples(st.integers(2, 21), st.integers(2, 21)),
     channels=st.integers(1, 3),
-    share=st.floats(0.02, 0.98),
+    fraction=st.floats(0.02, 0.98),
     scale=st.sampled_from([1e-3, 1.0, 255.0]),
     seed=st.integers(0, 99),
 )
-def test_multigrid_gives_the_direct_solution_whatever_the_mask(
-    compiled, size, channels, share, scale, seed
+def test_multigrid_gives_the_direct_solution_for_random_masks(
+    compiled, size, channels, fraction, scale, seed
 ):
     rng = np.random.default_rng(seed)
-    mask = rng.random((2, *size)) < share
-    # Something must be kept.
+    mask = rng.random((2, *size)) < fraction
+    # At least one pixel must be kept.
     mask[:, 0, 0] = True
     kept = torch.from_numpy(mask)
     image = torch.from_numpy(rng.normal(size=(channels, *size)).astype(np.float32)) * scale
-    off = MultigridImputer(compiled=compiled)(image, kept) - DirectImputer()(image, kept)
-    assert off.abs().max() <= 1e-5 * (image.max() - image.min()) + 1e-6 * scale
+    error = MultigridImputer(compiled=compiled)(image, kept) - DirectImputer()(image, kept)
+    assert error.abs().max() <= 1e-5 * (image.max() - image.min()) + 1e-6 * scale
 
 
 @BOTH
-def test_a_mask_is_filled_the_same_whatever_lies_beside_it(compiled):
-    """To the bit: or scores would depend on which layers were scored before."""
+def test_results_do_not_depend_on_the_other_masks_of_the_batch(compiled):
+    """Bitwise equal, because otherwise scores would depend on the layers scored before."""
     kept = torch.from_numpy(np.stack(list(masks_of(40, 44).values())))
     image = torch.from_numpy(RNG.normal(size=(3, 40, 44)).astype(np.float32))
     imputer = MultigridImputer(compiled=compiled)
@@ -144,21 +143,21 @@ def test_a_mask_is_filled_the_same_whatever_lies_beside_it(compiled):
 
 
 @BOTH
-def test_an_image_whose_channels_lie_last_is_filled_like_any_other(compiled):
+def test_the_memory_format_of_the_image_does_not_matter(compiled):
     kept = torch.from_numpy(masks_of(30, 31)["blobs 20"])[None]
     image = torch.from_numpy(RNG.normal(size=(30, 31, 3)).astype(np.float32)).permute(2, 0, 1)
     imputer = MultigridImputer(compiled=compiled)
     assert torch.equal(imputer(image, kept), imputer(image.contiguous(), kept))
 
 
-def test_a_constant_image_stays_as_it_is():
+def test_a_constant_image_is_unchanged():
     kept = torch.from_numpy(masks_of(30, 31)["blobs 20"])[None]
     image = torch.full((2, 30, 31), 0.3)
     for imputer in (MultigridImputer(), MultigridImputer(compiled=False)):
         torch.testing.assert_close(imputer(image, kept)[0], image)
 
 
-def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch):
+def test_loops_are_compiled_without_a_cache_folder(monkeypatch):
     import numba
 
     from camanim.road import compiled
@@ -177,16 +176,16 @@ def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch):
 
 def test_blur_is_scipys_away_from_the_border():
     image = torch.from_numpy(RNG.normal(size=(2, 112, 96)).astype(np.float32))
-    nothing = torch.zeros(1, 112, 96, dtype=torch.bool)
-    ours = BlurImputer()(image, nothing)[0].numpy()
+    kept = torch.zeros(1, 112, 96, dtype=torch.bool)
+    filled = BlurImputer()(image, kept)[0].numpy()
     # 5 pixels of 224 are 2.5 of 112.
-    theirs = gaussian_filter(image.numpy(), (0, 2.5, 2.5), radius=(0, 8, 8))
-    np.testing.assert_allclose(ours[:, 8:-8, 8:-8], theirs[:, 8:-8, 8:-8], atol=1e-5)
-    # At the border only what is inside counts: a constant stays one.
-    assert BlurImputer()(torch.ones(1, 20, 20), nothing[:, :20, :20]).eq(1).all()
+    expected = gaussian_filter(image.numpy(), (0, 2.5, 2.5), radius=(0, 8, 8))
+    np.testing.assert_allclose(filled[:, 8:-8, 8:-8], expected[:, 8:-8, 8:-8], atol=1e-5)
+    # Renormalised at the border, so that a constant image is unchanged.
+    assert BlurImputer()(torch.ones(1, 20, 20), kept[:, :20, :20]).eq(1).all()
 
 
-def test_blur_and_mean_keep_what_is_kept_in_volumes_too():
+def test_blur_and_mean_do_not_change_kept_voxels():
     image = torch.from_numpy(RNG.normal(size=(2, 6, 7, 8)).astype(np.float32))
     kept = torch.from_numpy(RNG.random((3, 6, 7, 8)) < 0.5)
     for imputer in (BlurImputer(), MeanImputer()):

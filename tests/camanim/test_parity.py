@@ -1,7 +1,7 @@
-"""The maps against grad-cam 1.5.7, layer by layer over whole networks; and by brute force where it errs.
+"""Maps of all layers of whole networks, compared with grad-cam 1.5.7 or brute force.
 
-grad-cam keeps the activation that its hook saw, not a copy: on the CPU a ReLU in place, or ``+=``,
-overwrites it before it is used. Its own ``reshape_transform`` lets us clone it there.
+grad-cam stores the activation itself rather than a copy: on the CPU an in-place ReLU, or ``+=``,
+overwrites it before it is used. Here ``reshape_transform`` is used to clone it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ reference = pytest.importorskip("pytorch_grad_cam")
 SIZE = 64
 TARGET = 3
 NETWORKS = ("resnet18", "mobilenet_v2", "squeezenet1_1", "densenet121")
-# Ours by the papers' names, theirs by their classes'.
+#: Methods, and the names of grad-cam's classes.
 METHODS = {
     "GradCAM": "GradCAM",
     "HiResCAM": "HiResCAM",
@@ -39,12 +39,12 @@ METHODS = {
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request: pytest.FixtureRequest) -> nn.Module:
-    """A network of torchvision's with random weights, made fair to compare.
+    """Return a network of torchvision with random weights, scaled for the comparison.
 
-    grad-cam adds 1e-7 to a map's maximum before it divides by it. Untrained, MobileNetV2's
-    activations decay to 1e-9 and that number is all one sees; so batch normalisation gets its
-    statistics from a batch, and the logits are made large. In float64, or what is compared is the
-    rounding of ``sum A`` in XGradCAM and of close singular values in EigenCAM.
+    grad-cam adds 1e-7 to the maximum of a map before dividing by it. The activations of an untrained
+    MobileNetV2 decay to 1e-9, so that this constant would dominate. Therefore batch normalisations use
+    the statistics of a batch, and the logits are scaled up. Float64 avoids differences due to rounding
+    of ``sum A`` in XGradCAM and of close singular values in EigenCAM.
     """
     torch.manual_seed(0)
     net = get_model(request.param, weights=None).double()
@@ -59,7 +59,7 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread_for_numpy():
-    """OpenBLAS's threads cost more than they bring, many times so on a busy machine."""
+    """Limit OpenBLAS to one thread, because threads slow down these small problems."""
     with pytest.importorskip("threadpoolctl").threadpool_limits(1):
         yield
 
@@ -69,23 +69,23 @@ def picture() -> np.ndarray:
     return np.random.default_rng(0).random((SIZE, SIZE, 3)).astype(np.float32)
 
 
-def their_maps(
+def grad_cam_maps(
     net: nn.Module, method: str, animation: camanim.Animation, monkeypatch: pytest.MonkeyPatch
 ) -> list[np.ndarray]:
-    """Let grad-cam make the same layers' maps, min-maxed and upsampled, one per call of a module."""
-    # Its SVD asks for all of V, of which it takes the first row: 10 s a layer for the same row.
+    """Return grad-cam's maps of the same layer calls, scaled and upsampled."""
+    # grad-cam computes all of V and uses only the first row, which takes 10 s per layer.
     svd = np.linalg.svd
     monkeypatch.setattr(np.linalg, "svd", lambda a, full_matrices: svd(a, full_matrices=False))
-    copied = copy.deepcopy(net)
-    for module in copied.modules():
+    out_of_place = copy.deepcopy(net)
+    for module in out_of_place.modules():
         if getattr(module, "inplace", False):
             module.inplace = False
-    modules = dict(copied.named_modules())
+    modules = dict(out_of_place.named_modules())
     targets = list(dict.fromkeys(layer.name for layer in animation.layers))
     cam = getattr(reference, METHODS[method])(
-        copied, [modules[name] for name in targets], reshape_transform=torch.clone
+        out_of_place, [modules[name] for name in targets], reshape_transform=torch.clone
     )
-    # It numbers maps by execution, and a module that runs twice has two: ask for as many.
+    # grad-cam numbers maps by execution, and a module that runs twice has two.
     cam.target_layers = [None] * len(animation)
     cam.aggregate_multi_layers = lambda per_layer: per_layer
     maps = cam(animation.tensor.double(), [reference.utils.model_targets.ClassifierOutputTarget(3)])
@@ -97,33 +97,33 @@ def test_every_layer_as_in_grad_cam(
     network: nn.Module, picture: np.ndarray, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     animation = camanim.animate(network, picture, method=method, target=TARGET, layers="all")
-    theirs = their_maps(network, method, animation, monkeypatch)
+    expected = grad_cam_maps(network, method, animation, monkeypatch)
     signs = (1, -1) if "Eigen" in method else (1,)
     size = animation.tensor.shape[-2:]
-    apart = {
-        layer.label: min(np.abs(Stack([s * m], size)[0] - their).max() for s in signs)
-        for layer, m, their in zip(animation.layers, animation.maps, theirs, strict=True)
+    differences = {
+        layer.label: min(np.abs(Stack([s * m], size)[0] - other).max() for s in signs)
+        for layer, m, other in zip(animation.layers, animation.maps, expected, strict=True)
     }
-    assert len(apart) > 60
-    assert {label: d for label, d in apart.items() if not d < 1e-4} == {}
+    assert len(differences) > 60
+    assert {label: d for label, d in differences.items() if not d < 1e-4} == {}
 
 
-def test_a_whole_layer_as_grad_cam_users_see_it(network: nn.Module, picture: np.ndarray) -> None:
-    """The object as it is called in its README, which min-maxes again after the resize."""
+def test_a_layer_as_in_the_readme_of_grad_cam(network: nn.Module, picture: np.ndarray) -> None:
+    """With the public interface of grad-cam, which scales again after resizing."""
     animation = camanim.animate(network, picture, method="GradCAM", target=TARGET)
     i = max(j for j, layer in enumerate(animation.layers) if layer.kind == "Conv2d")
     net = copy.deepcopy(network)
     with reference.GradCAM(net, [net.get_submodule(animation.layers[i].name)]) as cam:
-        theirs = cam(
+        expected = cam(
             animation.tensor.double(),
             [reference.utils.model_targets.ClassifierOutputTarget(TARGET)],
         )[0]
-    ours = animation.stack()[i]
-    ours = (ours - ours.min()) / max(float(ours.max() - ours.min()), 1e-30)
-    assert np.abs(ours - theirs).max() < 1e-4
+    plane = animation.stack()[i]
+    plane = (plane - plane.min()) / max(float(plane.max() - plane.min()), 1e-30)
+    assert np.abs(plane - expected).max() < 1e-4
 
 
-# From here on, grad-cam is no reference.
+# Networks for which grad-cam is not a valid reference.
 
 
 def brute_force(zoo, net: nn.Module, animation: camanim.Animation):
@@ -136,19 +136,19 @@ def assert_maps_are(
     formula: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> None:
     for layer, raw in zip(animation.layers, animation.maps, strict=True):
-        want = formula(*expected[layer.name, layer.call])
+        values = formula(*expected[layer.name, layer.call])
         np.testing.assert_allclose(
-            raw, want, rtol=1e-4, atol=1e-5 * np.abs(want).max(), err_msg=layer.label
+            raw, values, rtol=1e-4, atol=1e-5 * np.abs(values).max(), err_msg=layer.label
         )
 
 
 @pytest.mark.parametrize("kind", ["Plain", "Residual", "Reused", "Branches"])
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-def test_in_place_writing_is_undone(zoo, image: np.ndarray, kind: str, memory) -> None:
-    """The twin with the same weights writes nothing in place, so autograd's word is right there.
+def test_in_place_operations_do_not_change_maps(zoo, image: np.ndarray, kind: str, memory) -> None:
+    """Compared with autograd for a network with the same weights and no in-place operations.
 
-    grad-cam is wrong here by up to 0.34: the activation of a batch normalisation is its ReLU's
-    before it is used, and that of a block's last one the sum with the shortcut.
+    grad-cam differs by up to 0.34: the activation of a batch normalisation is overwritten by its ReLU,
+    and that of the last one of a block by the sum with the shortcut.
     """
     net = zoo.shake(getattr(zoo, kind)()).to(memory_format=memory)
     twin = zoo.shake(getattr(zoo, kind)(inplace=False))
@@ -178,8 +178,8 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize("method", FORMULAS)
-def test_the_formula_at_gradients_as_small_as_they_are(zoo, image: np.ndarray, method) -> None:
-    """The large logits above hide the 1e-6 of GradCAM++; and the raw map keeps its sign and size."""
+def test_formulas_for_small_gradients(zoo, image: np.ndarray, method) -> None:
+    """The large logits above hide the 1e-6 of GradCAM++, and scaling hides sign and magnitude."""
     net = zoo.shake(zoo.Residual(inplace=False)).double()
     animation = camanim.animate(net, image, method=method, target=2)
     expected = zoo.by_hand(net, animation.tensor.double(), 2)
@@ -231,34 +231,32 @@ def zeroed_without_gradient(y: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("how", IN_PLACE)
 @pytest.mark.parametrize("method", ["HiResCAM", "EigenGradCAM"])
-def test_an_activation_survives_what_is_done_to_it(
-    zoo, image: np.ndarray, how: str, method: str
-) -> None:
-    """Ways of writing in place, through the tensor itself, a view of it, or behind autograd's back."""
+def test_activations_are_not_overwritten(zoo, image: np.ndarray, how: str, method: str) -> None:
+    """In-place operations through the tensor, a view of it, or without autograd."""
     inplace, outofplace = IN_PLACE[how]
-    ours, twin = (
+    actual, expected = (
         camanim.animate(zoo.shake(zoo.Then(op)), image, method=method, target=0, layers="conv")
         for op in (inplace, outofplace)
     )
-    np.testing.assert_allclose(ours.maps[0], twin.maps[0], rtol=1e-4, atol=1e-6)
-    assert np.ptp(ours.maps[0]) > 0
+    np.testing.assert_allclose(actual.maps[0], expected.maps[0], rtol=1e-4, atol=1e-6)
+    assert np.ptp(actual.maps[0]) > 0
 
 
 @pytest.mark.parametrize("method", ["EigenCAM", "RandomCAM"])
-def test_gradient_free_maps_too_are_of_what_the_layer_gave(
+def test_activations_of_gradient_free_methods_are_not_overwritten(
     zoo, image: np.ndarray, method: str
 ) -> None:
-    ours, twin = (
+    actual, expected = (
         camanim.animate(zoo.shake(zoo.Residual(inplace=flag)), image, method=method, target=0)
         for flag in (True, False)
     )
-    assert [layer.label for layer in ours.layers] == [layer.label for layer in twin.layers]
-    for a, b in zip(ours.maps, twin.maps, strict=True):
+    assert [layer.label for layer in actual.layers] == [layer.label for layer in expected.layers]
+    for a, b in zip(actual.maps, expected.maps, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_a_reused_module_is_as_many_layers_as_it_has_calls(zoo, image: np.ndarray) -> None:
-    """grad-cam (and CAManim) show one layer for it, and label all that follow wrongly."""
+def test_each_call_of_a_reused_module_is_a_layer(zoo, image: np.ndarray) -> None:
+    """grad-cam and CAManim have one layer for it, and assign wrong labels to all later layers."""
     net = zoo.shake(zoo.Reused())
     animation = camanim.animate(net, image, method="GradCAM", target=2, layers="relu")
     assert [(layer.name, layer.call) for layer in animation.layers] == [
@@ -272,7 +270,7 @@ def test_a_reused_module_is_as_many_layers_as_it_has_calls(zoo, image: np.ndarra
 
 @pytest.mark.parametrize("frozen", ["all", "first half"])
 def test_frozen_parameters_change_nothing(zoo, image: np.ndarray, frozen: str) -> None:
-    """grad-cam raises: nothing it hooks requires a gradient."""
+    """grad-cam raises an error, because no activation requires a gradient."""
     net = zoo.shake(zoo.Residual())
     free = camanim.animate(net, image, target=1)
     parameters = list(net.parameters())
@@ -284,8 +282,8 @@ def test_frozen_parameters_change_nothing(zoo, image: np.ndarray, frozen: str) -
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_branch_off_the_path_is_listed_and_shifts_nothing(zoo, image: np.ndarray) -> None:
-    """grad-cam pairs activations with gradients by their order, so all after such a branch shift."""
+def test_a_branch_off_the_path_is_listed_and_shifts_no_layer(zoo, image: np.ndarray) -> None:
+    """grad-cam pairs activations with gradients by order, so that all layers after the branch shift."""
     net = zoo.shake(zoo.Branches())
     animation = camanim.animate(net, image, method="HiResCAM", target=0)
     assert {row["name"]: row["status"] for row in animation.table()}["unused"] == Status.OFF_PATH
@@ -294,13 +292,13 @@ def test_a_branch_off_the_path_is_listed_and_shifts_nothing(zoo, image: np.ndarr
     assert [layer.name for layer in animation.layers] == ["stem", "left", "right", "relu"]
 
 
-def test_gradient_free_methods_show_the_branch_off_the_path(zoo, image: np.ndarray) -> None:
+def test_gradient_free_methods_have_maps_off_the_path(zoo, image: np.ndarray) -> None:
     animation = camanim.animate(zoo.shake(zoo.Branches()), image, method="EigenCAM", target=0)
     assert "unused" in [layer.name for layer in animation.layers]
 
 
 def test_without_biases_hirescam_adds_up_to_the_logit(zoo, image: np.ndarray) -> None:
-    """For a last convolution before one linear layer (arXiv 2011.08891, section 3): exact."""
+    """Exact for a last convolution before one linear layer (arXiv 2011.08891, section 3)."""
     net = zoo.shake(zoo.Plain())
     net[-1].bias.data.zero_()
     animation = camanim.animate(net, image, method="HiResCAM", target=1, layers="5")
@@ -309,7 +307,7 @@ def test_without_biases_hirescam_adds_up_to_the_logit(zoo, image: np.ndarray) ->
     assert animation.maps[0].sum() == pytest.approx(logit, rel=1e-4)
 
 
-def test_the_gradient_is_of_the_logit_so_a_sure_network_has_maps_too(
+def test_a_probability_of_one_has_maps_because_the_logit_is_differentiated(
     zoo, image: np.ndarray
 ) -> None:
     net = zoo.shake(zoo.Plain())
@@ -319,7 +317,7 @@ def test_the_gradient_is_of_the_logit_so_a_sure_network_has_maps_too(
     assert all(np.abs(m).max() > 0 for m in animation.maps)
 
 
-def test_random_maps_depend_on_the_seed_and_the_layer_alone(zoo, image: np.ndarray) -> None:
+def test_random_maps_depend_only_on_the_seed_and_the_layer(zoo, image: np.ndarray) -> None:
     net = zoo.shake(zoo.Plain())
 
     def maps(seed: int, layers: str) -> dict[str, np.ndarray]:
@@ -329,16 +327,16 @@ def test_random_maps_depend_on_the_seed_and_the_layer_alone(zoo, image: np.ndarr
     alone, among = maps(0, "4"), maps(0, "unique")
     np.testing.assert_array_equal(alone["4"], among["4"])
     assert np.abs(maps(1, "4")["4"] - alone["4"]).max() > 0
-    # Two layers that give the same have weights of their own all the same.
+    # Layers with equal activations have different weights.
     twice = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Hardtanh(-9, 9), nn.Hardtanh(-9, 9), *zoo.head(4))
     first, second = camanim.animate(twice, image, method="RandomCAM", layers="Hardtanh").maps
     assert np.abs(first - second).max() > 0
 
 
-def test_the_eigen_map_is_the_first_singular_vector_with_its_largest_value_up(
+def test_eigencam_is_the_first_singular_vector_with_a_positive_maximum(
     zoo, image: np.ndarray
 ) -> None:
-    """Against numpy's SVD, for more pixels than channels and for more channels than pixels."""
+    """Compared with numpy's SVD, for more pixels than channels and for more channels than pixels."""
     net = nn.Sequential(
         nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(2), nn.Conv2d(5, 30, 1), nn.Flatten(),
         nn.Linear(120, 2),
@@ -347,20 +345,20 @@ def test_the_eigen_map_is_the_first_singular_vector_with_its_largest_value_up(
     animation = camanim.animate(net, image, method="EigenCAM", target=0)
     expected = brute_force(zoo, net, animation)
     assert [m.size for m in animation.maps] == [18 * 22, 4, 4]
-    for layer, ours in zip(animation.layers, animation.maps, strict=True):
+    for layer, raw in zip(animation.layers, animation.maps, strict=True):
         pixels = expected[layer.name, layer.call][0].reshape(layer.shape[1], -1).T
         pixels = pixels - pixels.mean(0)
         first = pixels @ np.linalg.svd(pixels.astype(np.float64))[2][0]
         first *= np.sign(first[np.abs(first).argmax()])
-        np.testing.assert_allclose(ours.ravel(), first, atol=1e-5 * np.abs(first).max())
-        assert ours.max() == np.abs(ours).max()
+        np.testing.assert_allclose(raw.ravel(), first, atol=1e-5 * np.abs(first).max())
+        assert raw.max() == np.abs(raw).max()
 
 
 @pytest.mark.parametrize("method", [*METHODS, "RandomCAM"])
-def test_a_layer_that_is_not_finite_is_listed_and_costs_no_other(
+def test_a_layer_that_is_not_finite_is_listed_and_does_not_affect_others(
     zoo, image: np.ndarray, method: str
 ) -> None:
-    """``log(relu(x))`` is minus infinity here and there, and ``exp`` makes it 0 again."""
+    """``log(relu(x))`` is minus infinity at some pixels, where ``exp`` is 0."""
 
     class Log(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -377,15 +375,15 @@ def test_a_layer_that_is_not_finite_is_listed_and_costs_no_other(
 
 
 @pytest.mark.parametrize("wrong", ["GradCam+", "grad", "", "ScoreKAM"])
-def test_an_unknown_method_is_refused_with_the_nearest(zoo, image: np.ndarray, wrong: str) -> None:
-    with pytest.raises(camanim.MethodError, match=r"Did you mean .*CAM"):
+def test_an_unknown_method_suggests_the_nearest(zoo, image: np.ndarray, wrong: str) -> None:
+    with pytest.raises(camanim.MethodError, match="CAM"):
         camanim.animate(zoo.Plain(), image, method=wrong)
 
 
-@pytest.mark.parametrize("ours", METHODS)
-def test_grad_cams_own_names_are_understood(zoo, image: np.ndarray, ours: str) -> None:
-    theirs = METHODS[ours]
-    assert camanim.animate(zoo.Plain(), image, method=theirs, layers="0").method == ours
+@pytest.mark.parametrize("name", METHODS)
+def test_names_of_grad_cams_classes_are_accepted(zoo, image: np.ndarray, name: str) -> None:
+    animation = camanim.animate(zoo.Plain(), image, method=METHODS[name], layers="0")
+    assert animation.method == name
 
 
 def test_upsampling_is_that_of_opencv() -> None:
@@ -393,5 +391,5 @@ def test_upsampling_is_that_of_opencv() -> None:
 
     maps = np.random.default_rng(0).random((3, 5, 4)).astype(np.float32)
     large = upsample(maps, (23, 17))
-    for ours, raw in zip(large, maps, strict=True):
-        np.testing.assert_allclose(ours, cv2.resize(raw, (17, 23)), atol=1e-6)
+    for plane, raw in zip(large, maps, strict=True):
+        np.testing.assert_allclose(plane, cv2.resize(raw, (17, 23)), atol=1e-6)

@@ -1,4 +1,4 @@
-"""ROAD against grad-cam's imputer, against its definition, and against brute force."""
+"""ROAD, compared with grad-cam, with its definition and with brute force."""
 
 import numpy as np
 import pytest
@@ -11,12 +11,14 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 
 import camanim
 from camanim.road.masks import kept_pixels, tie_break
+from camanim.road.predictor import IMPUTATION_BATCH
+from camanim.road.result import CANCELLED, CONSTANT, NOT_FINITE, NOTHING_POSITIVE
 
 RNG = np.random.default_rng(0)
 
 
 class BrightCorner(torch.nn.Module):
-    """Knows one thing: class 1 is the brighter, the brighter the top left quarter is."""
+    """The score of class 1 increases with the brightness of the top left quarter."""
 
     def __init__(self):
         super().__init__()
@@ -49,20 +51,20 @@ def animation(image):
 @settings(max_examples=60, deadline=None)
 @given(
     plane=arrays(np.float32, (6, 7), elements=st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0])),
-    share=st.floats(1, 99),
+    percentile=st.floats(1, 99),
     seed=st.integers(0, 5),
 )
-def test_masks_keep_exactly_the_share_and_never_the_wrong_side(plane, share, seed):
+def test_masks_keep_the_exact_fraction_of_the_most_and_least_relevant(plane, percentile, seed):
     order = tie_break(plane.size, seed)
-    (morf,), (lerf,) = kept_pixels(plane, [share], order)
-    count = min(max(round(share / 100 * plane.size), 1), plane.size - 1)
+    (morf,), (lerf,) = kept_pixels(plane, [percentile], order)
+    count = min(max(round(percentile / 100 * plane.size), 1), plane.size - 1)
     assert morf.sum() == lerf.sum() == count
     if 0 < count < plane.size:
         assert plane[morf].max() <= plane[~morf].min()
         assert plane[lerf].min() >= plane[~lerf].max()
 
 
-def test_ties_are_broken_by_the_seed_alone():
+def test_ties_are_broken_by_the_seed():
     flat = np.zeros((10, 10), np.float32)
     flat[0, 0] = 1
     first, again, other = (kept_pixels(flat, [50], tie_break(100, s))[0] for s in (0, 0, 1))
@@ -73,22 +75,22 @@ def test_ties_are_broken_by_the_seed_alone():
     assert (low.sum(), high.sum()) == (20, 50)
 
 
-def test_the_score_is_that_of_grad_cam_where_the_map_has_no_ties(animation, image, monkeypatch):
-    """With the noise of both at zero: what is left are grad-cam's percentiles by interpolation."""
+def test_the_score_of_a_map_without_ties_equals_grad_cams(animation, image, monkeypatch):
+    """Without noise; the tolerance covers grad-cam's interpolated percentiles."""
     net = animation.model.net
     smooth = RNG.random((1, 32, 32)).astype(np.float32) + np.linspace(0, 3, 32, dtype=np.float32)
     animation.maps = [smooth[0]]
     animation.layers = animation.layers[:1]
-    ours = animation.score(noise=0).scores[0]
+    score = animation.score(noise=0).scores[0]
     monkeypatch.setattr(NoisyLinearImputer.__init__, "__defaults__", (0, None))
-    theirs = ROADCombined(percentiles=[20, 40, 60, 80])(
+    expected = ROADCombined(percentiles=[20, 40, 60, 80])(
         animation.tensor, smooth, [ClassifierOutputSoftmaxTarget(animation.target.index)], net
     )
-    assert abs(ours - float(theirs[0])) < 2e-3
+    assert abs(score - float(expected[0])) < 2e-3
 
 
 def test_scores_follow_their_definition_by_brute_force(animation):
-    """Every number again, one mask and one forward at a time."""
+    """Every value is recomputed, with one mask and one forward pass at a time."""
     road = animation.score(seed=3, percentiles=(30, 70))
     net, tensor = animation.model.net, animation.tensor
     order = tie_break(32 * 32, 3)
@@ -113,26 +115,25 @@ def test_scores_follow_their_definition_by_brute_force(animation):
     assert road.probability == pytest.approx(animation.probability, abs=1e-5)
 
 
-def test_a_map_of_the_reason_beats_its_opposite_and_noise(animation, image):
-    reason = np.zeros((8, 8), np.float32)
-    reason[:4, :4] = 1 + RNG.random((4, 4))
-    animation.maps = [reason, 2 - reason, RNG.random((8, 8)).astype(np.float32)]
+def test_the_correct_map_scores_higher_than_noise_and_its_opposite_lower(animation, image):
+    corner = np.zeros((8, 8), np.float32)
+    corner[:4, :4] = 1 + RNG.random((4, 4))
+    animation.maps = [corner, 2 - corner, RNG.random((8, 8)).astype(np.float32)]
     animation.layers = animation.layers[:1] * 3
     good, opposite, noise = animation.score().scores
     assert good > noise > opposite
     assert opposite < 0 < good
 
 
-def test_a_constant_map_has_no_score_and_says_so(animation):
+def test_the_score_of_a_constant_map_is_undefined(animation):
     ones, broken = np.ones((8, 8), np.float32), np.full((8, 8), np.nan, np.float32)
     animation.maps = [ones, -ones, 0 * ones, broken, animation.maps[0]]
     animation.layers = [animation.layers[0]] * 4 + [animation.layers[1]]
     road = animation.score()
     assert np.isnan(road.scores[:4]).all()
     assert np.isnan(road.baseline[:4]).all()
-    nothing = "no positive evidence"
-    assert road.undefined == ("constant map", nothing, nothing, "not finite", None)
-    assert "undefined (constant map)" in road.caption(0)
+    assert road.undefined == (CONSTANT, NOTHING_POSITIVE, NOTHING_POSITIVE, NOT_FINITE, None)
+    assert CONSTANT in road.caption(0)
     assert road.best_plain is animation.layers[4]
     assert road.mean == road.scores[4]
     animation.maps, animation.layers = animation.maps[:4], animation.layers[:4]
@@ -140,7 +141,6 @@ def test_a_constant_map_has_no_score_and_says_so(animation):
     assert road.best is None
     assert road.best_plain is None
     assert np.isnan([road.mean, road.max]).all()
-    assert road.caption(0) == "ROAD undefined (constant map)"
 
 
 def test_identical_masks_share_one_forward(animation):
@@ -150,22 +150,22 @@ def test_identical_masks_share_one_forward(animation):
     net.batches.clear()
     road = animation.score(batch_size=4, baseline=False)
     assert road.forwards == 8
-    # The image itself, alone and in a batch, and 8 perturbed ones in batches of 4.
+    # The image, alone and in a batch, and 8 perturbed images in batches of 4.
     assert net.batches == [1, 4, 4, 4]
     np.testing.assert_array_equal(road.scores, road.scores[0])
 
 
-def test_the_same_seed_gives_the_same_scores_and_another_not(animation):
+def test_scores_are_determined_by_the_seed(animation):
     first, again, other = (animation.score(seed).scores for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
-def test_batches_do_not_change_the_scores(animation):
-    forms = [{"batch_size": 1}, {"batch_size": 64}, {"memory_format": "channels_last"}]
-    roads = [animation.score(**form) for form in forms]
+def test_inference_settings_do_not_change_the_scores(animation):
+    every = [{"batch_size": 1}, {"batch_size": 64}, {"memory_format": "channels_last"}]
+    roads = [animation.score(**each) for each in every]
     for road in roads[1:]:
-        # What one form had found is not another's.
+        # Values are cached separately for each of the inference settings.
         assert road.forwards == roads[0].forwards
         np.testing.assert_allclose(road.scores, roads[0].scores, atol=1e-6)
 
@@ -180,16 +180,16 @@ def test_a_cancel_keeps_the_layers_scored_so_far(animation):
             raise camanim.Cancelled
 
     road = animation.score(batch_size=8, baseline=False, progress=cancel)
-    assert road.undefined == (None, None, "cancelled", "cancelled", "cancelled")
+    assert road.undefined == (None, None, CANCELLED, CANCELLED, CANCELLED)
     assert np.isfinite(road.scores[:2]).all()
     assert np.isnan(road.scores[2:]).all()
     assert not road.complete
 
-    def at_once(stage, done, total):
+    def cancel_immediately(stage, done, total):
         raise camanim.Cancelled
 
     with pytest.raises(camanim.Cancelled):
-        animation.score(progress=at_once)
+        animation.score(progress=cancel_immediately)
     assert animation.road is road
 
 
@@ -208,13 +208,13 @@ def test_a_cancel_keeps_the_layers_scored_so_far(animation):
         {"precision": "float8"},
     ],
 )
-def test_wrong_parameters_are_named(animation, wrong):
+def test_invalid_settings_raise(animation, wrong):
     with pytest.raises(camanim.ScoreError):
         animation.score(**wrong)
     assert animation.road is None
 
 
-def test_the_network_comes_back_as_it_was(animation):
+def test_the_network_is_restored_after_scoring(animation):
     net = animation.model.net
     net.train()
     net.conv.eval()
@@ -225,14 +225,13 @@ def test_the_network_comes_back_as_it_was(animation):
     assert all(p.grad is None for p in net.parameters())
 
 
-def test_an_imputer_of_ones_own_can_be_given(animation):
-    seen = []
+def test_a_user_defined_imputer_is_called_with_batches_of_masks(animation):
+    counts = []
 
     def black(image, kept):
-        seen.append(len(kept))
+        counts.append(len(kept))
         return image * kept[:, None]
 
     animation.score(imputer=black, batch_size=5)
-    assert sum(seen) == animation.road.forwards
-    # As many together as solvers like, whatever the network's batch.
-    assert max(seen) <= 16
+    assert sum(counts) == animation.road.forwards
+    assert max(counts) <= IMPUTATION_BATCH

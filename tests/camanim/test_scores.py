@@ -1,4 +1,4 @@
-"""Scores to believe: how far they spread, what chance scores, which layer is best, and why so again."""
+"""Statistics of ROAD scores, the cache of predictions, and the settings of forward passes."""
 
 import json
 from dataclasses import replace
@@ -19,6 +19,7 @@ from camanim.road.inference_settings import (
 )
 from camanim.road.masks import kept_pixels, tie_break
 from camanim.road.random_baseline import random_maps
+from camanim.road.result import NOTHING_POSITIVE, OUTPUT_NOT_FINITE
 from camanim.stack import upsample
 
 RNG = np.random.default_rng(0)
@@ -35,10 +36,10 @@ class Small(torch.nn.Module):
         self.norm.running_mean.normal_()
         self.norm.running_var.uniform_(0.5, 2)
         self.head = torch.nn.Linear(6, 2)
-        self.shown = 0
+        self.images = 0
 
     def forward(self, x):
-        self.shown += len(x)
+        self.images += len(x)
         return 20 * self.head(self.norm(self.conv(x)).relu().mean((2, 3)))
 
 
@@ -58,8 +59,8 @@ def with_maps(animation, *maps):
     return animation
 
 
-def made(scores, chance, undefined=None):
-    """A `Road` with these scores (R, L) and random maps' scores (L, D)."""
+def road_of(scores, chance, undefined=None):
+    """Return a `Road` with scores (R, L) and scores of random maps (L, D)."""
     scores = np.asarray(scores, float)
     layers = [object() for _ in range(scores.shape[1])]
     lerfs = np.repeat(scores[:, :, None], 4, axis=2)
@@ -72,7 +73,7 @@ def made(scores, chance, undefined=None):
 # -- Spread, baseline, best ------------------------------------------------------------------------
 
 
-def test_repeats_are_scores_of_the_seeds_that_follow(animation):
+def test_repeats_are_the_scores_of_consecutive_seeds(animation):
     road = animation.score(3, repeats=3)
     each = [animation.score(seed).scores for seed in (3, 4, 5)]
     np.testing.assert_array_equal(road.repeated, each)
@@ -81,7 +82,7 @@ def test_repeats_are_scores_of_the_seeds_that_follow(animation):
     assert np.isnan(animation.score().spread).all()
 
 
-def test_a_map_without_ties_spreads_by_the_noise_alone(animation):
+def test_the_spread_of_a_map_without_ties_is_due_to_noise(animation):
     with_maps(animation, RNG.random((32, 32)) + 1)
     assert animation.score(repeats=3).spread[0] > 0
     assert animation.score(repeats=3, noise=0).spread[0] == 0
@@ -92,19 +93,19 @@ def test_a_map_without_ties_spreads_by_the_noise_alone(animation):
 
 
 def test_masks_without_ties_are_imputed_once_for_all_repeats(animation):
-    seen = []
+    counts = []
 
     class Counting(MultigridImputer):
         def __call__(self, image, kept):
-            seen.append(len(kept))
+            counts.append(len(kept))
             return super().__call__(image, kept)
 
     with_maps(animation, RNG.random((32, 32)) + 1)
     road = animation.score(repeats=4, baseline=False, imputer=Counting(), batch_size=8)
-    assert (road.forwards, sum(seen)) == (32, 8)
+    assert (road.forwards, sum(counts)) == (32, 8)
 
 
-def test_the_baseline_is_what_random_maps_of_that_resolution_score(animation):
+def test_the_baseline_is_the_score_of_random_maps_of_equal_resolution(animation):
     with_maps(animation, RNG.random((8, 8)), RNG.random((4, 4)), RNG.random((8, 8)))
     road = animation.score(1, draws=5)
     assert road.chance.shape == (3, 5)
@@ -112,7 +113,7 @@ def test_the_baseline_is_what_random_maps_of_that_resolution_score(animation):
     assert (road.chance[0] != road.chance[1]).any()
     np.testing.assert_allclose(road.baseline, road.chance.mean(1))
     np.testing.assert_allclose(road.baseline_spread, road.chance.std(1, ddof=1))
-    # By hand: the same maps, as if they were layers'.
+    # The same maps, scored as layers.
     with_maps(animation, *random_maps((4, 4), 5, 1))
     again = animation.score(1, baseline=False)
     np.testing.assert_allclose(road.chance[1], again.scores, atol=1e-12)
@@ -129,54 +130,56 @@ def test_random_maps_have_the_layers_resolution_and_are_never_constant():
     assert stats.kstest(large, stats.uniform(-1, 2).cdf).pvalue > 1e-3
 
 
-def test_a_random_map_is_above_chance_as_rarely_as_the_margin_says():
-    """Layers that are chance too: 5 % are beyond the margin, half of them above."""
+def test_random_maps_are_above_chance_in_half_of_five_percent_of_cases():
+    """5 % of random maps are beyond the margin, half of these above it."""
     rng = np.random.default_rng(0)
     count = 20_000
     drawn = rng.normal(0.1, 0.03, (count, 9))
-    road = made(drawn[None, :, 0], drawn[:, 1:])
+    road = road_of(drawn[None, :, 0], drawn[:, 1:])
     assert abs(road.above_chance.mean() - 0.025) < 0.004
 
 
 def test_the_margin_follows_its_formula():
-    road = made([[0.5, 0.1], [0.6, 0.2], [0.7, 0.0]], [[0.1, 0.2, 0.0, 0.1], [0.3, 0.1, 0.2, 0.4]])
-    for i, (own, chance) in enumerate(zip(road.repeated.T, road.chance, strict=True)):
-        of_chance = stats.t.ppf(0.975, 3) * chance.std(ddof=1) * np.sqrt(1 + 1 / 4)
-        of_score = stats.t.ppf(0.975, 2) * own.std(ddof=1) / np.sqrt(3)
+    chance = [[0.1, 0.2, 0.0, 0.1], [0.3, 0.1, 0.2, 0.4]]
+    road = road_of([[0.5, 0.1], [0.6, 0.2], [0.7, 0.0]], chance)
+    for i, (scores, random) in enumerate(zip(road.repeated.T, road.chance, strict=True)):
+        of_chance = stats.t.ppf(0.975, 3) * random.std(ddof=1) * np.sqrt(1 + 1 / 4)
+        of_score = stats.t.ppf(0.975, 2) * scores.std(ddof=1) / np.sqrt(3)
         assert road.margin[i] == pytest.approx(np.hypot(of_chance, of_score))
-        assert road.excess[i] == pytest.approx(own.mean() - chance.mean())
+        assert road.excess[i] == pytest.approx(scores.mean() - random.mean())
 
 
-def test_best_is_furthest_above_chance_and_the_papers_best_is_named_too():
+def test_best_has_the_largest_excess_and_best_plain_the_highest_score():
     tight, wide = [0.0, 0.01, -0.01, 0.0], [0.6, -0.6, 0.5, -0.5]
-    road = made([[0.4, 0.5, 0.1]], [tight, wide, tight])
+    road = road_of([[0.4, 0.5, 0.1]], [tight, wide, tight])
     assert road.best is road.layers[0]
     assert road.best_plain is road.layers[1]
     assert road.above_chance.tolist() == [True, False, True]
 
 
-def test_no_layer_is_best_where_none_is_above_chance():
-    road = made([[0.1, 0.2]], [[0.6, -0.6, 0.5], [0.6, -0.6, 0.5]])
+def test_best_is_none_if_no_layer_is_above_chance():
+    road = road_of([[0.1, 0.2]], [[0.6, -0.6, 0.5], [0.6, -0.6, 0.5]])
     assert road.best is None
     assert road.best_plain is road.layers[1]
-    assert "no layer is above chance" in road.caption(0)
+    assert "above chance" in road.caption(0)
 
 
-def test_without_a_baseline_the_papers_best_is_best():
-    road = made([[0.1, 0.2]], np.empty((2, 0)))
+def test_without_a_baseline_best_has_the_highest_score():
+    road = road_of([[0.1, 0.2]], np.empty((2, 0)))
     assert road.best is road.best_plain is road.layers[1]
     assert np.isnan(road.excess).all()
 
 
-def test_the_caption_says_score_spread_and_chance():
-    road = made([[0.5], [0.7]], [[0.0, 0.2]])
-    assert road.caption(0).startswith("ROAD 0.60 ± 0.14   chance 0.10 ± 0.14\n")
+def test_the_caption_has_score_spread_and_chance():
+    caption = road_of([[0.5], [0.7]], [[0.0, 0.2]]).caption(0)
+    for number in ("0.60 ± 0.14", "0.10 ± 0.14"):
+        assert number in caption
 
 
-# -- The same again --------------------------------------------------------------------------------
+# -- Cache of predictions --------------------------------------------------------------------------
 
 
-def test_the_same_call_gives_the_same_numbers_to_the_bit(image):
+def test_the_same_call_gives_identical_numbers(image):
     roads = []
     for _ in range(2):
         animation = camanim.animate(camanim.Model(Small().eval()), image)
@@ -185,13 +188,13 @@ def test_the_same_call_gives_the_same_numbers_to_the_bit(image):
         np.testing.assert_array_equal(getattr(roads[0], name), getattr(roads[1], name))
 
 
-def test_what_was_predicted_is_looked_up_whatever_was_scored_between(animation):
+def test_predictions_are_cached_also_after_other_scorings(animation):
     net = animation.model.net
     first = animation.score()
-    before = net.shown
+    before = net.images
     again = animation.score()
-    # The image itself is shown, alone and among four, to see that the network is what it was.
-    assert (net.shown - before, again.forwards) == (5, 0)
+    # The image is predicted again, alone and in a batch of four, to detect changes of the network.
+    assert (net.images - before, again.forwards) == (5, 0)
     np.testing.assert_array_equal(first.morfs, again.morfs)
     other = camanim.animate(animation.model, animation.image, method="HiResCAM", target=0)
     maps = [*animation.maps, RNG.random((32, 32)).astype(np.float32)]
@@ -203,7 +206,7 @@ def test_what_was_predicted_is_looked_up_whatever_was_scored_between(animation):
 
 
 @pytest.mark.parametrize("change", ["weights", "behaviour", "target", "noise", "imputer"])
-def test_nothing_is_looked_up_that_may_have_changed(animation, change):
+def test_changes_invalidate_the_cache(animation, change):
     road = animation.score(baseline=False)
     settings = {}
     if change == "weights":
@@ -220,7 +223,7 @@ def test_nothing_is_looked_up_that_may_have_changed(animation, change):
     assert animation.score(baseline=False, **settings).forwards == road.forwards
 
 
-def test_a_target_that_could_change_unseen_is_asked_again(animation):
+def test_values_of_a_function_target_are_not_cached(animation):
     animation = camanim.animate(
         animation.model, animation.image, target=lambda output: output[:, 0]
     )
@@ -230,7 +233,7 @@ def test_a_target_that_could_change_unseen_is_asked_again(animation):
 # -- Masks ------------------------------------------------------------------------------------------
 
 
-def test_masks_are_those_of_a_slow_ranking():
+def test_masks_equal_those_of_a_sort_by_two_keys():
     rng = np.random.default_rng(2)
     plane = rng.choice([-1.5, -0.0, 0.0, 1e-30, 2.0, 3.5], (9, 11)).astype(np.float32)
     ties = tie_break(99, 4)
@@ -242,21 +245,21 @@ def test_masks_are_those_of_a_slow_ranking():
         assert set(np.flatnonzero(high)) == set(order[99 - k :])
 
 
-# -- The form in which the network is asked ---------------------------------------------------------
+# -- Settings of forward passes --------------------------------------------------------------------
 
 
 @pytest.fixture
 def many(animation):
-    """More images than a measurement is worth."""
+    """Return an animation with enough maps for the benchmark to run."""
     smooth = [upsample(RNG.random((5, 5)).astype(np.float32), (32, 32)) for _ in range(30)]
     return with_maps(animation, *smooth)
 
 
-def test_the_form_is_measured_once_and_then_remembered(many, monkeypatch, tmp_path):
+def test_settings_are_selected_once_and_then_stored(many, monkeypatch, tmp_path):
     monkeypatch.setenv("CAMANIM_CACHE", str(tmp_path))
     first = many.score(baseline=False)
-    [kept] = json.loads((tmp_path / "forms.json").read_text()).values()
-    assert kept == first.settings
+    [stored] = json.loads((tmp_path / "inference_settings.json").read_text()).values()
+    assert stored == first.settings
     assert first.settings["memory_format"] != "own"
     monkeypatch.setattr(SpeedMeasurement, "best", None)
     again = many.score(5, baseline=False)
@@ -264,20 +267,20 @@ def test_the_form_is_measured_once_and_then_remembered(many, monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', "{"])
-def test_a_spoilt_file_is_measured_over(many, monkeypatch, tmp_path, text):
+def test_an_invalid_file_is_replaced(many, monkeypatch, tmp_path, text):
     monkeypatch.setenv("CAMANIM_CACHE", str(tmp_path))
-    (tmp_path / "forms.json").write_text(text)
+    (tmp_path / "inference_settings.json").write_text(text)
     settings = many.score(baseline=False).settings
-    assert settings in json.loads((tmp_path / "forms.json").read_text()).values()
+    assert settings in json.loads((tmp_path / "inference_settings.json").read_text()).values()
 
 
-def test_a_folder_that_cannot_be_written_is_no_obstacle(many, monkeypatch, tmp_path):
+def test_scoring_works_without_a_writable_cache_folder(many, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CAMANIM_CACHE", str(tmp_path / "file"))
     assert np.isfinite(many.score(baseline=False).scores).all()
 
 
-def test_what_the_caller_fixes_is_not_measured(many, monkeypatch, tmp_path):
+def test_settings_fixed_by_the_caller_are_not_benchmarked(many, monkeypatch, tmp_path):
     monkeypatch.setenv("CAMANIM_CACHE", str(tmp_path))
     fixed = {"batch_size": 4, "memory_format": "contiguous", "precision": "float32"}
     assert many.score(baseline=False, **fixed).settings == fixed
@@ -285,18 +288,18 @@ def test_what_the_caller_fixes_is_not_measured(many, monkeypatch, tmp_path):
     assert many.score(baseline=False, batch_size=4).settings["batch_size"] == 4
 
 
-def test_every_form_gives_the_same_scores(many):
-    own = many.score(baseline=False, memory_format="own", precision="float32", batch_size=8)
+def test_all_memory_formats_and_batch_sizes_give_the_same_scores(many):
+    expected = many.score(baseline=False, memory_format="own", precision="float32", batch_size=8)
     for memory_format in ("contiguous", "channels_last"):
         for size in (3, 16):
             road = many.score(
                 baseline=False, memory_format=memory_format, precision="float32", batch_size=size
             )
             assert road.settings["memory_format"] == memory_format
-            np.testing.assert_allclose(road.scores, own.scores, atol=1e-4)
+            np.testing.assert_allclose(road.scores, expected.scores, atol=1e-4)
 
 
-def test_a_network_whose_copy_answers_otherwise_is_asked_itself(image):
+def test_a_copy_with_other_outputs_is_not_used(image):
     class Odd(Small):
         def __deepcopy__(self, memo):
             other = Small().eval()
@@ -304,40 +307,41 @@ def test_a_network_whose_copy_answers_otherwise_is_asked_itself(image):
             return other
 
     animation = camanim.animate(camanim.Model(Odd().eval()), image)
-    with pytest.raises(camanim.ScoreError, match='memory_format="own"'):
+    with pytest.raises(camanim.ScoreError, match="channels_last"):
         animation.score(memory_format="channels_last")
     assert animation.road is None
     smooth = [upsample(RNG.random((5, 5)).astype(np.float32), (32, 32)) for _ in range(30)]
     assert with_maps(animation, *smooth).score(baseline=False).settings["memory_format"] == "own"
 
 
-def test_half_precision_is_taken_only_where_it_is_close(animation, monkeypatch):
+def test_half_precision_is_selected_only_if_its_error_is_small(animation, monkeypatch):
     forward = animation.model.forward()
     image = animation.tensor
-    far = {"bfloat16": 0.01, "float32": 0.0}
-    asked = []
+    errors = {"bfloat16": 0.01, "float32": 0.0}
+    used = []
 
     def value(network, images):
-        asked.append(network.precision)
+        used.append(network.precision)
         if network.precision == "float32":
             sum(torch.rand(300, 300).sum() for _ in range(60))
-        return torch.full((len(images),), far[network.precision])
+        return torch.full((len(images),), errors[network.precision])
 
     monkeypatch.setattr("camanim.road.inference_settings.half_precision", lambda device: "bfloat16")
     with forward.evaluating(tuple(image.shape)):
-        forms = ConfiguredNetworks(forward, image)
-        wish = InferenceOverrides(batch_size=8, memory_format="own")
-        assert SpeedMeasurement(forms, value, image, 1e6).best(wish).precision == "float32"
-        assert "bfloat16" in asked
-        far["bfloat16"] = 0.001
-        assert SpeedMeasurement(forms, value, image, 1e6).best(wish).precision == "bfloat16"
-        # Without a budget nothing is tried.
-        assert SpeedMeasurement(forms, value, image, 8).best(wish) == InferenceSettings(
-            8, "own", "float32"
-        )
+        networks = ConfiguredNetworks(forward, image)
+        fixed = InferenceOverrides(batch_size=8, memory_format="own")
+        best = SpeedMeasurement(networks, value, image, 1e6).best(fixed)
+        assert best.precision == "float32"
+        assert "bfloat16" in used
+        errors["bfloat16"] = 0.001
+        best = SpeedMeasurement(networks, value, image, 1e6).best(fixed)
+        assert best.precision == "bfloat16"
+        # Without a budget there is no trial.
+        best = SpeedMeasurement(networks, value, image, 8).best(fixed)
+        assert best == InferenceSettings(8, "own", "float32")
 
 
-def test_half_precision_is_what_the_device_has():
+def test_half_precision_depends_on_the_device():
     assert half_precision(torch.device("cuda")) == "float16"
     assert half_precision(torch.device("meta")) == "float32"
     assert half_precision(torch.device("cpu")) in ("bfloat16", "float32")
@@ -345,7 +349,7 @@ def test_half_precision_is_what_the_device_has():
 
 def test_when_memory_runs_out_batches_are_halved(animation, monkeypatch):
     with_maps(animation, RNG.random((32, 32)))
-    wanted = animation.score(baseline=False, batch_size=2).scores
+    expected = animation.score(baseline=False, batch_size=2).scores
     run = Small.forward
 
     def forward(self, x):
@@ -356,36 +360,36 @@ def test_when_memory_runs_out_batches_are_halved(animation, monkeypatch):
     monkeypatch.setattr(Small, "forward", forward)
     road = animation.score(baseline=False, batch_size=8)
     assert road.settings["batch_size"] == 4
-    np.testing.assert_allclose(road.scores, wanted, atol=1e-6)
+    np.testing.assert_allclose(road.scores, expected, atol=1e-6)
 
 
-# -- Networks with habits ---------------------------------------------------------------------------
+# -- Special networks, imputers and maps ------------------------------------------------------------
 
 
 class OverTheBatch(Small):
-    """Scales its input by the whole batch, as if it were always one image."""
+    """Normalises over the whole batch."""
 
     def forward(self, x):
         return super().forward((x - x.mean()) / x.std())
 
 
-class OneAnswer(Small):
-    """Gives one row, whatever it is shown."""
+class OneRow(Small):
+    """Returns one row, whatever the batch size."""
 
     def forward(self, x):
         return super().forward(x)[:1]
 
 
 class OneImage(Small):
-    """Takes one image."""
+    """Accepts only a single image."""
 
     def forward(self, x):
         assert len(x) == 1
         return super().forward(x)
 
 
-@pytest.mark.parametrize("kind", [OverTheBatch, OneAnswer, OneImage])
-def test_a_network_that_takes_no_batches_is_shown_one_image_at_a_time(kind, image):
+@pytest.mark.parametrize("kind", [OverTheBatch, OneRow, OneImage])
+def test_a_network_without_support_for_batches_gets_one_image_at_a_time(kind, image):
     animation = camanim.animate(camanim.Model(kind().eval()), image)
     road = animation.score(baseline=False)
     assert road.settings["batch_size"] == 1
@@ -393,10 +397,10 @@ def test_a_network_that_takes_no_batches_is_shown_one_image_at_a_time(kind, imag
     np.testing.assert_allclose(road.scores, one.scores, atol=1e-4)
 
 
-def test_other_extra_inputs_are_asked_again(image):
+def test_values_are_not_cached_with_extra_inputs(image):
     class Scaled(Small):
         def forward(self, x, scale):
-            # The image itself is worth the same, whatever the scale.
+            # The scale changes the scores of perturbed images only.
             return super().forward(x) * (1 + scale * (x.flatten(1)[:, :1] != image.flat[0]))
 
     net = Scaled().eval()
@@ -408,7 +412,7 @@ def test_other_extra_inputs_are_asked_again(image):
     assert (roads[0].scores != roads[1].scores).any()
 
 
-def test_an_imputer_of_ones_own_is_let_go_and_may_change(animation):
+def test_a_user_defined_imputer_is_neither_cached_nor_referenced(animation):
     import gc
     import weakref
 
@@ -425,16 +429,16 @@ def test_an_imputer_of_ones_own_is_let_go_and_may_change(animation):
     white = animation.score(baseline=False, imputer=grey)
     assert white.forwards == black.forwards
     assert (white.scores != black.scores).any()
-    seen = weakref.ref(grey)
+    reference = weakref.ref(grey)
     del grey
     gc.collect()
-    assert seen() is None
+    assert reference() is None
 
 
-def test_an_answer_that_is_no_number_is_not_called_a_cancel(image):
+def test_an_output_that_is_not_finite_is_distinguished_from_a_cancel(image):
     class Fragile(Small):
         def forward(self, x):
-            # Anything but the image itself, in whatever brightness, is too much for it.
+            # NaN for anything but the image, up to a factor.
             known = torch.tensor(image).flatten()[5] / torch.tensor(image).flatten()[6]
             odd = (x.flatten(1)[:, 5] / x.flatten(1)[:, 6] - known).abs() > 1e-3
             return super().forward(x).masked_fill(odd[:, None], float("nan"))
@@ -442,11 +446,11 @@ def test_an_answer_that_is_no_number_is_not_called_a_cancel(image):
     animation = camanim.animate(camanim.Model(Fragile().eval()), image, layers=["conv"])
     with_maps(animation, RNG.random((32, 32)))
     road = animation.score(baseline=False)
-    assert road.undefined == ("the network's answer is not finite",)
+    assert road.undefined == (OUTPUT_NOT_FINITE,)
     assert road.complete
 
 
-def test_a_cancel_within_the_baseline_is_no_complete_result(animation):
+def test_a_result_cancelled_within_the_baseline_is_not_complete(animation):
     with_maps(animation, RNG.random((32, 32)))
 
     def cancel(stage, done, total):
@@ -459,59 +463,61 @@ def test_a_cancel_within_the_baseline_is_no_complete_result(animation):
     assert np.isnan(road.baseline).all()
 
 
-def test_what_is_positive_in_no_cell_of_the_input_has_no_score(animation):
+def test_a_map_without_a_positive_value_at_the_input_size_has_no_score(animation):
     fine = np.full((96, 96), -1.0)
     fine[0, 0] = 1
     tiny = RNG.random((8, 8)).astype(np.float32) * np.float32(1e-44)
     with_maps(animation, fine, tiny, RNG.random((8, 8)))
     animation.maps[1] = (RNG.integers(1, 9, (8, 8)) * np.float32(1e-45)).astype(np.float32)
     road = animation.score(baseline=False)
-    assert road.undefined == ("no positive evidence", None, None)
+    assert road.undefined == (NOTHING_POSITIVE, None, None)
     assert animation.localise(np.arange(1024).reshape(32, 32) < 200).undefined == road.undefined
 
 
-def test_percentiles_at_the_ends_keep_one_pixel_and_remove_one(animation):
+def test_extreme_percentiles_keep_or_remove_one_pixel(animation):
     with_maps(animation, RNG.random((32, 32)))
     for imputer in (MultigridImputer(), MultigridImputer(compiled=False)):
         road = animation.score(percentiles=(0.01, 99.99), baseline=False, imputer=imputer)
         assert np.isfinite(road.scores).all()
 
 
-def test_a_form_remembered_for_other_weights_is_looked_at_again(many, monkeypatch, tmp_path):
+def test_stored_settings_are_validated_for_other_weights(many, monkeypatch, tmp_path):
     monkeypatch.setenv("CAMANIM_CACHE", str(tmp_path))
+    file = tmp_path / "inference_settings.json"
     first = many.score(baseline=False).settings
-    [name] = json.loads((tmp_path / "forms.json").read_text())
-    for spoilt in ({**first, "precision": "int8"}, {**first, "batch_size": 0}, [1]):
-        (tmp_path / "forms.json").write_text(json.dumps({name: spoilt}))
+    [key] = json.loads(file.read_text())
+    for invalid in ({**first, "precision": "int8"}, {**first, "batch_size": 0}, [1]):
+        file.write_text(json.dumps({key: invalid}))
         assert np.isfinite(many.score(7, baseline=False).scores).all()
-    # Half precision that is not close for these weights is not taken.
-    (tmp_path / "forms.json").write_text(json.dumps({name: {**first, "precision": "bfloat16"}}))
-    monkeypatch.setattr(SpeedMeasurement, "_is_close", lambda self, form, to: False)
+    # Stored half precision is not used if its error is too large for these weights.
+    file.write_text(json.dumps({key: {**first, "precision": "bfloat16"}}))
+    monkeypatch.setattr(SpeedMeasurement, "_is_close", lambda self, settings, reference: False)
     assert many.score(8, baseline=False).settings["precision"] == "float32"
 
 
-def test_hooks_of_the_user_see_only_the_users_network(many):
-    seen = []
-    net = many.model.net
-    handle = net.conv.register_forward_hook(lambda m, a, out: seen.append(out.is_inference()))
+def test_hooks_of_the_user_are_not_called_in_inference_mode(many):
+    in_inference_mode = []
+    handle = many.model.net.conv.register_forward_hook(
+        lambda m, a, out: in_inference_mode.append(out.is_inference())
+    )
     many.score(baseline=False, memory_format="channels_last")
     handle.remove()
-    assert seen
-    assert not any(seen)
+    assert in_inference_mode
+    assert not any(in_inference_mode)
 
 
-def test_many_repeats_hold_few_orders_and_noises(animation):
+def test_repeats_do_not_depend_on_the_cache_of_noise_and_ties(animation):
     with_maps(animation, RNG.random((8, 8)))
     road = animation.score(repeats=9, baseline=False)
     one = [animation.score(seed, baseline=False).scores[0] for seed in range(9)]
     np.testing.assert_array_equal(road.repeated[:, 0], one)
 
 
-def test_memory_that_runs_out_while_imputing_takes_fewer_masks(animation, monkeypatch):
+def test_when_memory_runs_out_in_the_imputation_masks_are_halved(animation, monkeypatch):
     import camanim.road.multigrid as multigrid
 
     with_maps(animation, RNG.random((32, 32)))
-    solve, wanted = multigrid.solve, animation.score(baseline=False).scores
+    solve, expected = multigrid.solve, animation.score(baseline=False).scores
 
     def small(image, kept, limit):
         if len(kept) > 2:
@@ -520,29 +526,29 @@ def test_memory_that_runs_out_while_imputing_takes_fewer_masks(animation, monkey
 
     monkeypatch.setattr(multigrid, "solve", small)
     road = animation.score(baseline=False, imputer=MultigridImputer(compiled=False))
-    np.testing.assert_allclose(road.scores, wanted, atol=1e-4)
+    np.testing.assert_allclose(road.scores, expected, atol=1e-4)
 
 
-def test_without_numba_torch_does_it(monkeypatch):
+def test_multigrid_falls_back_to_torch_without_numba(monkeypatch):
     import sys
 
     kept = torch.from_numpy(RNG.random((2, 20, 20)) < 0.5)
     image = torch.rand(3, 20, 20)
-    wanted = MultigridImputer()(image, kept)
+    expected = MultigridImputer()(image, kept)
     monkeypatch.setitem(sys.modules, "camanim.road.compiled", None)
     monkeypatch.delattr("camanim.road.compiled")
-    torch.testing.assert_close(MultigridImputer()(image, kept), wanted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(MultigridImputer()(image, kept), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
     "wrong", [{"seed": -1}, {"seed": 0.5}, {"repeats": 1.5}, {"draws": 2.5}, {"percentiles": 50}]
 )
-def test_what_is_no_setting_is_refused_before_the_work(animation, wrong):
+def test_invalid_settings_raise(animation, wrong):
     with pytest.raises(camanim.ScoreError):
         animation.score(**wrong)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
-def test_a_network_in_half_precision_goes_in_batches(image, kind):
+def test_a_network_in_half_precision_gets_batches(image, kind):
     animation = camanim.animate(camanim.Model(Small().eval().to(kind)), image)
     assert animation.score(baseline=False).settings["batch_size"] == 4

@@ -74,46 +74,73 @@ def shown(curve):
     return [name for name, button in curve.buttons.items() if button.isVisibleTo(curve)]
 
 
-def test_a_sample_with_its_mask_and_its_repeats(viewer, dock, stacks, canvas_says, qtbot):
+def test_a_sample_offers_its_mask_and_nothing_is_selected(viewer, dock):
     viewer.open_sample("napari-camanim", "malignant_1")
     scoring = dock.advanced.scoring
     assert masks(dock) == ["none", "malignant_1 lesion"]
     assert (road_form(dock)["repeats"].value, road_form(dock)["baseline"].value) == (1, True)
     assert scoring.mask.layer() is None
     assert not any(box.isChecked() for box in scoring.boxes.values())
-    dock.advanced.layers.setCurrentText("*denseblock3*conv2")
+
+
+@pytest.fixture
+def scored_sample(viewer, dock, stacks):
+    """Return the stack of a sample, scored with three repeats and compared with its mask."""
+    viewer.open_sample("napari-camanim", "malignant_1")
+    dock.advanced.layers.setCurrentText("*denseblock3*layer2*conv2")
     road_form(dock)["repeats"].value = 3
-    scoring.mask.setCurrentIndex(1)
+    dock.advanced.scoring.mask.setCurrentIndex(1)
     dock.road.setChecked(True)
     run(dock)
     [stack] = stacks()
-    animation, about = stack.data.animation, stack.metadata["camanim"]
-    road, found = animation.road, animation.localisation
+    return stack
+
+
+def test_a_sample_is_scored_and_compared_with_its_mask(viewer, dock, scored_sample, canvas_says):
+    animation = scored_sample.data.animation
+    road = animation.road
     assert len(road.morfs) == 3
     assert road.chance.shape[1] > 2
     lesion = viewer.layers["malignant_1 lesion"].data > 0
-    assert found.share == pytest.approx(lesion.mean(), rel=0.1)
-    # All of it is plain, and says the same as the results.
-    kept = json.loads(json.dumps(about))["findings"]
-    for name in ("spread", "baseline", "baseline_spread", "excess", "margin", "morf", "lerf"):
-        np.testing.assert_array_equal(kept["road"][name], getattr(road, name))
-    assert kept["road"]["above_chance"] == road.above_chance.tolist()
-    assert kept["road"]["percentiles"] == [20, 40, 60, 80]
-    np.testing.assert_array_equal(kept["road"]["scores"], road.scores)
-    for name in ("pointing", "energy", "iou", "average_precision"):
-        np.testing.assert_array_equal(kept["localisation"][name], getattr(found, name))
-    assert kept["localisation"]["best"] == found.best.label
-    assert set(kept) == {"road", "localisation"}
+    assert animation.localisation.share == pytest.approx(lesion.mean(), rel=0.1)
+    viewer.dims.set_point(0, 1)
+    assert "average precision" in dock.message.text()
+    assert canvas_says(scored_sample.metadata["camanim"]["captions"][1])
 
+
+def test_the_metadata_of_a_sample_are_plain_data_and_equal_the_findings(scored_sample):
+    animation = scored_sample.data.animation
+    road, agreement = animation.road, animation.localisation
+    metadata = json.loads(json.dumps(scored_sample.metadata["camanim"]))["findings"]
+    assert set(metadata) == {"road", "localisation"}
+    for name in (
+        "scores",
+        "spread",
+        "baseline",
+        "baseline_spread",
+        "excess",
+        "margin",
+        "morf",
+        "lerf",
+    ):
+        np.testing.assert_array_equal(metadata["road"][name], getattr(road, name))
+    assert metadata["road"]["above_chance"] == road.above_chance.tolist()
+    assert metadata["road"]["percentiles"] == [20, 40, 60, 80]
+    for name in ("pointing", "energy", "iou", "average_precision"):
+        np.testing.assert_array_equal(metadata["localisation"][name], getattr(agreement, name))
+    assert metadata["localisation"]["best"] == agreement.best.label
+
+
+def test_the_removal_curve_of_a_sample_is_that_of_the_shown_layer(
+    viewer, dock, scored_sample, qtbot
+):
     curve = dock.curve
     qtbot.waitUntil(curve.isVisible, timeout=5_000)
     assert shown(curve) == ["ROAD", "Removal", "Mask"]
     curve.buttons["Removal"].click()
     viewer.dims.set_point(0, 1)
-    falls = next(line for line in curve.canvas.panel.lines if "MoRF" in line.name)
-    np.testing.assert_allclose(falls.y[1:], road.morf[1][::-1])
-    assert "average precision" in dock.message.text()
-    assert canvas_says(about["captions"][1])
+    morf = next(line for line in curve.canvas.panel.lines if "MoRF" in line.name)
+    np.testing.assert_allclose(morf.y[1:], scored_sample.data.animation.road.morf[1][::-1])
 
 
 def test_the_fields_reach_the_engine(viewer, small, stacks, ramp, monkeypatch, roads):

@@ -1,6 +1,6 @@
-"""The methods, one family per file."""
+"""Class activation map methods, one module per family."""
 
-# Importing a family registers its methods; methods() lists them in this order.
+# Importing a module registers its methods; methods() lists them in this order.
 from camanim.cam_methods import gradient  # noqa: F401, I001
 from camanim.cam_methods import eigen  # noqa: F401
 from camanim.cam_methods import activation  # noqa: F401

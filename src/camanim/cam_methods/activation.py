@@ -1,4 +1,4 @@
-"""Methods that use the activation alone, the classifier's weights, or the layer's bias."""
+"""Methods based on the activation, the weights of the classifier, or the bias of the layer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from camanim.errors import NoMap
 if TYPE_CHECKING:
     import torch
 
-#: Largest difference between a layer's means and the classifier's features, as a share of the largest
-#: feature: rounding in another order.
-SAME = 1e-4
+#: Maximum difference between a layer's means and the classifier's features due to rounding, as a
+#: fraction of the largest feature.
+TOLERANCE = 1e-4
 
 
 @register(
     "CAM",
     paper="Zhou et al., CVPR 2016, arXiv 1512.04150",
-    summary="The layer that the classifier averages, weighted by the weights of the class.",
-    caveat="Only a layer right before global average pooling and one linear layer has such a map.",
+    summary="Layer before global average pooling, weighted by the classifier's weights of the class.",
+    caveat="Defined only for the layer before global average pooling and a single linear layer.",
     gives="products",
     aliases=("ZhouCAM",),
 )
@@ -28,13 +28,13 @@ def cam(activation: torch.Tensor, head: Any) -> torch.Tensor:
     """Weigh each channel by the last linear layer: ``sum_c w_c A_c``.
 
     Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, equation 2. The
-    map's mean is the class's logit less its bias. Where the network pools the layer's ReLU, A is the
-    ReLU.
+    mean of the map is the logit of the class without its bias. If the network pools the ReLU of the
+    layer, A is the ReLU.
 
     Raises
     ------
     NoMap
-        When the network does not end in a linear layer, or its features are not this layer's means.
+        If the network does not end in a linear layer, or its features are not the means of this layer.
     """
     if head is None:
         raise NoMap("no linear classifier")
@@ -42,7 +42,7 @@ def cam(activation: torch.Tensor, head: Any) -> torch.Tensor:
     if len(features) == len(activation):
         largest = features.abs().max()
         for used in (activation, activation.relu()):
-            if bool(((used.flatten(1).mean(1) - features).abs() <= SAME * largest).all()):
+            if bool(((used.flatten(1).mean(1) - features).abs() <= TOLERANCE * largest).all()):
                 products: torch.Tensor = head.gradient.view(-1, *[1] * (used.ndim - 1)) * used
                 return products
     raise NoMap("not what the classifier pools")
@@ -51,13 +51,13 @@ def cam(activation: torch.Tensor, head: Any) -> torch.Tensor:
 @register(
     "FEM",
     paper="Fuad et al., IPTA 2020",
-    summary="Channels weighted by the share of their pixels that stand out.",
-    caveat="It does not depend on the class: it shows what is rare in the layer.",
+    summary="Channels weighted by their fraction of outlier pixels.",
+    caveat="It does not depend on the class: it highlights values that are rare in the layer.",
     gives="weights",
     class_specific=False,
 )
 def fem(activation: torch.Tensor, *, k: NotNegative = 2.0) -> torch.Tensor:
-    """Weigh each channel by the share of pixels above ``mean + k standard deviations``.
+    """Weigh each channel by the fraction of pixels above ``mean + k standard deviations``.
 
     Fuad et al., "Features Understanding in 3D CNNs for Actions Recognition in Video", IPTA 2020.
 
@@ -67,15 +67,15 @@ def fem(activation: torch.Tensor, *, k: NotNegative = 2.0) -> torch.Tensor:
         Threshold, in standard deviations above the channel's mean.
     """
     flat = activation.flatten(1)
-    limit = flat.mean(1, keepdim=True) + k * flat.std(1, correction=0, keepdim=True)
-    return (flat > limit).to(activation).mean(1)
+    threshold = flat.mean(1, keepdim=True) + k * flat.std(1, correction=0, keepdim=True)
+    return (flat > threshold).to(activation).mean(1)
 
 
 @register(
     "FullGrad",
     paper="Srinivas & Fleuret, NeurIPS 2019, arXiv 1905.00780",
-    summary="How much each bias of the layer changed the score, at each position.",
-    caveat="It has no sign, and only the sum over all layers accounts for the score.",
+    summary="Magnitude of the contribution of the layer's biases to the score, at each position.",
+    caveat="It is unsigned, and only the sum over all layers and the input equals the score.",
     gives="products",
     aliases=("FullGradCAM",),
 )
@@ -84,14 +84,14 @@ def fullgrad(gradient: torch.Tensor, module: Any) -> torch.Tensor:
 
     Srinivas & Fleuret, "Full-Gradient Representation for Neural Network Visualization", NeurIPS 2019,
     equation 5 for one layer. The bias of a batch normalisation is ``b - mean w / sqrt(variance +
-    epsilon)``. For layers that are not linear in their input (other normalisations) it is their
-    bias parameter. grad-cam rescales each channel to [0, 1], sums over all layers, and adds the input
-    times its gradient.
+    epsilon)``. For layers that are not linear in their input (other normalisations) it is the bias
+    parameter. grad-cam rescales each channel to [0, 1], sums over all layers, and adds the input times
+    its gradient.
 
     Raises
     ------
     NoMap
-        When the layer has no bias for each channel.
+        If the layer has no bias for each channel.
     """
     bias = _bias(module)
     if bias is None or bias.shape != gradient.shape[:1]:

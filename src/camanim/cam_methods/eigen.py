@@ -1,4 +1,4 @@
-"""Methods that return a map (*s): the projection on the first principal component."""
+"""Methods based on the first principal component of the activation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Kernel = Literal["sigmoid", "rbf", "poly", "cosine", "linear"]
     "EigenCAM",
     paper="Muhammad & Yeasin, IJCNN 2020, arXiv 2008.00299",
     summary="First principal component of the activation.",
-    caveat="It does not depend on the class, and its sign is arbitrary: bright may be background.",
+    caveat="It does not depend on the class; its sign is arbitrary: high values may be background.",
     gives="map",
     class_specific=False,
 )
@@ -36,7 +36,7 @@ def eigencam(activation: torch.Tensor) -> torch.Tensor:
     "EigenGradCAM",
     paper="Gildenblat et al., pytorch-grad-cam, 2021",
     summary="First principal component of gradient times activation.",
-    caveat="Its sign is arbitrary: bright may be evidence against the class.",
+    caveat="Its sign is arbitrary: high values may be evidence against the class.",
     gives="map",
 )
 def eigengradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -51,7 +51,7 @@ def eigengradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tens
     "SegEigenCAM",
     paper="Chung & Ying, Applied Sciences 15(13):7562, 2025",
     summary="First principal component of the activation times the gradient's magnitude.",
-    caveat="The gradient's sign is dropped: evidence for and against the class look alike.",
+    caveat="The gradient's sign is dropped: evidence for and against the class looks alike.",
     gives="map",
 )
 def segeigencam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -79,7 +79,9 @@ def kpca_cam(
     gamma: NotNegative | None = None,
     pixels: Positive = 16384,
 ) -> torch.Tensor:
-    """Project on the first component of a kernel PCA; pixels are samples, channels are features.
+    """Project the activation on the first component of a kernel PCA.
+
+    Pixels are samples and channels are features.
 
     Karmani et al., "KPCA-CAM: Visual Explainability of Deep Computer Vision Models Using Kernel PCA",
     MMSP 2024; the kernels and their constants are those of scikit-learn (``coef0 = 1``, ``degree = 3``).
@@ -89,14 +91,14 @@ def kpca_cam(
     kernel : {"sigmoid", "rbf", "poly", "cosine", "linear"}
         Similarity of two pixels; "linear" is EigenCAM.
     gamma : float or None
-        The kernel's coefficient; None for 1 / C.
+        Coefficient of the kernel; None for 1 / C.
     pixels : int
-        Size of the largest layer that is computed; twice as many pixels take four times as long.
+        Maximum number of pixels of a layer; the time grows with its square.
 
     Raises
     ------
     NoMap
-        When the layer has more pixels.
+        If the layer has more pixels.
     """
     if activation[0].numel() > pixels:
         raise NoMap(f"more than {pixels} pixels")

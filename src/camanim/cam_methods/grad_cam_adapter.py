@@ -1,8 +1,8 @@
-"""Subclasses of grad-cam's ``BaseCAM``, grad-cam's or a user's, as methods.
+"""Adapter from subclasses of grad-cam's ``BaseCAM`` to methods.
 
-A class that overrides ``get_cam_weights`` or ``get_cam_image`` gets the activations and gradients of the
-engine: all layers in one pass where it uses gradients, else layer by layer. A class that runs its own
-forward or backward pass is refused. The network is left as it was.
+A class that overrides ``get_cam_weights`` or ``get_cam_image`` is called with the activations and
+gradients of the engine: for all layers after one pass if it uses gradients, else layer by layer. Classes
+that run a forward or backward pass themselves are not supported. The network is restored afterwards.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from camanim.declarations import Setting, settings_of
 from camanim.errors import CamError, MethodError, NoMap
 from camanim.model_state import frozen, in_eval_mode, is_out_of_memory
 
-#: What a class overrides when it does more than turn one layer's activation and gradient into a map.
+#: Methods that a class overrides if it does more than combine the activation and gradient of a layer.
 _PASSES = ("forward", "__call__", "compute_cam_per_layer", "aggregate_multi_layers")
-#: Parameters of the constructor that are no options.
+#: Parameters of the constructor that are not options.
 _FIXED = ("model", "target_layers", "reshape_transform")
-#: Environment variables that the opencv-python wheel sets when it is imported.
+#: Environment variables that the opencv-python wheel sets on import.
 _SET_BY_OPENCV = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
 
 
 def import_class(source: str) -> type:
-    """Import a class by its name, such as ``package.module:Class``.
+    """Return the class with a name such as ``package.module:Class``.
 
     Raises
     ------
     MethodError
-        When the name is not of that form, or there is nothing to import.
+        If the name does not have this form, or the import fails.
     """
     module, _, name = source.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
-        raise MethodError(f"A class is named as in package.module:Class, not {source!r}.")
+        raise MethodError(f"A class is specified as package.module:Class, not {source!r}.")
     try:
         imported: type = getattr(_imported(module), name)
     except (ImportError, AttributeError) as error:
@@ -52,8 +52,8 @@ def import_class(source: str) -> type:
 
 
 def _imported(module: str) -> ModuleType:
-    # grad-cam imports OpenCV, whose wheel for Linux points Qt to the plugins in the wheel. They are of
-    # another version than those of PyQt: a window opened afterwards would end the process.
+    # grad-cam imports OpenCV, whose Linux wheel points Qt to its bundled plugins. These are incompatible
+    # with PyQt: opening a window afterwards would abort the process.
     before = {name: os.environ.get(name) for name in _SET_BY_OPENCV}
     try:
         return import_module(module)
@@ -66,31 +66,31 @@ def _imported(module: str) -> ModuleType:
 
 
 def is_grad_cam(cls: type) -> bool:
-    """Whether a class is a subclass of grad-cam's ``BaseCAM``."""
-    # Such a class has loaded grad-cam already.
+    """Return whether a class is a subclass of grad-cam's ``BaseCAM``."""
+    # Not imported here: if the class is a subclass, grad-cam is loaded.
     base = sys.modules.get("pytorch_grad_cam.base_cam")
     return base is not None and issubclass(cls, base.BaseCAM)
 
 
 def adapt(cls: type) -> Method:
-    """Make a method of a subclass of ``BaseCAM``.
+    """Return a method that runs a subclass of ``BaseCAM``.
 
     Parameters
     ----------
     cls : type
-        Its constructor takes a network and a list of layers. Its other parameters need defaults; those
-        with simple defaults become options.
+        The constructor takes a network and a list of layers. All other parameters must have defaults;
+        those with simple defaults become options.
 
     Raises
     ------
     MethodError
-        When the constructor needs more, or the class runs its own forward or backward pass.
+        If the constructor has other required parameters, or the class runs a forward or backward pass.
     """
     options = _options(cls)
     sample = _sample(cls)
     if _overrides(cls, _PASSES) or (sample is not None and _needs_passes(sample)):
-        raise MethodError(_refusal(cls))
-    # A class that cannot be constructed here is taken for one with BaseCAM's default.
+        raise MethodError(_not_supported(cls))
+    # BaseCAM's default if the class cannot be constructed here.
     uses_gradients = sample is None or sample.uses_gradients
     text = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
     inherited = cls.__doc__ is None
@@ -100,11 +100,11 @@ def adapt(cls: type) -> Method:
         function=_Adapted(cls, frozenset(options)),
         paper=f"{cls.__module__}.{cls.__qualname__}",
         summary="A subclass of grad-cam's BaseCAM." if inherited or not text else text,
-        caveat="It runs as it was written: errors of grad-cam are included.",
+        caveat="The code of the class is run unchanged, including any errors.",
         cost="1 forward and 1 backward for all layers"
         if uses_gradients
         else "1 forward for each layer, and the passes of the class",
-        gives="own",
+        gives="any map",
         needs=(*needs, "gradient") if uses_gradients else needs,
         options=options,
     )
@@ -116,13 +116,13 @@ def _overrides(cls: type, names: tuple[str, ...]) -> bool:
 
 
 def _needs_passes(cam: Any) -> bool:
-    """Whether an instance needs autograd's graph or the input's gradient."""
+    """Return whether an instance requires the autograd graph or the gradient of the input."""
     return not cam.detach or cam.compute_input_gradient
 
 
-def _refusal(cls: type) -> str:
+def _not_supported(cls: type) -> str:
     return (
-        f"{cls.__name__} runs its own forward or backward pass: override only get_cam_weights or "
+        f"{cls.__name__} runs a forward or backward pass: override only get_cam_weights or "
         "get_cam_image, or write a function (docs/my-own-cam.md)."
     )
 
@@ -131,11 +131,10 @@ def _options(cls: type) -> dict[str, Setting]:
     parameters = list(inspect.signature(cls).parameters.values())
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     for i, parameter in enumerate(parameters):
-        needed = parameter.default is parameter.empty and parameter.kind not in kinds
-        if needed and i > 1 and parameter.name not in _FIXED:
+        required = parameter.default is parameter.empty and parameter.kind not in kinds
+        if required and i > 1 and parameter.name not in _FIXED:
             raise MethodError(
-                f"{cls.__name__} needs {parameter.name!r} beside a network and its layers: "
-                "give that a default."
+                f"The parameter {parameter.name!r} of {cls.__name__} must have a default value."
             )
     declared = settings_of(cls.__init__)  # type: ignore[misc]
     simple = (bool, int, float, str, type(None))
@@ -147,18 +146,18 @@ def _options(cls: type) -> dict[str, Setting]:
 
 
 def _sample(cls: type) -> Any:
-    """Construct an instance around a single convolution; return None where the class refuses it."""
+    """Return an instance for a network of a single convolution; None if the constructor fails."""
     try:
         return cls(nn.Sequential(nn.Conv2d(1, 1, 1)), [])
     except Exception as error:
         if is_out_of_memory(error) or isinstance(error, MethodError):
             raise
-        # The constructor may need a part of the user's network.
+        # The constructor may access a specific part of the user's network.
         return None
 
 
 class _Adapted:
-    """Runs a class on one layer."""
+    """Callable that runs a class on one layer."""
 
     def __init__(self, cls: type, options: frozenset[str]) -> None:
         self._class, self._options = cls, options
@@ -177,14 +176,14 @@ class _Adapted:
         **options: Any,
     ) -> torch.Tensor:
         name = self._class.__name__
-        given = {key: value for key, value in options.items() if key in self._options}
+        arguments = {key: value for key, value in options.items() if key in self._options}
         try:
             with (
                 unchanged(net), seeded(generator), in_eval_mode(net), torch.enable_grad(), frozen(net),
-                self._instance(net, given) as cam,
+                self._instance(net, arguments) as cam,
             ):  # fmt: skip
                 if _needs_passes(cam):
-                    raise MethodError(_refusal(self._class))
+                    raise MethodError(_not_supported(self._class))
                 result = cam.get_cam_image(
                     image[None],
                     module,
@@ -203,12 +202,12 @@ class _Adapted:
             raise NoMap(reason[:120]) from error
         raw = torch.from_numpy(np.ascontiguousarray(result, np.float32))
         if raw.ndim != activation.ndim - 1:
-            raise NoMap(f"{name} gives {tuple(raw.shape)}, no map")
+            raise NoMap(f"{name} returns {tuple(raw.shape)}, not a map")
         return raw
 
     @contextmanager
     def _instance(self, net: nn.Module, options: dict[str, Any]) -> Iterator[Any]:
-        # Without layers: grad-cam's hooks are not needed.
+        # Without layers, so that grad-cam registers no hooks.
         cam = self._class(net, [], **options)
         try:
             yield cam
@@ -217,12 +216,12 @@ class _Adapted:
 
 
 def _array(tensor: torch.Tensor) -> Any:
-    # A copy: the class may write into it.
+    # A copy, because the class may modify it in place.
     return tensor[None].detach().cpu().numpy().copy()
 
 
 def as_grad_cam_target(target: Any) -> Callable[[Any], torch.Tensor]:
-    """Return a target as grad-cam calls it: a function from one image's output to its score."""
+    """Return a target in grad-cam's form: a function from the output of one image to its score."""
 
     def score(output: Any) -> torch.Tensor:
         batch = output[None] if isinstance(output, torch.Tensor) else [output]
@@ -234,7 +233,7 @@ def as_grad_cam_target(target: Any) -> Callable[[Any], torch.Tensor]:
 
 @contextmanager
 def seeded(generator: torch.Generator) -> Iterator[None]:
-    """Seed the global random numbers of numpy and torch, which grad-cam uses, and restore them."""
+    """Seed the global generators of numpy and torch, which grad-cam uses, and restore their states."""
     seed = generator.initial_seed() % 2**32
     before = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
@@ -248,7 +247,7 @@ def seeded(generator: torch.Generator) -> Iterator[None]:
 
 @contextmanager
 def unchanged(net: nn.Module) -> Iterator[None]:
-    """Restore what a class may change about a network: layers, hooks, modes, gradients, flags."""
+    """Restore layers, hooks, modes, gradients and flags of a network that a class may change."""
     with ExitStack() as stack:
         for parameter in net.parameters():
             stack.callback(_restore_flags, parameter, parameter.requires_grad, parameter.grad)

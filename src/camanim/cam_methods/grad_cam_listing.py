@@ -1,4 +1,4 @@
-"""The classes that grad-cam exports, read from its sources: importing it would import torch."""
+"""Listing of the classes that grad-cam exports, parsed from its sources to avoid importing torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PACKAGE = "pytorch_grad_cam"
 
 @dataclass(frozen=True)
 class Entry:
-    """A class that grad-cam exports.
+    """Class that grad-cam exports.
 
     Attributes
     ----------
     source : str
         ``module:Class``
     summary : str
-        The first sentence of its docstring.
+        First sentence of the docstring.
     """
 
     source: str
@@ -29,12 +29,12 @@ class Entry:
 
 @cache
 def grad_cam_classes() -> dict[str, Entry]:
-    """List the subclasses of ``BaseCAM`` that the installed grad-cam exports, by their names.
+    """Return the subclasses of ``BaseCAM`` that the installed grad-cam exports, by name.
 
     Returns
     -------
     dict of str to Entry
-        Empty where an installation lacks grad-cam.
+        Empty if grad-cam is not installed.
     """
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
@@ -43,7 +43,7 @@ def grad_cam_classes() -> dict[str, Entry]:
 
 
 def classes_in(folder: Path) -> dict[str, Entry]:
-    """List the exported subclasses of ``BaseCAM`` in a package's folder."""
+    """Return the exported subclasses of ``BaseCAM`` in the folder of a package."""
     exported: dict[str, str] = {}
     for node in _parsed(folder / "__init__.py").body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
@@ -68,7 +68,7 @@ def _parsed(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, SyntaxError, ValueError):
-        # Another version of grad-cam may be laid out differently: nothing is listed.
+        # Other versions of grad-cam may have another layout.
         return ast.Module([], [])
 
 

@@ -1,7 +1,7 @@
 """Methods that weigh the activation A (C, *s) by the gradient g (C, *s) of the target's score.
 
-``gives`` in a registration is what the function returns: weights (C,), or products (C, *s). torch is not
-imported, so that the methods can be listed without it.
+The functions return weights (C,) or products (C, *s), as declared by ``gives``. torch is not imported at
+module level, so that methods can be listed without it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     "GradCAM",
     paper="Selvaraju et al., ICCV 2017, arXiv 1610.02391",
     summary="Channels weighted by their mean gradient.",
-    caveat="The mean gradient can highlight places that did not contribute to the score.",
+    caveat="The mean gradient can highlight regions that did not contribute to the score.",
     gives="weights",
 )
 def gradcam(gradient: torch.Tensor) -> torch.Tensor:
@@ -34,8 +34,8 @@ def gradcam(gradient: torch.Tensor) -> torch.Tensor:
 @register(
     "HiResCAM",
     paper="Draelos & Carin 2020, arXiv 2011.08891",
-    summary="Gradient times activation, pixel by pixel; shows only places that contributed.",
-    caveat="This holds for a last convolution before one linear layer, not for all layers.",
+    summary="Gradient times activation, pixel by pixel; highlights only regions that contributed.",
+    caveat="This holds for a last convolution followed by one linear layer, but not for all layers.",
     gives="products",
 )
 def hirescam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -49,7 +49,7 @@ def hirescam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 @register(
     "GradCAMElementWise",
     paper="Gildenblat et al., pytorch-grad-cam, after Pillai & Pirsiavash, AAAI 2021",
-    summary="As HiResCAM, keeping only the positive products of each channel.",
+    summary="HiResCAM with only the positive products of each channel.",
     caveat="Negative products are dropped in each channel, so evidence against the class is lost.",
     gives="products",
 )
@@ -87,7 +87,7 @@ def gradcam_plus_plus(activation: torch.Tensor, gradient: torch.Tensor) -> torch
     "XGradCAM",
     paper="Fu et al., BMVC 2020, arXiv 2008.02312",
     summary="Gradients weighted by the activation they belong to.",
-    caveat="Where a channel's activations cancel out, its weight is divided by almost zero.",
+    caveat="If the activations of a channel cancel out, its weight is divided by almost zero.",
     gives="weights",
 )
 def xgradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -136,8 +136,8 @@ def shapleycam(gradient: torch.Tensor, curvature: torch.Tensor) -> torch.Tensor:
 def _finer_target(
     target: Any, output: Any, *, alpha: float, comparisons: int, weighted: bool
 ) -> Any:
-    """Return the target that compares the class with the nearest ones in this output."""
-    # In a function: targets import torch.
+    """Return the contrast of the class with the nearest classes in this output."""
+    # Imported here, because targets import torch.
     from camanim.targets import against_nearest
 
     return against_nearest(target, output, alpha, comparisons, weighted)
@@ -161,7 +161,7 @@ def finercam(
     """Weigh each channel by the mean gradient of a difference of scores.
 
     The score is ``sum_d p_d (y_c - alpha y_d) / sum_d p_d`` over the classes d whose scores are nearest
-    to that of the class c, p their probabilities. Zhang et al., "Finer-CAM: Spotting the Difference
+    to that of the class c, with their probabilities p. Zhang et al., "Finer-CAM: Spotting the Difference
     Reveals Finer Details for Visual Explanation", CVPR 2025.
 
     Parameters
@@ -169,10 +169,9 @@ def finercam(
     alpha : float
         Weight of the other classes.
     comparisons : int
-        Number of classes that the target is compared with.
+        Number of classes to compare with.
     weighted : bool
-        Whether classes are weighted by their probabilities, as in grad-cam; otherwise equally, as in
-        the paper.
+        Weight the classes by their probabilities, as in grad-cam, instead of equally, as in the paper.
     """
     del alpha, comparisons, weighted  # Options of the target.
     return gradcam(gradient)
@@ -193,7 +192,7 @@ def _cube(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 @register(
     "SmoothGradCAM++",
     paper="Omeiza et al. 2019, arXiv 1908.01224",
-    summary="GradCAM++ with its gradients averaged over noisy copies of the image.",
+    summary="GradCAM++ with gradients averaged over noisy copies of the image.",
     caveat="Its weights are never negative, and the map depends on the noise.",
     cost="1 forward and 1 backward for each sample, for all layers",
     gives="weights",
@@ -212,16 +211,16 @@ def smooth_gradcam_plus_plus(
     """Weigh each channel by ``sum relu(<g>) a`` with ``a = <g^2> / (2 <g^2> + sum(A <g^3>) + 1e-8)``.
 
     <.> is the mean over noisy copies of the image. Omeiza et al., "Smooth Grad-CAM++", arXiv 1908.01224,
-    with the numerator as corrected in torch-cam, and its sum. torch-cam takes the gradient and the
-    activation of the last noisy copy. Here it is the mean gradient, as in the paper, and the activation
-    of the image without noise.
+    with the numerator as corrected in torch-cam, and its sum. torch-cam uses the gradient and the
+    activation of the last noisy copy; here the gradient is the mean, as in the paper, and the activation
+    that of the image without noise.
 
     Parameters
     ----------
     samples : int
         Number of noisy copies of the image.
     noise : float
-        Standard deviation of the noise, in units of the network's input (after its normalisation).
+        Standard deviation of the noise, in units of the normalised input of the network.
     """
     del samples, noise  # Options of the means.
     square = mean_square.flatten(1)

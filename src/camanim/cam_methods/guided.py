@@ -1,7 +1,7 @@
-"""Guided methods: a map, resized to the input, times the guided gradient in the input.
+"""Guided methods: a map, resized to the input, times the guided gradient of the input.
 
-This module has the maps; `camanim.attribution.guided` multiplies them, and
-`camanim.execution.guided_gradient` has the gradient and its rule for each activation function.
+`camanim.attribution.guided` multiplies the maps defined here by the guided gradient, which
+`camanim.execution.guided_gradient` computes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from camanim.cam_methods.registry import register
 if TYPE_CHECKING:
     import torch
 
-_CAVEAT = "It shows edges, nearly the same ones for an untrained network (Adebayo et al. 2018)."
+_CAVEAT = "It highlights edges, and is similar for untrained networks (Adebayo et al. 2018)."
 _COST = "2 forwards and 2 backwards for all layers"
 
 
 @register(
     "Guided backpropagation",
     paper="Springenberg et al., ICLR Workshops 2015, arXiv 1412.6806",
-    summary="Positive gradients alone, through positive activations alone, at each layer.",
+    summary="Positive gradients, propagated only through positive activations, at each layer.",
     caveat=_CAVEAT,
     gives="products",
     aliases=("GuidedBackprop", "GuidedBackpropReLUModel", "GBP"),
@@ -30,9 +30,9 @@ _COST = "2 forwards and 2 backwards for all layers"
 def guided_backpropagation(gradient: torch.Tensor) -> torch.Tensor:
     """Sum the positive part of the guided gradient over channels: ``sum_c relu(G_c)``.
 
-    G is the guided gradient in the layer. The guided gradient in the image, signed and with all
-    channels, is `Animation.guided`; it is the published picture. Springenberg et al.,
-    "Striving for Simplicity: The All Convolutional Net", ICLR Workshops 2015, section 3.4.
+    G is the guided gradient of the layer. The guided gradient of the image, as published, signed and
+    with all channels, is `Animation.guided`. Springenberg et al., "Striving for Simplicity: The All
+    Convolutional Net", ICLR Workshops 2015, section 3.4.
     """
     return gradient.relu()
 
@@ -48,11 +48,11 @@ def guided_backpropagation(gradient: torch.Tensor) -> torch.Tensor:
     guided="times",
 )
 def guided_gradcam(gradient: torch.Tensor) -> torch.Tensor:
-    """Weigh each channel as GradCAM does.
+    """Weigh each channel as in GradCAM.
 
-    The map is ``relu(GradCAM) * sum_c G_c``: GradCAM at the input's size, G the guided gradient in the
-    input, summed over its channels c; all of G is in `Animation.guided`. Selvaraju et al., "Grad-CAM",
-    ICCV 2017, section 3.2.
+    The map is ``relu(GradCAM) * sum_c G_c``, with GradCAM at the size of the input and the guided
+    gradient G of the input, summed over its channels c. G is `Animation.guided`. Selvaraju et al.,
+    "Grad-CAM", ICCV 2017, section 3.2.
     """
     return gradcam(gradient)
 
@@ -68,5 +68,5 @@ def guided_gradcam(gradient: torch.Tensor) -> torch.Tensor:
     guided="times",
 )
 def guided_gradcam_plus_plus(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Weigh each channel as GradCAM++ does; see `guided_gradcam`."""
+    """Weigh each channel as in GradCAM++; see `guided_gradcam`."""
     return gradcam_plus_plus(activation, gradient)

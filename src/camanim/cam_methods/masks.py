@@ -1,4 +1,4 @@
-"""An activation's channels as masks over the image; equal masks are scored once."""
+"""Channels of an activation as masks of the image, scored without duplicates."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-#: Masks whose root mean square difference is less, as a share of their range, are equal but for
-#: rounding.
-ALIKE = 1e-6
-#: Numbers in the fingerprint of a mask.
-PRINT = 8
-#: As in grad-cam and torch-cam: avoids a division by zero for a constant channel.
+#: Root mean square difference, as a fraction of the range, below which masks are equal up to rounding.
+TOLERANCE = 1e-6
+#: Length of the fingerprint of a mask.
+FINGERPRINT_SIZE = 8
+#: Avoids a division by zero for constant channels, as in grad-cam and torch-cam.
 EPS = 1e-8
 
 
 def scaled(channels: torch.Tensor) -> torch.Tensor:
-    """Scale each channel of (n, *s) to [0, 1], a constant one to 0."""
+    """Return the channels (n, *s), each scaled to [0, 1]; constant channels are 0."""
     flat = channels.flatten(1)
     low = flat.amin(1, keepdim=True)
     high = flat.amax(1, keepdim=True)
@@ -31,7 +30,7 @@ def scaled(channels: torch.Tensor) -> torch.Tensor:
 
 
 def strongest(activation: torch.Tensor, channels: int | None) -> torch.Tensor:
-    """Return the indices of the `channels` channels that vary most over space, in ascending order."""
+    """Return the indices of the channels with the largest variance over space, in ascending order."""
     import torch
 
     count = len(activation)
@@ -42,10 +41,10 @@ def strongest(activation: torch.Tensor, channels: int | None) -> torch.Tensor:
 
 
 def fingerprints(activation: torch.Tensor) -> Array:
-    """Project each channel's mask on fixed random images, (C, `PRINT`).
+    """Return the projections of each channel's mask on fixed random images, (C, `FINGERPRINT_SIZE`).
 
-    The projections of masks whose root mean square difference is d differ by about d. So two masks whose
-    projections agree are equal but for rounding.
+    The projections of masks with the root mean square difference d differ by about d. Two masks with
+    equal projections are therefore equal up to rounding.
     """
     import torch
 
@@ -54,7 +53,9 @@ def fingerprints(activation: torch.Tensor) -> Array:
     masks = as_float64(scaled(activation).flatten(1))
     pixels = masks.shape[1]
     generator = torch.Generator("cpu").manual_seed(0)
-    images = torch.randn(pixels, PRINT, generator=generator, dtype=torch.float64, device="cpu")
+    images = torch.randn(
+        pixels, FINGERPRINT_SIZE, generator=generator, dtype=torch.float64, device="cpu"
+    )
     array: Array = (masks @ images.to(masks.device) / pixels**0.5).cpu().numpy()
     return array
 
@@ -65,34 +66,35 @@ def scores_of_masks(
     key: tuple[Any, ...],
     score: Callable[[npt.NDArray[np.intp]], Array],
 ) -> Array:
-    """Score each mask once, within a layer and across layers.
+    """Return the score of each mask; equal masks are scored once, within and across layers.
 
-    A batch normalisation with positive gain has the masks of the convolution before it, all dead
-    channels have the empty mask, and a block may return the output of its last layer.
+    Equal masks are frequent: a batch normalisation with positive gain has the masks of the convolution
+    before it, all dead channels have the empty mask, and a block may return the output of its last
+    layer.
 
     Parameters
     ----------
-    prints : (C, `PRINT`) array
+    prints : (C, `FINGERPRINT_SIZE`) array
     memory : mutable mapping
-        Fingerprints and scores from earlier layers of the same image and target; extended here.
+        Fingerprints and scores from earlier layers for the same image and target; extended in place.
     key : tuple
-        Masks are compared only under the same key: their resolution, and how they are used.
+        Resolution and use of the masks; only masks with the same key are compared.
     score : callable
-        From the indices of new masks in `prints` to their scores.
+        Map the indices of new masks in `prints` to their scores.
 
     Returns
     -------
     (C,) array
-        NaN where a mask is not finite; such a layer is not scored.
+        All NaN if any mask is not finite.
     """
     from scipy.spatial import cKDTree
 
     if not np.isfinite(prints).all():
         return np.full(len(prints), np.nan)
 
-    known, scores = memory.get(key, (np.empty((0, PRINT)), np.empty(0)))
+    known, scores = memory.get(key, (np.empty((0, FINGERPRINT_SIZE)), np.empty(0)))
     both = np.concatenate([known, prints])
-    near = cKDTree(both).query_ball_point(prints, ALIKE, p=np.inf)
+    near = cKDTree(both).query_ball_point(prints, TOLERANCE, p=np.inf)
     first = np.arange(len(both))
     for i, alike in enumerate(near, len(known)):
         first[i] = first[min(alike)]

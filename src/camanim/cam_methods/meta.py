@@ -1,10 +1,10 @@
 """Methods that combine maps of another method: of all layers (RefineCAM), or of windows (SESS).
 
-The functions here are pure. `camanim.attribution.combined` calls them according to `Method.meta`:
+`camanim.attribution.combined` calls these functions according to `Method.meta`:
 
-- ``"layers"``: `refine` gets the maps of ``options["base"]`` for all layers;
-- ``"windows"``: `patches` cuts `sess_windows` out of the image, `sess_weights` chooses among them by
-  their scores, and one `Fusion` per layer combines the base method's maps.
+- ``"layers"``: `refine` multiplies the maps of ``options["base"]`` for all layers;
+- ``"windows"``: `patches` crops `sess_windows` from the image, `sess_weights` selects windows by their
+  scores, and one `Fusion` per layer combines the maps of the base method.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 
 Pool = Literal["mean", "max"]
 
-#: The Gaussian that smooths the result of SESS: taps, and standard deviation in pixels.
-TAPS, SIGMA = 11, 5.0
+#: Radius and standard deviation, in pixels, of the Gaussian that smooths the result of SESS.
+RADIUS, SIGMA = 5, 5.0
 
 
 @register(
     "RefineCAM",
     paper="arXiv 2605.14641, as in pytorch-grad-cam 1.5.7",
-    summary="The map of a layer times those of all deeper ones, in the detail of the layer.",
-    caveat="Where one layer is dark, all layers before it are dark too.",
+    summary="Product of the maps of a layer and all deeper layers, at the resolution of the layer.",
+    caveat="Where the map of one layer is 0, those of all layers before it are 0 too.",
     cost="as its base method",
     meta="layers",
 )
 def refinecam(*, base: str = "GradCAM++") -> Any:
-    """Multiply each layer's map, scaled to [0, 1], by those of all later ones.
+    """Multiply the map of each layer, scaled to [0, 1], by those of all later layers.
 
-    The first layer's map is grad-cam's RefineCAM of all selected layers.
+    The map of the first layer equals grad-cam's RefineCAM of all selected layers.
 
     Parameters
     ----------
     base : str
-        The method that makes the maps.
+        Method that computes the maps.
     """
     raise MethodError(f"RefineCAM combines the maps of all layers by {base}: use camanim.animate.")
 
@@ -56,8 +56,8 @@ def refinecam(*, base: str = "GradCAM++") -> Any:
     "SESS",
     paper="Tursun et al., ECCV 2022, arXiv 2207.01769",
     summary="Maps of windows of the enlarged image, weighted by their scores and combined.",
-    caveat="A window may be unlike any image of the class, and contributes all the same.",
-    cost="1 forward for each window, and its base method for each one that is kept",
+    caveat="Windows that are unlike any image of the class contribute too.",
+    cost="1 forward for each window, and the base method for each selected window",
     meta="windows",
 )
 def sess(
@@ -79,23 +79,23 @@ def sess(
     Parameters
     ----------
     base : str
-        The method that makes a window's map.
+        Method that computes the map of a window.
     scales : int
-        Number of scales, the image's size included.
+        Number of scales, including the original size.
     growth : float
-        Growth of the image's shorter side from one scale to the next, in windows.
+        Increase of the shorter side of the image from one scale to the next, in windows.
     window : int or None
-        Side of a window in pixels; None for the image's shorter side.
+        Side of a window in pixels; None for the shorter side of the image.
     step : int or None
-        Distance between windows in pixels; None for a window's side.
+        Distance between windows in pixels; None for the side of a window.
     discard : float
-        Share of the windows that are left out, those with the lowest scores.
+        Fraction of windows to discard, those with the lowest scores.
     threshold : float
-        Values up to the threshold are left out of the mean.
+        Values up to the threshold are excluded from the mean.
     pool : {"mean", "max"}
-        How overlapping windows are combined.
+        Combination of overlapping windows.
     smooth : bool
-        Whether the result is smoothed by a Gaussian.
+        Smooth the result by a Gaussian.
     """
     raise MethodError(f"SESS combines the maps of windows by {base}: use camanim.animate.")
 
@@ -104,28 +104,28 @@ def sess(
 
 
 def refine(maps: Sequence[FloatMap], size: tuple[int, ...]) -> Iterator[FloatMap]:
-    """Multiply each map by those of all later layers, from the last layer to the first.
+    """Yield the product of each map with those of all later layers, from the last layer to the first.
 
     Parameters
     ----------
     maps : sequence of (*s) arrays
-        Raw maps in order of execution, each at its own resolution.
+        Raw maps in order of execution, each at the resolution of its layer.
     size : (H, W) or (D, H, W)
-        The network's input size.
+        Size of the network's input.
 
     Yields
     ------
     (*size) float32 array
-        In [0, 1]; first that of the last layer.
+        In [0, 1].
     """
-    so_far = np.ones(size)
+    total = np.ones(size)
     for raw in reversed(maps):
-        so_far = so_far * scaled_to(raw, size)
-        yield so_far.astype(np.float32)
+        total = total * scaled_to(raw, size)
+        yield total.astype(np.float32)
 
 
 def scaled_to(raw: FloatMap, size: tuple[int, ...]) -> FloatMap:
-    """Scale a raw map to [0, 1] at a size, as grad-cam does: ReLU, scaling, resizing, scaling."""
+    """Return a raw map at another size, scaled to [0, 1] as in grad-cam: before and after resizing."""
     return _scaled(upsample(_scaled(np.maximum(raw, 0)), size))
 
 
@@ -141,16 +141,16 @@ def _scaled(array: FloatMap) -> FloatMap:
 
 @dataclass(frozen=True)
 class Window:
-    """A window of an enlarged image.
+    """Window of an enlarged image.
 
     Attributes
     ----------
     scale : tuple of int
-        The enlarged image's size, (*S).
+        Size of the enlarged image, (*S).
     start : tuple of int
-        The window's first pixel in it.
+        First pixel of the window.
     side : int
-        In pixels.
+        Side of the window in pixels.
     """
 
     scale: tuple[int, ...]
@@ -159,8 +159,8 @@ class Window:
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """The window as an index into the enlarged image."""
-        return tuple(slice(at, at + self.side) for at in self.start)
+        """Index of the window in the enlarged image."""
+        return tuple(slice(first, first + self.side) for first in self.start)
 
 
 def sess_windows(
@@ -171,9 +171,9 @@ def sess_windows(
     window: int | None = None,
     step: int | None = None,
 ) -> list[Window]:
-    """List the windows that slide over an image at several scales.
+    """Return the windows that slide over an image at several scales.
 
-    A window that would cross the border is moved back into the image.
+    Windows that would extend beyond the border are moved into the image.
 
     Parameters
     ----------
@@ -188,10 +188,10 @@ def sess_windows(
     windows = []
     for i in range(scales):
         length = side + i * larger
-        # As torchvision's resize: the longer sides are rounded down.
+        # As in torchvision's resize, the longer sides are rounded down.
         scale = tuple(length if n == shorter else int(length * n / shorter) for n in size)
         starts = [_starts(n, stride, side) for n in scale]
-        windows += [Window(scale, at, side) for at in product(*starts)]
+        windows += [Window(scale, start, side) for start in product(*starts)]
     return windows
 
 
@@ -201,7 +201,7 @@ def _starts(length: int, stride: int, side: int) -> list[int]:
 
 
 def patches(image: torch.Tensor, windows: Sequence[Window]) -> Iterator[torch.Tensor]:
-    """Cut windows, sorted by scale, out of an image (Cin, *S): (Cin, side, side[, side]) each."""
+    """Yield the crops of an image (Cin, *S) at windows sorted by scale, (Cin, side, side[, side])."""
     from torch.nn.functional import interpolate
 
     scale: tuple[int, ...] = ()
@@ -215,14 +215,14 @@ def patches(image: torch.Tensor, windows: Sequence[Window]) -> Iterator[torch.Te
 
 
 def sess_weights(scores: npt.NDArray[Any], discard: float = 0.0) -> tuple[list[int], list[float]]:
-    """Return the windows that are kept, and their weights: the scores as shares of the highest.
+    """Return the selected windows, and their weights: the scores as fractions of the highest.
 
     Parameters
     ----------
     scores : (W,) array
-        The target's probability, or another score, per window; negative scores count as 0.
+        The target's value in each window; negative values count as 0.
     discard : float
-        Share of the windows that are left out, those with the lowest scores.
+        Fraction of windows to discard, those with the lowest scores.
 
     Returns
     -------
@@ -237,15 +237,15 @@ def sess_weights(scores: npt.NDArray[Any], discard: float = 0.0) -> tuple[list[i
 
 
 class Fusion:
-    """Combines the maps of windows, one by one.
+    """Accumulator that combines the maps of windows.
 
     Parameters
     ----------
     size : (H, W) or (D, H, W)
-        The image's size.
+        Size of the image.
     pool : {"mean", "max"}
     threshold : float
-        Values up to the threshold are left out of the mean.
+        Values up to the threshold are excluded from the mean.
     """
 
     def __init__(self, size: tuple[int, ...], pool: Pool = "mean", threshold: float = 0.0) -> None:
@@ -254,7 +254,7 @@ class Fusion:
         self._count = np.zeros(size, np.float32)
 
     def add(self, raw: FloatMap, window: Window, weight: float) -> None:
-        """Add a window's raw map (*s), at any resolution."""
+        """Add the raw map of a window, (*s), of any resolution."""
         whole = np.zeros(window.scale, np.float32)
         whole[window.slices] = weight * scaled_to(raw, (window.side,) * len(self.size))
         placed = upsample(whole, self.size)
@@ -266,15 +266,13 @@ class Fusion:
         self._count += counts
 
     def result(self, *, smooth: bool = True) -> FloatMap:
-        """Return the map of the whole image, (*size); 0 where no window contributes."""
-        from scipy.ndimage import correlate1d
+        """Return the combined map, (*size); 0 where no window contributes."""
+        from scipy.ndimage import gaussian_filter
 
         fused: Any = self._total
         if self.pool == "mean":
             fused = self._total / np.maximum(self._count, 1)
         if smooth:
-            taps = np.exp(-((np.arange(TAPS) - TAPS // 2) ** 2) / (2 * SIGMA**2))
-            for axis in range(fused.ndim):
-                fused = correlate1d(fused, taps / taps.sum(), axis, mode="mirror")
+            fused = gaussian_filter(fused, SIGMA, mode="mirror", radius=RADIUS)
         result: FloatMap = fused.astype(np.float32)
         return result

@@ -1,4 +1,4 @@
-"""The type `Method`: a function with its metadata, and the step from its result to a map."""
+"""`Method`: a function with its metadata, and the reduction of its result to a map."""
 
 from __future__ import annotations
 
@@ -14,76 +14,77 @@ from camanim.errors import MethodError
 if TYPE_CHECKING:
     import torch
 
-#: What a function returns: weights (C,), products (C, *s), a map (*s); "any" of them, told apart by the
-#: shape; or a map of any size from a function that has its own smoothing ("own").
-Gives = Literal["weights", "products", "map", "any", "own"]
+#: Result of a function: weights (C,), products (C, *s), a map (*s), or any of these by shape ("any"); or
+#: a map of any size from a function that implements eigen smoothing itself ("any map").
+Gives = Literal["weights", "products", "map", "any", "any map"]
 
-#: What a method's function can take, by the names of its parameters.
+#: Ingredients that the function of a method can take, by parameter name.
 INGREDIENTS = {
     "activation": "A, (C, *space)",
-    "gradient": "g, the gradient of the target's score in A, (C, *space)",
-    "curvature": "the Hessian of the score in A, times A, (C, *space)",
+    "gradient": "g, the gradient of the target's score with respect to A, (C, *space)",
+    "curvature": "the product of A and the Hessian of the score with respect to A, (C, *space)",
     "image": "the network's input, (Cin, *space)",
     "module": "the layer",
-    "head": "`.features` (F,), the input of the last linear layer, and `.gradient` (F,) of the score in "
-    "them; None where the network does not end in such a layer",
-    "generator": "random numbers on the CPU, seeded for each layer",
+    "head": "`.features` (F,), the input of the last linear layer, and `.gradient` (F,), the gradient "
+    "of the score with respect to it; None if the network does not end in a linear layer",
+    "generator": "a random number generator on the CPU, seeded for each layer",
     "score": "the target's score, a float",
     "net": "the network",
     "target": "the target, with `score(output)`",
     "predict": "`predict(count, make)`: scores of other images",
-    "rerun": "`rerun(count, make)`: scores with this layer's output replaced",
-    "memory": "a dict that is kept from layer to layer, for the same image and target",
+    "rerun": "`rerun(count, make)`: scores with the output of this layer replaced",
+    "memory": "a dictionary shared by all layers, for the same image and target",
 }
 
 #: Ingredients of the one forward and backward pass for all layers.
 ONE_PASS = frozenset({"gradient", "curvature", "head"})
-#: Ingredients of methods that evaluate the network again for each layer.
+#: Ingredients of methods that re-evaluate the network for each layer.
 REEVALUATION = frozenset({"predict", "rerun", "memory"})
-#: Ingredients that are known only after a forward pass.
+#: Ingredients that are available only after a forward pass.
 AFTER_PASS = frozenset({"score", "net", "target"})
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """A method: a function from a layer's ingredients to weights, products or a map.
+    """Function from the ingredients of a layer to weights, products or a map, with its metadata.
 
     Attributes
     ----------
     name : str
-        As in the literature, such as ``GradCAM++``.
+        Name in the literature, such as ``GradCAM++``.
     function : callable
-        Takes ingredients and options by keyword, and returns what `gives` says.
+        Takes ingredients and options by keyword; `gives` is the kind of its result.
     paper : str
-        Where it was published.
+        Reference.
     summary : str
-        One sentence: what its map shows.
+        What the map shows, in one sentence.
     caveat : str
-        One sentence: what its map cannot show.
+        Limitation of the map, in one sentence.
     cost : str
-        In passes through the network; where it is not given, that of the ingredients.
+        Number of passes through the network; by default that of the ingredients.
     aliases : tuple of str
-        Further names.
+        Alternative names.
     class_specific : bool
-        Whether another target gives another map.
-    gives : {"weights", "products", "map", "any", "own"}
+        Whether the map depends on the target.
+    gives : {"weights", "products", "map", "any", "any map"}
+        Result of the function.
     needs : tuple of str
-        The ingredients; ``activation`` is always one.
+        Ingredients, always including ``activation``.
     options : mapping of str to Setting
     target : callable, optional
-        ``target(target, output, **options)`` returns the target that is explained instead.
+        ``target(target, output, **options)`` returns a target that replaces the requested one.
     averages : mapping of str to callable
         Ingredients that are means of ``f(activation, gradient)`` over noisy inputs. The option
         ``samples`` is their number, ``noise`` the standard deviation of the noise in units of the
         network's input.
     meta : {"", "layers", "windows"}
-        Whether it combines maps of another method (option ``base``): of all layers, or of windows of
-        the image. See `camanim.cam_methods.meta`.
+        Whether the method combines maps of another method (option ``base``): of all layers, or of
+        windows of the image. See `camanim.cam_methods.meta`.
     guided : {"", "times", "alone"}
-        Whether its maps are multiplied by the guided gradient in the input, or its gradients are
-        guided ones.
+        Whether the maps are multiplied by the guided gradient of the input ("times"), or computed from
+        guided gradients ("alone").
     source : str
-        ``module:Class`` of a class that is not imported yet; `find_method` imports it.
+        ``module:Class`` of a class to be imported by `find_method`.
     """
 
     name: str
@@ -116,47 +117,43 @@ class Method:
 
     @property
     def needs_gradient(self) -> bool:
-        """Whether a backward pass is needed."""
+        """Whether the method requires a backward pass."""
         return bool(ONE_PASS & set(self.needs) or self.averages or self.target is not None)
 
     @property
     def needs_reevaluation(self) -> bool:
-        """Whether the layers are processed one by one after the first pass, with the network."""
+        """Whether the method re-evaluates the network for each layer after the first pass."""
         needs = set(self.needs)
         return bool(needs & REEVALUATION or (needs & AFTER_PASS and not self.needs_gradient))
 
     @property
     def smoothable(self) -> bool:
-        """Whether ``eigen_smooth`` applies: not where the function returns a finished map."""
+        """Whether ``eigen_smooth`` applies; it does not if the function returns a map."""
         return self.gives != "map"
 
     def check_smoothable(self) -> None:
-        """Refuse ``eigen_smooth`` for a finished map.
-
-        Raises
-        ------
-        MethodError
-        """
+        """Raise `MethodError` if ``eigen_smooth`` does not apply."""
         if not self.smoothable:
             raise MethodError(self._not_smoothable)
 
     @property
     def _not_smoothable(self) -> str:
-        return f"{self.name} gives a map without channels: use it without eigen smoothing."
+        return (
+            f"Eigen smoothing does not apply to {self.name}, which returns a map without channels."
+        )
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all options: the given ones, checked, and the defaults of the others.
+        """Return all options with validated values, and defaults for those not given.
 
         Raises
         ------
         MethodError
-            When there is no such option, or a value is of the wrong type.
+            If an option does not exist, or a value is of the wrong type.
         """
         for name in options:
             if name not in self.options:
-                known = ", ".join(self.options)
-                has = f"its options are {known}" if known else "it has no options"
-                raise MethodError(f"{self.name} has no option {name!r}: {has}.")
+                known = ", ".join(self.options) or "none"
+                raise MethodError(f"{self.name} has no option {name!r}; its options are: {known}.")
         return {
             name: option.checked(options[name], MethodError) if name in options else option.default
             for name, option in self.options.items()
@@ -174,42 +171,43 @@ class Method:
         Parameters
         ----------
         ingredients : mapping
-            By name; the function gets those that it needs.
+            Values by name; the function is called with those in `needs`.
         options : mapping, optional
         eigen_smooth : bool
-            Take the first principal component of the channels' contributions instead of their sum.
+            Return the first principal component of the channels' contributions instead of their sum.
 
         Returns
         -------
         torch.Tensor
-            The raw, signed map (*s).
+            Raw, signed map (*s).
 
         Raises
         ------
         NoMap
-            When the method has no map for this layer.
+            If the method has no map for this layer.
         MethodError
-            When an option is unknown, nothing can be smoothed, or the function's result has another
-            shape.
+            If an option is invalid, eigen smoothing does not apply, or the result of the function has
+            another shape.
         """
         if self.meta or self.source:
-            raise MethodError(f"{self.name} cannot be made from a single layer's activation.")
+            raise MethodError(f"{self.name} cannot be computed for a single layer.")
         if eigen_smooth:
             self.check_smoothable()
         settings = self.checked(options or {})
-        taken = {name: ingredients[name] for name in self.needs if name in self._parameters}
-        if self.gives == "own":
-            result: torch.Tensor = self.function(**taken, **settings, eigen_smooth=eigen_smooth)
+        arguments = {name: ingredients[name] for name in self.needs if name in self._parameters}
+        if self.gives == "any map":
+            result: torch.Tensor = self.function(**arguments, **settings, eigen_smooth=eigen_smooth)
             return result
-        result = self.function(**taken, **settings)
-        return self._summed(result, ingredients["activation"], eigen_smooth)
+        result = self.function(**arguments, **settings)
+        return self._reduced(result, ingredients["activation"], eigen_smooth)
 
     @property
     def _parameters(self) -> frozenset[str]:
         return frozenset(signature(self.function).parameters)
 
-    def _summed(self, result: Any, activation: torch.Tensor, eigen_smooth: bool) -> torch.Tensor:
-        # In a function: the methods are listed without torch.
+    def _reduced(self, result: Any, activation: torch.Tensor, eigen_smooth: bool) -> torch.Tensor:
+        """Return the map (*s) from weights, products or a map."""
+        # Imported here, so that methods can be listed without torch.
         import torch
 
         if not isinstance(result, torch.Tensor):
@@ -229,5 +227,5 @@ class Method:
             )
         if eigen_smooth:
             raise MethodError(self._not_smoothable)
-        finished: torch.Tensor = result
-        return finished
+        raw: torch.Tensor = result
+        return raw

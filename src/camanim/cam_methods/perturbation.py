@@ -1,8 +1,8 @@
-"""Methods that evaluate the network again: on masked images, or with channels of the layer set to zero.
+"""Methods that re-evaluate the network: on masked images, or with channels of the layer set to zero.
 
 ``predict(count, make)`` returns the scores of `count` images, ``rerun(count, make)`` those of the
-network with the layer's output replaced; ``make(start, stop)`` makes a batch of images or outputs.
-``memory`` is kept from layer to layer. All functions return weights (C,).
+network with the output of the layer replaced; ``make(start, stop)`` returns a batch of images or
+outputs. ``memory`` is shared by all layers. All functions return weights (C,).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Indices = npt.NDArray[np.intp]
 @register(
     "ScoreCAM",
     paper="Wang et al., CVPR Workshops 2020, arXiv 1910.01279",
-    summary="Channels weighted by the score of the image masked by them; needs no gradients.",
-    caveat="The softmax over logits often leaves one channel; masked images are unlike training images.",
-    cost="1 forward for each channel of each layer whose mask is new",
+    summary="Channels weighted by the score of the image masked by them, without gradients.",
+    caveat="The softmax over logits often selects one channel; masked images differ from training data.",
+    cost="1 forward for each distinct mask, of each channel of each layer",
     gives="weights",
 )
 def scorecam(
@@ -47,17 +47,17 @@ def scorecam(
     """Weigh each channel by the softmax over channels of the score of the image times its mask.
 
     Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR
-    Workshops 2020. A mask is the channel, enlarged to the image and then brought to [0, 1], as in
-    grad-cam. Masks that are equal but for rounding are scored once.
+    Workshops 2020. A mask is the channel, resized to the image and then scaled to [0, 1], as in
+    grad-cam. Masks that are equal up to rounding are scored once.
 
     Parameters
     ----------
     channels : int or None
-        Number of channels that are scored, those that vary most over space; the others are left out,
+        Number of channels to score, those with the largest variance over space; the others are ignored,
         which is an approximation.
     align_corners : bool
-        Enlarge as grad-cam does, with the centres of the corners kept in place; otherwise masks are
-        aligned with the maps.
+        Resize with aligned centres of the corner pixels, as in grad-cam, instead of aligned with the
+        maps.
     """
     chosen = strongest(activation, channels)
     layer = activation[chosen]
@@ -106,16 +106,16 @@ def sscam(
     """Weigh each channel by the softmax of its mean score under noisy masks.
 
     Wang et al., "SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization", arXiv 2006.14255,
-    as in torch-cam: a mask is the channel brought to [0, 1], then enlarged; the noise is added to it.
+    as in torch-cam: noise is added to the channel, scaled to [0, 1] and then resized to the image.
 
     Parameters
     ----------
     channels : int or None
-        Number of channels that are scored, those that vary most over space: an approximation.
+        Number of channels to score, those with the largest variance over space; an approximation.
     samples : int
-        Noisy masks for each channel.
+        Number of noisy masks for each channel.
     std : float
-        Standard deviation of the noise; a mask goes from 0 to 1.
+        Standard deviation of the noise; masks are in [0, 1].
     """
     import torch
 
@@ -137,7 +137,7 @@ def sscam(
 
 
 def sscam_noise(generator: torch.Generator, item: int, size: tuple[int, ...]) -> torch.Tensor:
-    """Return the noise of one item. It is reproducible, since batches may be made more than once."""
+    """Return the noise of one item, reproducibly, because batches may be computed more than once."""
     import torch
 
     seed = (generator.initial_seed() + 1 + item) % 2**63
@@ -148,8 +148,8 @@ def sscam_noise(generator: torch.Generator, item: int, size: tuple[int, ...]) ->
     "IS-CAM",
     paper="Naidu et al. 2020, arXiv 2010.03023",
     summary="ScoreCAM with the masked image brightened step by step, averaged.",
-    caveat="The steps are summed as in torch-cam: the last ones are brighter than the image.",
-    cost="1 forward for each step of each channel of each layer whose mask is new",
+    caveat="The steps are summed as in torch-cam: the last images are brighter than the original.",
+    cost="1 forward for each step of each distinct mask, of each channel of each layer",
     gives="weights",
 )
 def iscam(
@@ -169,7 +169,7 @@ def iscam(
     Parameters
     ----------
     channels : int or None
-        Number of channels that are scored, those that vary most over space: an approximation.
+        Number of channels to score, those with the largest variance over space; an approximation.
     samples : int
         Number of steps.
     """
@@ -195,9 +195,9 @@ def iscam(
 @register(
     "AblationCAM",
     paper="Desai & Ramaswamy, WACV 2020",
-    summary="Channels weighted by the drop of the score without them; needs no gradients.",
+    summary="Channels weighted by the drop of the score without them, without gradients.",
     caveat="Channels are removed one at a time, so redundant channels each appear unimportant.",
-    cost="the rest of the network for each channel of each layer",
+    cost="1 forward through the rest of the network for each channel of each layer",
     gives="weights",
 )
 def ablationcam(
@@ -206,16 +206,16 @@ def ablationcam(
     """Weigh each channel by ``(s - s_c) / |s|``, s_c the score with channel c set to zero.
 
     Desai & Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network via
-    Gradient-free Localization", WACV 2020, equation 4. The drop is divided by the
-    magnitude of the score. The paper and grad-cam divide by the score, which inverts the map of a
-    negative score. grad-cam sets channels to -1e7 where the layer has negative values; here it is zero,
-    as in the paper. Channels that are zero have weight 0 and are not evaluated.
+    Gradient-free Localization", WACV 2020, equation 4. The drop is divided by the magnitude of the
+    score. The paper and grad-cam divide by the score, which inverts the map of a negative score.
+    grad-cam sets channels to -1e7 if the layer has negative values; here they are set to zero, as in the
+    paper. Channels that are zero have weight 0 and are not evaluated.
 
     Parameters
     ----------
     channels : int or None
-        Number of channels that are ablated, those of the largest norm; the others are left out, which is
-        an approximation.
+        Number of channels to ablate, those with the largest norm; the others are ignored, which is an
+        approximation.
     """
     import torch
 

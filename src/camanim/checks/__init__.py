@@ -1,8 +1,8 @@
-"""Sanity checks of a method's maps, and their agreement with a mask.
+"""Sanity checks of a method, and agreement of maps with a mask.
 
-Two checks compare the maps with those that the same method gives with shuffled weights, or for other
-classes: maps that stay the same depend little on either. With a mask of the object, its place is
-compared with where the maps are bright. None of them shows that a map is right.
+The sanity checks compare maps with those of the same method for shuffled weights, or for other classes:
+maps that do not change do not depend on either. Localisation compares maps with a mask of the object.
+None of these proves that a map is correct.
 """
 
 from camanim.checks.label_randomisation import LabelRandomisation, check_labels

@@ -1,4 +1,4 @@
-"""A network's weights, shuffled one module after the other, from the output backwards."""
+"""Cascading randomisation: shuffle a network's weights by module, from the output backwards."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-#: A module's name, and the parameters that are its own.
-Unit = tuple[str, list["nn.Parameter"]]
+#: Name of a module and its parameters.
+ModuleParameters = tuple[str, list["nn.Parameter"]]
 
-#: How many steps there are at most, where nobody says.
+#: Default limit on the number of steps.
 STEPS = 20
 
 
-def copied(net: nn.Module) -> nn.Module:
-    """Copy a network, so that the user's own keeps its weights.
+def copy_network(net: nn.Module) -> nn.Module:
+    """Return a copy of a network, whose weights can be shuffled.
 
     Raises
     ------
     ScoreError
-        When it cannot be copied.
+        If the network cannot be copied.
     """
     import torch
 
@@ -37,22 +37,23 @@ def copied(net: nn.Module) -> nn.Module:
         with torch.inference_mode(False):
             return copy.deepcopy(net)
     except Exception as error:
-        # A network may hold anything, and each thing refuses in its own way.
+        # User-defined attributes can raise any exception.
         first_line = str(error).strip().partition("\n")[0]
         raise ScoreError(
-            f"The network cannot be copied, so its weights cannot be shuffled ({first_line}): "
-            "make it of what copy.deepcopy takes."
+            f"The check requires a copy of the network, but copy.deepcopy fails: {first_line}"
         ) from error
 
 
-def units(net: nn.Module, trace: Sequence[LayerInfo]) -> list[Unit]:
-    """List the modules that own parameters, the one nearest to the output first.
+def parameters_by_module(
+    net: nn.Module, layer_calls: Sequence[LayerInfo]
+) -> list[ModuleParameters]:
+    """Return the parameters of each module, the module nearest to the output first.
 
-    The order is that of execution, backwards. A module that ran several times counts where it ran last;
-    one that calls others counts where it began, as what it owns itself is mostly a token or an embedding
-    of positions. Where a module uses the parameters of parts that it does not call, as torch's attention
-    does, they are its own. Any others of parts that were never called come last. Each parameter is
-    listed once, also where modules share it.
+    The order is that of execution, backwards. A module that is called several times is placed at its
+    last call. A module with submodules is placed where its first submodule is called, because its
+    direct parameters are mostly tokens or position embeddings. Parameters of submodules that are not
+    called belong to the parent module if it is called, as in torch's attention; all others come last.
+    Each parameter is listed once, even if modules share it.
 
     Parameters
     ----------
@@ -60,70 +61,69 @@ def units(net: nn.Module, trace: Sequence[LayerInfo]) -> list[Unit]:
     layer_calls : sequence of LayerInfo
         Every call of every module.
     """
-    last: dict[str, int] = {}
-    began: dict[str, int] = {}
-    for info in trace:
-        last[info.name] = info.index
+    last_call: dict[str, int] = {}
+    first_subcall: dict[str, int] = {}
+    for info in layer_calls:
+        last_call[info.name] = info.index
         name = info.name
         while name:
             name = name.rpartition(".")[0]
-            began.setdefault(name, info.index)
-    found: defaultdict[str, list[nn.Parameter]] = defaultdict(list)
-    late: list[nn.Parameter] = []
+            first_subcall.setdefault(name, info.index)
+    parameters: defaultdict[str, list[nn.Parameter]] = defaultdict(list)
+    uncalled: list[nn.Parameter] = []
     for name, module in net.named_modules():
         owner = name
-        while owner and owner not in last:
+        while owner and owner not in last_call:
             owner = owner.rpartition(".")[0]
-        belongs = owner in last and (owner == name or owner not in began)
-        (found[owner] if belongs else late).extend(module.parameters(recurse=False))
-    # Of two that began at the same call, the inner one is nearer to the output.
+        belongs = owner in last_call and (owner == name or owner not in first_subcall)
+        (parameters[owner] if belongs else uncalled).extend(module.parameters(recurse=False))
+    # Of two modules placed at the same call, the inner one is nearer to the output.
     order = sorted(
-        (name for name, own in found.items() if own),
-        key=lambda name: (began.get(name, last[name]), name.count(".") + bool(name)),
+        (name for name, listed in parameters.items() if listed),
+        key=lambda name: (first_subcall.get(name, last_call[name]), name.count(".") + bool(name)),
         reverse=True,
     )
-    return _once([(name, found[name]) for name in order], late)
+    modules = [(name, parameters[name]) for name in order]
+    if modules:
+        modules[-1][1].extend(uncalled)
+    return _remove_duplicates(modules)
 
 
-def _once(listed: list[Unit], late: list[nn.Parameter]) -> list[Unit]:
-    """Keep the first of each parameter, and put what nobody called to the last module."""
-    if listed:
-        listed[-1] = (listed[-1][0], [*listed[-1][1], *late])
-    seen: set[int] = set()
-    kept: list[Unit] = []
-    for name, parameters in listed:
-        own = [p for p in parameters if id(p) not in seen and p.numel()]
-        seen.update(id(p) for p in own)
-        if own:
-            kept.append((name, own))
-    return kept
+def _remove_duplicates(modules: list[ModuleParameters]) -> list[ModuleParameters]:
+    """Return the modules with the first occurrence of each parameter, without empty modules."""
+    listed: set[int] = set()
+    unique: list[ModuleParameters] = []
+    for name, parameters in modules:
+        new = [p for p in parameters if id(p) not in listed and p.numel()]
+        listed.update(id(p) for p in new)
+        if new:
+            unique.append((name, new))
+    return unique
 
 
-def grouped(listed: list[Unit], steps: int | None) -> list[Unit]:
-    """Spread modules evenly over steps; each step has the name of its last module.
+def group_steps(modules: list[ModuleParameters], steps: int | None) -> list[ModuleParameters]:
+    """Return modules grouped evenly into steps, each named after its last module.
 
     Parameters
     ----------
-    listed : list of Unit
+    modules : list of ModuleParameters
     steps : int or None
-        At most as many as there are modules; None for as many, up to 20.
+        Number of steps, at most that of modules; by default one per module, up to 20.
 
     Raises
     ------
     ScoreError
-        When there is nothing to shuffle, or no step to do it in.
+        If there are no modules or no steps.
     """
     if steps is not None and steps < 1:
-        raise ScoreError(f"Weights are shuffled in 1 step or more, not {steps}.")
-    if not listed:
-        raise ScoreError(
-            "The network has no weights that could be shuffled: this check is not for it."
-        )
-    count = min(STEPS if steps is None else steps, len(listed))
-    parts = np.array_split(np.arange(len(listed)), count)
+        raise ScoreError(f"steps= must be at least 1, not {steps}.")
+    if not modules:
+        raise ScoreError("The check requires a network with weights.")
+    count = min(STEPS if steps is None else steps, len(modules))
+    groups = np.array_split(np.arange(len(modules)), count)
     return [
-        (listed[part[-1]][0] or "(network)", [p for i in part for p in listed[i][1]])
-        for part in parts
+        (modules[group[-1]][0] or "(network)", [p for i in group for p in modules[i][1]])
+        for group in groups
     ]
 
 

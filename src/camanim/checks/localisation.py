@@ -1,4 +1,4 @@
-"""Agreement of the maps with a mask of the object."""
+"""Localisation: agreement of the maps with a mask of the object."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: Cells count as equal when they differ by less than this part of the maximum: float32 has not more.
+#: Decimals to which values are compared, as fractions of the maximum: the precision of float32.
 DECIMALS = 6
 
 
@@ -34,26 +34,26 @@ DECIMALS = 6
 class Localisation(Finding):
     """Agreement of the positive part of each layer's map with a mask, at the network's input size.
 
-    That a map is bright on the object is no proof that it is right: a network may look elsewhere, and a
-    right map then shows that.
+    Agreement does not prove that a map is correct: the prediction may depend on other parts of the
+    image, and a correct map then disagrees with the mask.
 
     Attributes
     ----------
     layers : list of LayerInfo
         L shown layers.
     pointing : (L,) array
-        Share of the brightest cells that lie inside: 1 or 0 where one is brightest (pointing game
-        without its tolerance, Zhang et al., IJCV 2018).
+        Fraction of the maximal cells that are inside the mask; 0 or 1 if the maximum is unique (pointing
+        game without tolerance, Zhang et al., IJCV 2018).
     energy : (L,) array
-        Share of the positive evidence that lies inside (Wang et al., CVPR Workshops 2020).
+        Fraction of the positive evidence inside the mask (Wang et al., CVPR Workshops 2020).
     iou : (L,) array
-        Intersection over union of the mask and as many of the highest cells.
+        Intersection over union of the mask and an equal number of the highest cells.
     average_precision : (L,) array
-        Of finding the mask's cells by their values.
+        Average precision of the values as a classifier of the mask's cells.
     share : float
-        Of the mask in what is explained: what chance gives, but for `iou`.
+        Fraction of cells in the mask; the expected value of all measures but `iou` by chance.
     undefined : tuple of (str or None)
-        For each layer, why all four are NaN; None where they are not.
+        Reason why all four measures of a layer are NaN; None if they are defined.
     """
 
     kind = "localisation"
@@ -69,7 +69,7 @@ class Localisation(Finding):
 
     @cached_property
     def best(self) -> LayerInfo | None:
-        """The layer with the highest average precision, the earliest of equals; None if none has one."""
+        """Layer with the highest average precision, the first of equals; None if all are undefined."""
         if np.isnan(self.average_precision).all():
             return None
         return self.layers[int(np.nanargmax(self.average_precision))]
@@ -88,7 +88,7 @@ class Localisation(Finding):
         return {"AP": ["" if np.isnan(v) else f"{v:.3f}" for v in self.average_precision]}
 
     def caption(self, i: int) -> str:
-        """Return the agreement of layer `i`, and that of chance."""
+        """Return the average precision and energy of layer `i`, and the value expected by chance."""
         if self.undefined[i] is not None:
             return f"mask: undefined ({self.undefined[i]})"
         return (
@@ -97,18 +97,18 @@ class Localisation(Finding):
         )
 
     def summary(self) -> str:
-        """Return the layer that agrees best, and what chance gives."""
+        """Return the best layer and its average precision, and the value expected by chance."""
         if self.best is None:
-            return "Mask: no layer has a map to compare."
+            return "Mask: undefined for all layers."
         value = self.average_precision[self.layers.index(self.best)]
         return (
-            f"Mask: best {self.best.label} with average precision {value:.3f}, "
-            f"where chance gives {self.share:.3f}."
+            f"Mask: best {self.best.label} with average precision {value:.3f} "
+            f"(chance {self.share:.3f})."
         )
 
     def panel(self) -> Panel:
-        """Return three measures over the layers, where the peak lies inside, and chance."""
-        # Yes or no: a mark where the highest value lies in the mask.
+        """Return the panel of all measures over the layers, with the value expected by chance."""
+        # Pointing is nearly binary: a mark above the curves where the maximum is inside the mask.
         hits = np.where(np.nan_to_num(self.pointing) >= 0.5, 1.04, np.nan)
         mark = self.mark(self.best, self.average_precision, "best")
         return Panel.over_layers(
@@ -137,15 +137,15 @@ def localise(
     Parameters
     ----------
     result : Result
-        Of an image, a volume, or a plane of one.
+        Maps of an image, a volume, or a plane of a volume.
     mask : array-like
-        As large as the image as shown: (H, W) or (Z, Y, X), bool or integer; numpy, dask, torch. A cell
-        of the network's input belongs to the object when half of its area or more does; where none
-        does, the fullest ones are taken.
+        Mask of the size of the shown image, (H, W) or (Z, Y, X), bool or integer; numpy, dask or torch.
+        A cell of the network's input is inside if the mask covers at least half of its area. If no cell
+        is, those with the largest covered area are.
     label : int, optional
-        Value of the mask that is the object; by default all but 0.
+        Value of the mask that marks the object; by default any value except 0.
     progress : Progress
-        Not called: the comparison takes milliseconds.
+        Not called, because the comparison takes milliseconds.
 
     Returns
     -------
@@ -154,17 +154,17 @@ def localise(
     Raises
     ------
     ScoreError
-        When there is no map; when the mask has another size, holds no object within what the network
-        saw, or covers all of that.
+        If there are no maps, or the mask has another size, is empty within the network's input, or
+        covers all of it.
     """
     if not result.maps:
-        raise ScoreError("There is no map to compare: no selected layer has one.")
+        raise ScoreError("None of the selected layers has a map to compare.")
     geometry = result.geometry
     shape = result.image.shape[: len(geometry.size)]
     inside = object_cells(mask, label, shape, geometry).reshape(-1)
     rows, reasons = [], []
     for raw in result.maps:
-        values, reason = _cells(raw, geometry.size)
+        values, reason = _values(raw, geometry.size)
         reasons.append(reason)
         measures = (pointing, energy, overlap, average_precision)
         rows.append([np.nan if reason else measure(values, inside) for measure in measures])
@@ -180,14 +180,13 @@ def localise(
     )
 
 
-def _cells(raw: FloatMap, size: tuple[int, ...]) -> tuple[Floats, str | None]:
-    """Bring a map's positive part to the network's input, as shares of the maximum, (N,)."""
-    nothing = np.zeros(0)
+def _values(raw: FloatMap, size: tuple[int, ...]) -> tuple[Floats, str | None]:
+    """Return a map's positive part at the input size, (N,), or why it is undefined."""
     if not np.isfinite(raw).all():
-        return nothing, NOT_FINITE
+        return np.empty(0), NOT_FINITE
     large = relevance(raw, size)
     values: Floats = large.reshape(-1).astype(np.float64).round(DECIMALS)
-    # Also where the map has more cells than the input, and its only ones got lost.
+    # Downsampling can remove the positive cells of a map larger than the input.
     if values.max() == values.min():
-        return nothing, NOTHING_POSITIVE if values.max() <= 0 else CONSTANT
+        return np.empty(0), NOTHING_POSITIVE if values.max() <= 0 else CONSTANT
     return values, None

@@ -1,4 +1,4 @@
-"""How well a map's values, one per cell, tell the cells inside an object from all others."""
+"""Measures of the agreement of a map with a mask, from one value per cell."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Inside = npt.NDArray[np.bool_]
 
 
 def pointing(values: Floats, inside: Inside) -> float:
-    """Return the share of the brightest cells that lie inside: 1 or 0 where one is brightest.
+    """Return the fraction of the maximal cells that are inside; 0 or 1 if the maximum is unique.
 
-    Zhang et al., "Top-down Neural Attention by Excitation Backprop", IJCV 2018, the pointing game; but
-    without its tolerance of 15 pixels around the object, which depends on the size of the image.
+    The pointing game of Zhang et al., "Top-down Neural Attention by Excitation Backprop", IJCV 2018,
+    without its tolerance of 15 pixels around the object, which depends on the image size.
 
     Parameters
     ----------
@@ -29,15 +29,15 @@ def pointing(values: Floats, inside: Inside) -> float:
 
 
 def energy(values: Floats, inside: Inside) -> float:
-    """Return the share of the sum that lies inside.
+    """Return the fraction of the sum that is inside.
 
-    Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR
-    Workshops 2020, the energy-based pointing game.
+    The energy-based pointing game of Wang et al., "Score-CAM: Score-Weighted Visual Explanations for
+    Convolutional Neural Networks", CVPR Workshops 2020.
 
     Parameters
     ----------
     values : (N,) array
-        Not negative, and not all 0.
+        Non-negative, and not all 0.
     inside : (N,) bool array
 
     Returns
@@ -49,10 +49,10 @@ def energy(values: Floats, inside: Inside) -> float:
 
 
 def overlap(values: Floats, inside: Inside) -> float:
-    """Return the intersection over union with as many of the highest cells as lie inside.
+    """Return the intersection over union with an equal number of the highest cells.
 
-    Where equal cells are at the limit, they count with the share of them that there is room for: so many
-    hits are expected of a choice by chance.
+    Cells tied at the threshold count fractionally: with the expected number of hits of a random choice
+    among them.
 
     Parameters
     ----------
@@ -66,18 +66,18 @@ def overlap(values: Floats, inside: Inside) -> float:
         In [0, 1].
     """
     area = int(inside.sum())
-    limit = np.partition(values, -area)[-area]
-    above, at = values > limit, values == limit
-    hits = float(inside[above].sum() + (area - above.sum()) * inside[at].mean())
+    threshold = np.partition(values, -area)[-area]
+    above, tied = values > threshold, values == threshold
+    hits = float(inside[above].sum() + (area - above.sum()) * inside[tied].mean())
     return hits / (2 * area - hits)
 
 
 def average_precision(values: Floats, inside: Inside) -> float:
-    """Return the average precision of finding the cells inside by their values, highest first.
+    """Return the average precision of the values as a classifier of the cells inside.
 
-    ``sum((R[n] - R[n - 1]) * P[n])`` over all distinct values n, with precision P and recall R of the
-    cells that have at least that value; as scikit-learn has it. By chance it is the share of cells
-    inside.
+    ``sum((R[n] - R[n - 1]) * P[n])`` over the distinct values n, with precision P and recall R of the
+    cells with at least that value, as in scikit-learn. The value expected by chance is the fraction of
+    cells inside.
 
     Parameters
     ----------
@@ -93,5 +93,5 @@ def average_precision(values: Floats, inside: Inside) -> float:
     order = np.argsort(-values, kind="stable")
     ranked, hits = values[order], np.cumsum(inside[order])
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    found = hits[ends]
-    return float((np.diff(found, prepend=0) * found / (ends + 1)).sum() / found[-1])
+    recalled = hits[ends]
+    return float((np.diff(recalled, prepend=0) * recalled / (ends + 1)).sum() / recalled[-1])

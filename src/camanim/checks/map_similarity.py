@@ -1,4 +1,4 @@
-"""How alike two maps of one layer are."""
+"""Similarity of two maps of the same layer."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: Longest side of the window in which structures are compared, for planes (Wang et al. 2004) and
-#: volumes; and the standard deviation of its weights, as a share of that side.
+#: Maximum side of the SSIM window in 2-D (Wang et al. 2004) and 3-D, and the standard deviation of its
+#: weights as a fraction of that side.
 _WINDOW = {2: 11, 3: 7}
 _SIGMA = 1.5 / 11
 
 
 def positive_part(raw: FloatMap) -> FloatMap:
-    """Cut off what speaks against the target, as it is cut off when a map is shown."""
+    """Return the positive part of a map, as it is shown."""
     return np.maximum(raw, 0)
 
 
-def is_flat(values: npt.NDArray[Any]) -> bool:
-    """Whether there is nothing in it to compare."""
+def is_constant(values: npt.NDArray[Any]) -> bool:
+    """Return whether values are constant or not finite."""
     return not np.isfinite(values).all() or bool(values.max() == values.min())
 
 
 def spearman(first: FloatMap, second: FloatMap) -> float:
-    """Return the rank correlation of two maps, equal cells with their mean rank.
+    """Return the rank correlation of two maps, with mean ranks for ties.
 
     Parameters
     ----------
@@ -38,26 +38,25 @@ def spearman(first: FloatMap, second: FloatMap) -> float:
     Returns
     -------
     float
-        In [-1, 1], exactly 1 for the same order; NaN where either is constant, or they differ in shape.
+        In [-1, 1], exactly 1 for equal ranks; NaN if either is constant, or the shapes differ.
     """
     from scipy.stats import rankdata
 
-    if first.shape != second.shape or is_flat(first) or is_flat(second):
+    if first.shape != second.shape or is_constant(first) or is_constant(second):
         return float("nan")
     a, b = (rankdata(values.reshape(-1)) for values in (first, second))
     if np.array_equal(a, b):
         return 1.0
-    a, b = a - a.mean(), b - b.mean()
-    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def similarity(first: FloatMap, second: FloatMap) -> float:
-    """Return the structural similarity of two maps, each scaled from its minimum to its maximum.
+    """Return the structural similarity of two maps, each scaled to [0, 1].
 
     Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE TIP
-    2004, by scikit-image: a Gaussian window of 11 cells with standard deviation 1.5 (of 7 in volumes),
-    in smaller maps the largest odd one that fits, in proportion. The mean is over all windows within
-    the map.
+    2004. The window is Gaussian, with 11 cells and standard deviation 1.5 (7 cells in volumes). Smaller
+    maps use the largest odd window that fits, with a proportional standard deviation. The mean is over
+    all windows within the map.
 
     Parameters
     ----------
@@ -66,9 +65,14 @@ def similarity(first: FloatMap, second: FloatMap) -> float:
     Returns
     -------
     float
-        At most 1; NaN where either is constant, a side has fewer than 3 cells, or they differ in shape.
+        At most 1; NaN if either is constant, a side has fewer than 3 cells, or the shapes differ.
     """
-    if first.shape != second.shape or min(first.shape) < 3 or is_flat(first) or is_flat(second):
+    if (
+        first.shape != second.shape
+        or min(first.shape) < 3
+        or is_constant(first)
+        or is_constant(second)
+    ):
         return float("nan")
     from skimage.metrics import structural_similarity
 

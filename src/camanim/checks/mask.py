@@ -1,4 +1,4 @@
-"""From a mask on the image to the cells of the network's input that belong to the object."""
+"""Conversion of a mask on the image to cells of the network's input."""
 
 from __future__ import annotations
 
@@ -15,78 +15,79 @@ if TYPE_CHECKING:
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
-#: Areas are sums of fractions: what is half of a cell up to this is half of it.
+#: Tolerance for rounding errors in sums of area fractions.
 _ROUNDING = 1e-9
 
 
 def object_cells(mask: Any, label: int | None, shape: tuple[int, ...], geometry: Geometry) -> Bools:
-    """Mark the cells of the network's input that an object covers by half of their area or more.
+    """Return the cells of the network's input of which an object covers at least half of the area.
 
-    Where no cell is covered so far, the fullest ones are marked, so that a small object is not lost.
+    If no cell is covered by half, those with the largest covered area are returned, so that small
+    objects are not lost.
 
     Parameters
     ----------
     mask : array-like
         (H, W) or (Z, Y, X), bool or integer.
     label : int or None
-        Which value is the object; all but 0 by default.
+        Value that marks the object; by default any value except 0.
     shape : tuple of int
-        Of the image.
+        Shape of the image.
     geometry : Geometry
-        Where the network's input lies on the image.
+        Position of the network's input in the image.
 
     Returns
     -------
     (*S) bool array
-        At the network's input size, neither all True nor all False.
+        Neither all True nor all False.
 
     Raises
     ------
     ScoreError
-        When the mask cannot be used, or leaves nothing to compare.
+        If the mask is invalid, or empty or full within the network's input.
     """
-    covered = shares(_read(mask, label, shape), geometry)
+    covered = covered_fractions(_read(mask, label, shape), geometry)
     most = covered.max()
     if most <= _ROUNDING:
         raise ScoreError(
-            "The mask lies outside of what the network saw: use fit='stretch', or mark what is inside."
+            "The mask is outside of the network's input: use fit='stretch', or mark an object inside."
         )
     inside: Bools = covered >= min(0.5, most) - _ROUNDING
     if inside.all():
-        raise ScoreError(
-            "The mask covers all that the network saw, so every map lies inside: mark the object alone."
-        )
+        raise ScoreError("The mask covers the whole input of the network: mark only the object.")
     return inside
 
 
 def _read(mask: Any, label: int | None, shape: tuple[int, ...]) -> Bools:
-    """Find the object's pixels."""
+    """Return the pixels of the object."""
     if hasattr(mask, "detach"):
         mask = mask.detach().cpu()
     try:
         values = np.asarray(mask)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ScoreError(f"A mask is an array over the image: {error}") from error
+        raise ScoreError(f"The mask is not an array: {error}") from error
     if values.shape != shape:
         raise ScoreError(
-            f"The mask has the shape {values.shape}, the image {shape}: "
-            "pass one with a value for each of the image's pixels."
+            f"The mask has the shape {values.shape}, the image {shape}: pass a mask of equal shape."
         )
-    whole = values.dtype.kind in "bui" or (
+    integral = values.dtype.kind in "bui" or (
         values.dtype.kind == "f" and bool((values == np.round(values)).all())
     )
-    if not whole:
-        raise ScoreError("A mask holds True and False, or whole numbers: compare with a threshold.")
-    found: Bools = values != 0 if label is None else values == label
-    if not found.any():
-        there = [str(v) for v in np.unique(values)[:12]]
-        wanted = "no pixel that is not 0" if label is None else f"no {label}"
-        raise ScoreError(f"The mask has {wanted}, only {', '.join(there)}: mark the object.")
-    return found
+    if not integral:
+        raise ScoreError(
+            f"A mask must be boolean or have integer values, not {values.dtype} values: "
+            "apply a threshold."
+        )
+    pixels: Bools = values != 0 if label is None else values == label
+    if not pixels.any():
+        present = ", ".join(str(v) for v in np.unique(values)[:12])
+        missing = "values other than 0" if label is None else f"the label {label}"
+        raise ScoreError(f"The mask does not contain {missing}, only {present}.")
+    return pixels
 
 
-def shares(mask: Bools, geometry: Geometry) -> Floats:
-    """Average a mask over the cells of the network's input, by area.
+def covered_fractions(mask: Bools, geometry: Geometry) -> Floats:
+    """Return the fraction of the area of each cell of the network's input that a mask covers.
 
     Parameters
     ----------
@@ -96,19 +97,21 @@ def shares(mask: Bools, geometry: Geometry) -> Floats:
     Returns
     -------
     (*S) array
-        Which share of each cell is covered; beyond the image there is nothing.
+        In [0, 1]; pixels beyond the image count as not covered.
     """
     areas: npt.NDArray[Any] = mask
     for axis, cells in enumerate(geometry.size):
-        weights = _weights(cells, areas.shape[axis], geometry.scale[axis], geometry.offset[axis])
+        weights = _overlap_matrix(
+            cells, areas.shape[axis], geometry.scale[axis], geometry.offset[axis]
+        )
         front = np.moveaxis(areas, axis, 0)
         averaged = weights @ front.reshape(len(front), -1)
         areas = np.moveaxis(averaged.reshape(cells, *front.shape[1:]), 0, axis)
     return areas
 
 
-def _weights(cells: int, pixels: int, scale: float, offset: float) -> Any:
-    """Say which share of each cell each pixel is, as a sparse (cells, pixels) matrix."""
+def _overlap_matrix(cells: int, pixels: int, scale: float, offset: float) -> Any:
+    """Return the fraction of each cell that each pixel covers, as a sparse (cells, pixels) matrix."""
     from scipy.sparse import csr_array
 
     edges = offset + scale * np.arange(cells + 1)

@@ -1,4 +1,4 @@
-"""Whether maps depend on the weights: the same method with shuffled weights."""
+"""Weight randomisation: similarity of the maps to those of networks with shuffled weights."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from camanim.checks.cascade import copied, grouped, shuffle, units
+from camanim.checks.cascade import copy_network, group_steps, parameters_by_module, shuffle
 from camanim.checks.map_similarity import positive_part, similarity, spearman
+from camanim.checks.recomputed import NO_MAP, check_has_maps, positive_maps, recompute_shown
 from camanim.checks.verdict import Check, Correlation, is_below, median_of
 from camanim.declarations import Positive, Seed, checked
 from camanim.errors import Cancelled, LayerError, ScoreError
 from camanim.findings import register_finding
 from camanim.models.base import unwrap
-from camanim.pipeline import recompute
 from camanim.plots import Band, HeatMap, Level, Line, Panel, Plot, PlotOffer
 from camanim.progress import Progress, silent
 
@@ -31,33 +31,32 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Randomisation(Check):
-    """Similarity of each layer's map to itself with shuffled weights, from the output backwards.
+    """Similarity of each layer's map to its map with shuffled weights, from the output backwards.
 
-    Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, cascading randomisation. They draw
-    new weights; here the values within each parameter are permuted: weights keep their scale, so that
-    signals neither die nor explode with depth, and any kind of parameter is served. The statistics of
-    normalisation layers stay.
+    Cascading randomisation of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018. Instead
+    of drawing new weights, the values within each parameter are permuted. This preserves the scale of
+    the weights, so that signals neither vanish nor explode with depth, and applies to any parameter.
+    The statistics of normalisation layers are unchanged.
 
     Attributes
     ----------
     layers : list of LayerInfo
         L shown layers.
     steps : tuple of S str
-        Down to which module the weights are shuffled, nearest to the output first; each step keeps what
-        earlier ones have done.
+        Name of the last module shuffled in each step, nearest to the output first. Steps are cumulative.
     spearman : (S, L) array
         Rank correlation of the map's positive part with that of the original, at the layer's resolution;
         NaN where either is constant.
     ssim : (S, L) array
-        Structural similarity of the same, each scaled to [0, 1]; NaN also for fewer than 3 cells on a
-        side.
+        Structural similarity of the positive parts, each scaled to [0, 1]; NaN also for maps with fewer
+        than 3 cells on a side.
     threshold : float
-        The median rank correlation after the last step from which on the check is failed.
+        Median rank correlation after the last step from which on the check is failed.
     seed : int
     cancelled : bool
         Whether steps are missing.
     method : str
-        For the verdict.
+        Name of the method.
     """
 
     kind = "randomisation"
@@ -76,43 +75,43 @@ class Randomisation(Check):
 
     @property
     def final(self) -> Floats:
-        """(L,) rank correlation after the last step; NaN where nothing could be compared."""
+        """Rank correlation after the last step, (L,); NaN where undefined."""
         return self.spearman[-1] if len(self.steps) else np.full(len(self.layers), np.nan)
 
     @property
     def final_ssim(self) -> Floats:
-        """(L,) structural similarity after the last step; NaN where nothing could be compared."""
+        """Structural similarity after the last step, (L,); NaN where undefined."""
         return self.ssim[-1] if len(self.steps) else np.full(len(self.layers), np.nan)
 
     @cached_property
     def median(self) -> float:
-        """Median of `final`; NaN where nothing could be compared."""
+        """Median of `final`; NaN if all are undefined."""
         return median_of(self.final)
 
     @cached_property
     def passed(self) -> bool | None:
-        """Whether maps change with the weights; None where nothing could be compared, or steps miss."""
+        """Whether maps depend on the weights; None if the median is undefined, or after a cancel."""
         return None if self.cancelled else is_below(self.median, self.threshold)
 
     @property
     def verdict(self) -> str:
-        """What that says of the method, in one sentence."""
+        """Result of the check in one sentence."""
         if self.cancelled:
             done = len(self.steps)
             return f"The randomisation check of {self.method} was cancelled after step {done}."
         if self.passed is None:
             return (
-                f"The randomisation check of {self.method} says nothing: with shuffled weights no map "
+                f"The randomisation check of {self.method} is undefined: with shuffled weights, no maps "
                 "could be compared."
             )
         if self.passed:
             return (
-                f"{self.method} depends on the weights: with all of them shuffled the median rank "
+                f"{self.method} depends on the weights: with all weights shuffled, the median rank "
                 f"correlation is {self.median:.2f}."
             )
         return (
-            f"{self.method} FAILS the randomisation check: with all weights shuffled the median rank "
-            f"correlation is still {self.median:.2f}, so its maps say little about what was learned."
+            f"{self.method} FAILS the randomisation check: with all weights shuffled, the median rank "
+            f"correlation is {self.median:.2f}, so its maps depend little on the learned weights."
         )
 
     def columns(self) -> dict[str, Floats]:
@@ -120,11 +119,11 @@ class Randomisation(Check):
         return {"randomised Spearman": self.final, "randomised SSIM": self.final_ssim}
 
     def listing(self) -> dict[str, list[str]]:
-        """Return nothing: what the check says is of the method, not of a layer."""
+        """Return no columns, because the result applies to the method rather than to layers."""
         return {}
 
     def panel(self) -> Panel:
-        """Return both similarities after the last step over the layers, and the limit."""
+        """Return the panel of both similarities after the last step, with the threshold."""
         return Panel.over_layers(
             len(self.layers),
             lines=(
@@ -133,12 +132,12 @@ class Randomisation(Check):
             ),
             levels=(Level("passes below", self.threshold),),
             y_label="similarity to the map\nof the trained network",
-            tip="How much of every layer's map is left when all weights are shuffled.",
+            tip="Similarity of each layer's map to its map when all weights are shuffled.",
         )
 
     def plots(self) -> dict[str, PlotOffer]:
-        """Return the plot over the steps of randomisation."""
-        tip = "How much of the maps is left, the more of the network is randomised."
+        """Return the plot of similarities over the randomisation steps."""
+        tip = "Similarity of the maps to the original ones, over the randomisation steps."
         return {"randomisation": PlotOffer(self._over_steps, False, "Steps", tip)}
 
     def _over_steps(self, i: int | None) -> Plot:
@@ -148,7 +147,7 @@ class Randomisation(Check):
         else:
             words = self.layers[i].label
             curves = [np.tile(values[:, i], (3, 1)) for values in (self.spearman, self.ssim)]
-        # Before the first step every map is itself.
+        # Before the first step the similarity is 1.
         (a, b, c), (d, e, f) = (np.insert(curve, 0, 1.0, axis=1) for curve in curves)
         panel = Panel(
             np.arange(len(self.steps) + 1, dtype=np.float64),
@@ -168,7 +167,7 @@ class Randomisation(Check):
 
 
 def _quartiles(values: Floats) -> Floats:
-    """Return the quartiles over the layers of each step, (3, S); NaN where no layer has a value."""
+    """Return the quartiles over the layers at each step, (3, S); NaN if all layers are undefined."""
     quartiles = np.full((3, len(values)), np.nan)
     for k, row in enumerate(values):
         known = row[np.isfinite(row)]
@@ -187,25 +186,24 @@ def check_randomisation(
     threshold: Correlation = 0.5,
     progress: Progress = silent,
 ) -> Randomisation:
-    """Shuffle the weights of a copy step by step, and compare each step's maps with the original ones.
+    """Compare the maps with those of networks whose weights are shuffled step by step.
 
-    Each step is one run of the method, of all shown layers at once and about the same target; the user's
-    own network is not touched.
+    Each step runs the method once, for all shown layers and the same target, on a copy of the network.
 
     Parameters
     ----------
     result : Result
-        Of an image or of a whole volume.
+        Maps of an image or a whole volume.
     steps : int, optional
-        In so many steps from the output to the input, each with as many modules; by default one per
-        module that has weights, up to 20.
+        Number of steps from the output to the input, with equal numbers of modules; by default one per
+        module with weights, up to 20.
     seed : int
-        Of the shuffling.
+        Seed of the permutations.
     threshold : float
-        The median rank correlation after the last step from which on the check is failed.
+        Median rank correlation after the last step from which on the check is failed.
     progress : Progress
-        When it raises `Cancelled`, the steps done so far are kept; where there is none, `Cancelled` is
-        raised.
+        When it raises `Cancelled`, the steps completed so far are kept; if there are none, `Cancelled`
+        is raised.
 
     Returns
     -------
@@ -214,21 +212,20 @@ def check_randomisation(
     Raises
     ------
     ScoreError
-        When there is nothing to compare or to shuffle, the network cannot be copied, or the maps are a
-        plane of a volume's.
+        If there are no maps or no weights, the network cannot be copied, or the maps are a plane of a
+        volume.
     """
     import torch
 
-    if not result.maps:
-        raise ScoreError("There is no map to check: no selected layer has one.")
-    net = copied(unwrap(result.model.net))
-    groups = grouped(units(net, result.layer_calls), steps)
+    check_has_maps(result)
+    net = copy_network(unwrap(result.model.net))
+    groups = group_steps(parameters_by_module(net, result.layer_calls), steps)
     originals = [positive_part(raw) for raw in result.maps]
     generator = torch.Generator("cpu").manual_seed(seed)
     rows: list[list[tuple[float, float]]] = []
 
     def report(stage: str = "", done: int = 0, total: int = 0) -> None:
-        # Lets the caller cancel within a step, without another bar.
+        # Called within steps too, so that the caller can cancel there.
         progress("randomisation", len(rows), len(groups))
 
     try:
@@ -238,8 +235,8 @@ def check_randomisation(
             shuffled = _maps_of(result, net, report)
             rows.append(
                 [
-                    (spearman(own, other), similarity(own, other))
-                    for own, other in zip(originals, shuffled, strict=True)
+                    (spearman(*pair), similarity(*pair))
+                    for pair in zip(originals, shuffled, strict=True)
                 ]
             )
         report()
@@ -260,19 +257,12 @@ def check_randomisation(
 
 
 def _maps_of(result: Result, net: nn.Module, progress: Progress) -> list[FloatMap]:
-    """Make the same maps of another network, their positive parts; an empty one where there is none."""
-    shown = [(layer.name, layer.call) for layer in result.layers]
+    """Return the positive parts of the maps with another network; empty where a layer has no map."""
     try:
-        (made,) = recompute(
-            result,
-            net=net,
-            layers=lambda info: (info.name, info.call) in shown,
-            progress=progress,
-        )
+        (other,) = recompute_shown(result, net=net, progress=progress)
     except LayerError:
-        # The signal may die on its way through shuffled weights.
-        return [np.zeros((0,), np.float32) for _ in shown]
-    if made.cancelled:
+        # Gradients can vanish with shuffled weights.
+        return [NO_MAP] * len(result.layers)
+    if other.cancelled:
         raise Cancelled("The check was cancelled.")
-    found = {(a.name, a.call): m for a, m in zip(made.layers, made.maps, strict=True)}
-    return [positive_part(found.get(call, np.zeros((0,), np.float32))) for call in shown]
+    return positive_maps(result, other)

@@ -1,4 +1,4 @@
-"""What sanity checks share: whether a check is passed, and the median behind it."""
+"""Base class and helpers of sanity checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from camanim.findings import Finding
 
 Floats = npt.NDArray[np.float64]
 
-#: A rank correlation.
+#: Threshold on a rank correlation.
 Correlation = Annotated[float, Range(-1, 1)]
 
 
@@ -23,20 +23,20 @@ class Check(Finding):
 
     @property
     def passed(self) -> bool | None:
-        """Whether the check is passed; None where nothing could be compared."""
+        """Whether the check is passed; None if it is undefined."""
         raise NotImplementedError
 
     @property
     def verdict(self) -> str:
-        """What the check says of the method, in one sentence."""
+        """Result of the check in one sentence."""
         raise NotImplementedError
 
     def caption(self, i: int) -> str:
-        """Return a few words about a failed check; they stand beside every layer."""
+        """Return a remark on every layer if the check is failed; else empty."""
         return f"FAILS the {self.title.lower()} check" if self.passed is False else ""
 
     def summary(self) -> str:
-        """Return the verdict; a failed check has it among the warnings."""
+        """Return the verdict; empty for a failed check, whose verdict is a warning."""
         return "" if self.passed is False else self.verdict
 
     def warnings(self) -> tuple[str, ...]:
@@ -45,12 +45,12 @@ class Check(Finding):
 
 
 def median_of(values: Any) -> float:
-    """Return the median without NaN; NaN where all values are."""
+    """Return the median, ignoring NaN; NaN if all values are."""
     known = np.asarray(values, np.float64)
     known = known[~np.isnan(known)]
     return float(np.median(known)) if known.size else float("nan")
 
 
 def is_below(median: float, threshold: float) -> bool | None:
-    """Return whether maps differ enough; None where nothing could be compared."""
+    """Return whether the median is below the threshold; None if it is NaN."""
     return None if np.isnan(median) else median < threshold

@@ -1,6 +1,6 @@
-"""ROAD (Rong et al., ICML 2022): how well a map explains the prediction, for every layer.
+"""ROAD scores (Rong et al., ICML 2022) and related measures for the map of every layer.
 
-Imputers run torch, so that they are imported when first used.
+Names are imported on first access, because imputers import torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What was found once: forms per machine and network, in a file; values of images, in memory.
+"""Caches: inference settings per machine and network in a file, values of images in memory.
 
-A measurement may choose another form every time, and another form rounds otherwise. What it chose is
-therefore kept, so that the same call gives the same numbers to the bit.
+Benchmarks vary from run to run, and rounding depends on the selected settings. The selection is stored,
+so that the same call returns identical numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from camanim.errors import RenderError, ScoreError
-from camanim.road.imputation import is_own
+from camanim.road.imputation import is_builtin
 from camanim.road.inference_settings import InferenceOverrides, InferenceSettings
 from camanim.road.plan import Key
 from camanim.writing import complete_or_absent
@@ -31,18 +31,18 @@ from camanim.writing import complete_or_absent
 if TYPE_CHECKING:
     from camanim.models import Model
 
-#: Environment variable with the folder for the file, instead of the user's cache.
-FOLDER = "CAMANIM_CACHE"
-#: ConfiguredNetworks that the file keeps.
-NAMES = 500
-#: Sets of values that are kept per network, each of one image, target and form.
-SETS = 16
+#: Environment variable with the folder of the file; by default the user's cache folder.
+CACHE_VARIABLE = "CAMANIM_CACHE"
+#: Maximum number of records in the file.
+MAX_RECORDS = 500
+#: Maximum number of value sets per network, each for one image, target and inference settings.
+MAX_VALUE_SETS = 16
 
 Values = dict[Key, float]
 
 
-def machine_and_network(net: nn.Module, tensor: torch.Tensor, wish: InferenceOverrides) -> str:
-    """Name all that a measurement depends on: processor, threads, torch, network and input."""
+def settings_key(net: nn.Module, tensor: torch.Tensor, overrides: InferenceOverrides) -> str:
+    """Return a hash of all that the benchmark depends on: processor, threads, torch, network, input."""
     device = tensor.device
     parts = [
         platform.node(),
@@ -52,90 +52,89 @@ def machine_and_network(net: nn.Module, tensor: torch.Tensor, wish: InferenceOve
         torch.__version__,
         tuple(tensor.shape),
         tensor.dtype,
-        wish,
-        # Without the addresses of functions, which are others in every process.
+        overrides,
+        # Addresses of functions differ between processes.
         re.sub(r" at 0x[0-9a-f]+", "", repr(net)),
         [tuple(p.shape) for p in net.parameters()],
     ]
     return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
-def recall_form(name: str) -> InferenceSettings | None:
-    """Give the form that was chosen before; None where there is none."""
+def load_settings(key: str) -> InferenceSettings | None:
+    """Return the stored settings; None if the record is missing or invalid."""
     try:
-        known = json.loads(_file().read_text(encoding="utf-8"))
-        return InferenceOverrides(**known[name]).on(InferenceSettings())
+        records = json.loads(_file().read_text(encoding="utf-8"))
+        return InferenceOverrides(**records[key]).apply_to(InferenceSettings())
     except (OSError, ValueError, KeyError, TypeError, ScoreError):
-        # There is no file, or no such name in it, or something else wrote it.
         return None
 
 
-def remember_form(name: str, form: InferenceSettings) -> None:
-    """Keep a form; without a place to write it, it is measured again next time."""
+def save_settings(key: str, settings: InferenceSettings) -> None:
+    """Store settings in the file; do nothing if the folder is not writable."""
     path = _file()
     with suppress(OSError, RenderError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        known: Any = {}
+        records: Any = {}
         with suppress(OSError, ValueError):
-            known = json.loads(path.read_text(encoding="utf-8"))
-        # Whatever else a spoilt file holds is given up.
-        known = known if isinstance(known, dict) else {}
-        known = dict(list(known.items())[-NAMES:])
+            records = json.loads(path.read_text(encoding="utf-8"))
+        # A file with invalid content is replaced.
+        records = records if isinstance(records, dict) else {}
+        records = dict(list(records.items())[-MAX_RECORDS:])
         with complete_or_absent(path) as partial:
-            partial.write_text(json.dumps({**known, name: asdict(form)}, indent=1), "utf-8")
+            partial.write_text(json.dumps({**records, key: asdict(settings)}, indent=1), "utf-8")
 
 
 def _file() -> Path:
-    if FOLDER in os.environ:
-        return Path(os.environ[FOLDER]) / "forms.json"
+    if CACHE_VARIABLE in os.environ:
+        return Path(os.environ[CACHE_VARIABLE]) / "inference_settings.json"
     import pooch
 
-    return Path(pooch.os_cache("camanim")) / "forms.json"
+    return Path(pooch.os_cache("camanim")) / "inference_settings.json"
 
 
-_known: WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Values]] = WeakKeyDictionary()
+_value_sets: WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Values]] = WeakKeyDictionary()
 
 
-def known_values(
+def cached_values(
     model: Model, image: torch.Tensor, target: Any, imputer: Any, about: tuple[Hashable, ...]
 ) -> Values:
-    """Give the values that a network gave before, to be looked up and added to.
+    """Return the values predicted before, as a dictionary to read and extend.
+
+    Values are not cached for models with further inputs, for user-defined imputers, or for targets with
+    other than plain values: their changes could not be detected.
 
     Parameters
     ----------
     model : Model
-        One with further inputs is always asked again: they are too many things to compare.
     image : torch.Tensor
         (1, C, *S)
     target, imputer
-        Those that hold more than plain values, or are not our own, can change unseen: with them the
-        network is always asked again, too.
     about : tuple
-        All else that a value depends on, but the mask and the seed.
+        Everything else that a value depends on, except the mask and the seed.
     """
-    if model.extra_inputs or not is_own(imputer) or not _is_plain(target):
+    if model.extra_inputs or not is_builtin(imputer) or not _is_plain(target):
         return {}
     net = model.forward().net
     key = (
         model.weights_hash(),
-        _further_buffers(net),
+        _non_persistent_buffers_hash(net),
         blake2b(image.float().cpu().numpy().tobytes(), digest_size=16).digest(),
         (tuple(image.shape), str(image.dtype), str(image.device)),
-        (type(target), _facts(target)),
+        (type(target), _as_hashable(target)),
         imputer,
         *about,
     )
-    sets = _known.setdefault(net, OrderedDict())
+    sets = _value_sets.setdefault(net, OrderedDict())
+    # Moved to the end: the least recently used set is evicted first.
     values = sets.pop(key, {})
-    # The latest stands last; the first to go is the one that was not asked for longest.
     sets[key] = values
-    while len(sets) > SETS:
+    while len(sets) > MAX_VALUE_SETS:
         sets.popitem(last=False)
     return values
 
 
-def _further_buffers(net: nn.Module) -> bytes:
-    """Hash the buffers that are no part of the weights."""
+def _non_persistent_buffers_hash(net: nn.Module) -> bytes:
+    """Return a hash of the buffers that are not part of the state dictionary."""
     digest = blake2b(digest_size=16)
     for module in net.modules():
         for name in sorted(module._non_persistent_buffers_set):
@@ -153,11 +152,11 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
 
-def _facts(value: Any) -> Hashable:
-    """Give a plain value's parts."""
+def _as_hashable(value: Any) -> Hashable:
+    """Return a plain value as nested tuples."""
     if is_dataclass(value):
-        return tuple(_facts(getattr(value, field.name)) for field in fields(value))
+        return tuple(_as_hashable(getattr(value, field.name)) for field in fields(value))
     if isinstance(value, tuple):
-        return tuple(_facts(item) for item in value)
+        return tuple(_as_hashable(item) for item in value)
     hashable: Hashable = value
     return hashable

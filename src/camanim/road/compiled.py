@@ -1,7 +1,7 @@
-"""`camanim.road.multigrid.solve` as compiled loops, for images on the CPU.
+"""Compiled version of `camanim.road.multigrid.solve`, for images on the CPU.
 
-The same steps on the same grids. Each loop goes over memory once, where torch's operations do so for
-every term of a sum; and one channel of one mask at a time stays near the processor.
+The algorithm and its grids are the same. Each loop reads memory once, whereas torch does so for every
+term of a sum, and the working set of one channel of one mask fits into the processor's cache.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from camanim.road.constants import LAST_CELLS, LAST_SWEEPS, MOST, STEPS
+from camanim.road.constants import LAST_CELLS, LAST_SWEEPS, MAX_ITERATIONS, STEPS
 
 Array = npt.NDArray[np.float32]
 Shapes = npt.NDArray[np.int64]
@@ -24,25 +24,24 @@ FIRST, SECOND = np.float32(STEPS[0]), np.float32(STEPS[1])
 
 
 def _loop(function: Loop, *signature: str) -> Loop:
-    # Without Python's lock, so that masks can be solved at the same time. Sums may go in any order, and
-    # nothing is NaN.
+    # nogil: masks are solved in parallel. fastmath: sums may be reordered, and no value is NaN.
     flags = {"contract", "reassoc", "nsz", "arcp", "nnan"}
     settings: dict[str, Any] = {"nogil": True, "fastmath": flags}
     compiler: Any = numba.njit
     try:
         compiled = compiler(*signature, cache=True, **settings)(function)
     except RuntimeError:
-        # There is no folder where what was compiled could be kept.
+        # No writable cache folder.
         compiled = compiler(*signature, **settings)(function)
     return cast("Loop", compiled)
 
 
-# -- On one grid: x, b and their like are 0 where a cell is kept, and so is `inverse`
+# -- One grid. Solutions, right-hand sides and `inverse` are 0 where a cell is kept.
 
 
 @_loop
-def _down(x: Array, y: int, row: Array) -> None:
-    """Write row y of x, filtered with [1 2 1] / 4 down the columns, between two zeros."""
+def _filter_columns(x: Array, y: int, row: Array) -> None:
+    """Write row y of x, filtered with [1 2 1] / 4 along the columns and padded with zeros."""
     height, width = x.shape
     row[0] = row[width + 1] = 0
     if 0 < y < height - 1:
@@ -52,29 +51,31 @@ def _down(x: Array, y: int, row: Array) -> None:
         for j in range(width):
             row[j + 1] = HALF * x[y, j]
     else:
-        beside = 1 if y == 0 else y - 1
+        neighbour = 1 if y == 0 else y - 1
         for j in range(width):
-            row[j + 1] = HALF * x[y, j] + QUARTER * x[beside, j]
+            row[j + 1] = HALF * x[y, j] + QUARTER * x[neighbour, j]
 
 
 @_loop
-def _across(row: Array, j: int) -> Any:
-    """Filter a row with [1 2 1] / 4 at j."""
+def _filter_row(row: Array, j: int) -> Any:
+    """Return a padded row, filtered with [1 2 1] / 4, at j."""
     return QUARTER * (row[j] + row[j + 2]) + HALF * row[j + 1]
 
 
 @_loop
-def _relax(x: Array, b: Array, inverse: Array, step: np.float32, row: Array, out: Array) -> float:
-    """Write x after one of Jacobi's sweeps; return its product with b."""
+def _jacobi_sweep(
+    x: Array, b: Array, inverse: Array, step: np.float32, row: Array, out: Array
+) -> float:
+    """Write x after one weighted Jacobi sweep; return its dot product with b."""
     height, width = x.shape
     product = 0.0
     for y in range(height):
-        _down(x, y, row)
+        _filter_columns(x, y, row)
         part = np.float32(0)
         for j in range(width):
-            # ``inverse * own`` is one and a quarter of the inverse.
+            # ``inverse * degree`` equals ``1 + inverse / 4``.
             inv = inverse[y, j]
-            change = inv * (b[y, j] + _across(row, j)) - x[y, j] * (ONE + QUARTER * inv)
+            change = inv * (b[y, j] + _filter_row(row, j)) - x[y, j] * (ONE + QUARTER * inv)
             value = x[y, j] + step * change
             out[y, j] = value
             part += value * b[y, j]
@@ -83,15 +84,15 @@ def _relax(x: Array, b: Array, inverse: Array, step: np.float32, row: Array, out
 
 
 @_loop
-def _apply(x: Array, own: Array, inverse: Array, row: Array, out: Array) -> float:
-    """Write ``own x - B x`` on the removed cells; return its product with x."""
+def _apply(x: Array, degree: Array, inverse: Array, row: Array, out: Array) -> float:
+    """Write ``degree x - B x`` on the removed cells; return its dot product with x."""
     height, width = x.shape
     product = 0.0
     for y in range(height):
-        _down(x, y, row)
+        _filter_columns(x, y, row)
         part = np.float32(0)
         for j in range(width):
-            value = own[y, j] * x[y, j] - _across(row, j)
+            value = degree[y, j] * x[y, j] - _filter_row(row, j)
             value = value if inverse[y, j] > 0 else np.float32(0)
             out[y, j] = value
             part += value * x[y, j]
@@ -101,28 +102,28 @@ def _apply(x: Array, own: Array, inverse: Array, row: Array, out: Array) -> floa
 
 @_loop
 def _restrict(
-    x: Array, b: Array, own: Array, inverse: Array, row: Array, left: Array, out: Array
+    x: Array, b: Array, degree: Array, inverse: Array, row: Array, residual: Array, out: Array
 ) -> None:
-    """Write what x leaves of b, summed over the cells of the next coarser grid."""
+    """Write the residual of x, summed over the cells of the next coarser grid."""
     height, width = x.shape
-    left[width] = 0
+    residual[width] = 0
     for y in range(height):
-        _down(x, y, row)
+        _filter_columns(x, y, row)
         for j in range(width):
-            rest = b[y, j] - own[y, j] * x[y, j] + _across(row, j)
-            left[j] = rest if inverse[y, j] > 0 else np.float32(0)
+            value = b[y, j] - degree[y, j] * x[y, j] + _filter_row(row, j)
+            residual[j] = value if inverse[y, j] > 0 else np.float32(0)
         coarse = out[y // 2]
         if y % 2 == 0:
             for j in range(coarse.size):
-                coarse[j] = left[2 * j] + left[2 * j + 1]
+                coarse[j] = residual[2 * j] + residual[2 * j + 1]
         else:
             for j in range(coarse.size):
-                coarse[j] += left[2 * j] + left[2 * j + 1]
+                coarse[j] += residual[2 * j] + residual[2 * j + 1]
 
 
 @_loop
 def _add_coarse(x: Array, coarse: Array, inverse: Array) -> None:
-    """Add the coarser grid's correction to x."""
+    """Add the correction of the coarser grid to x."""
     height, width = x.shape
     for y in range(height):
         above = coarse[y // 2]
@@ -135,44 +136,51 @@ def _add_coarse(x: Array, coarse: Array, inverse: Array) -> None:
 
 
 @_loop
-def _set_up(removed: Array, held: Array, own: Array, inverse: Array) -> None:
-    """Fill in a grid's system; see `camanim.road.multigrid.grids`."""
+def _assemble(removed: Array, conductance: Array, degree: Array, inverse: Array) -> None:
+    """Write the system of a grid; see `camanim.road.multigrid.grids`."""
     height, width = removed.shape
     for y in range(height):
-        # What the filter has inside of the image.
+        # Sum of the filter's weights within the image.
         down = np.float32(1 - 0.25 * (y == 0) - 0.25 * (y == height - 1))
         for j in range(width):
             across = np.float32(1 - 0.25 * (j == 0) - 0.25 * (j == width - 1))
-            own[y, j] = held[y, j] + down * across
-            inverse[y, j] = removed[y, j] / (own[y, j] - QUARTER)
+            degree[y, j] = conductance[y, j] + down * across
+            inverse[y, j] = removed[y, j] / (degree[y, j] - QUARTER)
 
 
 @_loop
 def _coarsen(
-    removed: Array, held: Array, row: Array, hidden: Array, coarse: Array, coarse_held: Array
+    removed: Array,
+    conductance: Array,
+    row: Array,
+    kept_inside: Array,
+    coarse: Array,
+    coarse_conductance: Array,
 ) -> None:
-    """Find the removed cells of the next grid, and how kept pixels within them hold their neighbours."""
+    """Write the removed cells of the next coarser grid, and their conductance to kept pixels."""
     height, width = removed.shape
     coarse[:] = 0
-    coarse_held[:] = 0
+    coarse_conductance[:] = 0
     for y in range(height):
         for j in range(width):
             coarse[y // 2, j // 2] = max(coarse[y // 2, j // 2], removed[y, j])
     for y in range(height):
         for j in range(width):
-            hidden[y, j] = coarse[y // 2, j // 2] * (ONE - removed[y, j])
+            kept_inside[y, j] = coarse[y // 2, j // 2] * (ONE - removed[y, j])
     for y in range(height):
-        _down(hidden, y, row)
+        _filter_columns(kept_inside, y, row)
         for j in range(width):
-            coarse_held[y // 2, j // 2] += removed[y, j] * (held[y, j] + _across(row, j))
+            coarse_conductance[y // 2, j // 2] += removed[y, j] * (
+                conductance[y, j] + _filter_row(row, j)
+            )
 
 
-# -- On all grids, each a part of one array
+# -- All grids, stored in one array
 
 
 @_loop
 def _shapes(height: int, width: int) -> Shapes:
-    """Give each level's height, width, and how many cells the levels before it have."""
+    """Return the height, the width and the offset in cells of each level."""
     sizes = [(height, width, 0)]
     while max(sizes[-1][0], sizes[-1][1]) > LAST_CELLS:
         h, w, start = sizes[-1]
@@ -182,44 +190,59 @@ def _shapes(height: int, width: int) -> Shapes:
 
 @_loop
 def _level(flat: Array, shapes: Shapes, level: int) -> Array:
-    """Give one level's (H, W)."""
+    """Return a view of one level, (H, W)."""
     height, width, start = shapes[level]
     return flat[start : start + height * width].reshape(height, width)
 
 
 @_loop
-def _set_up_all(
+def _assemble_all(
     shapes: Shapes,
     removed: Array,
-    held: Array,
-    hidden: Array,
-    own: Array,
+    conductance: Array,
+    kept_inside: Array,
+    degree: Array,
     inverse: Array,
     row: Array,
 ) -> None:
-    """Fill in the systems of all levels, from what is removed on the finest."""
-    first = _level(held, shapes, 0)
+    """Write the systems of all levels, from the removed pixels of the finest."""
+    first = _level(conductance, shapes, 0)
     first[:] = 0
     for k in range(len(shapes)):
-        here, holds = _level(removed, shapes, k), _level(held, shapes, k)
-        _set_up(here, holds, _level(own, shapes, k), _level(inverse, shapes, k))
+        level_removed, level_conductance = (
+            _level(removed, shapes, k),
+            _level(conductance, shapes, k),
+        )
+        _assemble(
+            level_removed, level_conductance, _level(degree, shapes, k), _level(inverse, shapes, k)
+        )
         if k + 1 < len(shapes):
-            coarse, coarse_holds = _level(removed, shapes, k + 1), _level(held, shapes, k + 1)
-            _coarsen(here, holds, row, _level(hidden, shapes, k), coarse, coarse_holds)
+            coarse, coarse_level_conductance = (
+                _level(removed, shapes, k + 1),
+                _level(conductance, shapes, k + 1),
+            )
+            _coarsen(
+                level_removed,
+                level_conductance,
+                row,
+                _level(kept_inside, shapes, k),
+                coarse,
+                coarse_level_conductance,
+            )
 
 
 @_loop
 def _cycle(
     shapes: Shapes,
-    own: Array,
+    degree: Array,
     inverse: Array,
     xs: Array,
     ys: Array,
     bs: Array,
     row: Array,
-    left: Array,
+    residual: Array,
 ) -> float:
-    """Turn the finest b into about its solution, the finest x; return their product.
+    """Write the approximate solution for the finest b to the finest x; return their dot product.
 
     See `camanim.road.multigrid.Cycle`.
     """
@@ -231,17 +254,18 @@ def _cycle(
         for i in range(inv.shape[0]):
             for j in range(inv.shape[1]):
                 y[i, j] = FIRST * inv[i, j] * b[i, j]
-        _relax(y, b, inv, SECOND, row, x)
+        _jacobi_sweep(y, b, inv, SECOND, row, x)
         if k < last:
-            _restrict(x, b, _level(own, shapes, k), inv, row, left, _level(bs, shapes, k + 1))
+            coarse_b = _level(bs, shapes, k + 1)
+            _restrict(x, b, _level(degree, shapes, k), inv, row, residual, coarse_b)
     for k in range(last, -1, -1):
         x, y, b = _level(xs, shapes, k), _level(ys, shapes, k), _level(bs, shapes, k)
         inv = _level(inverse, shapes, k)
         if k < last:
             _add_coarse(x, _level(xs, shapes, k + 1), inv)
         for _ in range(LAST_SWEEPS if k == last else 1):
-            _relax(x, b, inv, SECOND, row, y)
-            product = _relax(y, b, inv, FIRST, row, x)
+            _jacobi_sweep(x, b, inv, SECOND, row, y)
+            product = _jacobi_sweep(y, b, inv, FIRST, row, x)
     return product
 
 
@@ -249,30 +273,32 @@ def _cycle(
 
 
 @_loop
-def _turn(way: Array, ratio: np.float32, change: Array) -> None:
-    for i in range(way.shape[0]):
-        for j in range(way.shape[1]):
-            way[i, j] = ratio * way[i, j] + change[i, j]
+def _update_direction(direction: Array, ratio: np.float32, preconditioned: Array) -> None:
+    for i in range(direction.shape[0]):
+        for j in range(direction.shape[1]):
+            direction[i, j] = ratio * direction[i, j] + preconditioned[i, j]
 
 
 @_loop
-def _step(x: Array, left: Array, way: Array, bent: Array, length: np.float32, row: Array) -> Any:
-    """Go along the way, and tell how far the pixel went that went furthest."""
+def _update_solution(
+    x: Array, residual: Array, direction: Array, applied: Array, length: np.float32, row: Array
+) -> Any:
+    """Add a step along the direction to x; return its largest absolute change."""
     height, width = x.shape
     row[:] = 0
     for i in range(height):
         for j in range(width):
-            x[i, j] += length * way[i, j]
-            left[i, j] -= length * bent[i, j]
-            # The largest of each column: many at once, where a single largest is one after the other.
-            far = abs(way[i, j])
-            row[j] = far if far > row[j] else row[j]
+            x[i, j] += length * direction[i, j]
+            residual[i, j] -= length * applied[i, j]
+            # A maximum per column vectorises; a single maximum does not.
+            change = abs(direction[i, j])
+            row[j] = change if change > row[j] else row[j]
     return abs(length) * row.max()
 
 
 @_loop
-def _start(channel: Array, kept: npt.NDArray[np.bool_], x: Array) -> None:
-    """Fill removed pixels with the mean of those that are kept."""
+def _initialise(channel: Array, kept: npt.NDArray[np.bool_], x: Array) -> None:
+    """Fill removed pixels with the mean of the kept pixels."""
     total, count = 0.0, 0
     for i in range(channel.shape[0]):
         for j in range(channel.shape[1]):
@@ -285,48 +311,53 @@ def _start(channel: Array, kept: npt.NDArray[np.bool_], x: Array) -> None:
             x[i, j] = channel[i, j] if kept[i, j] else mean
 
 
-def solve(image: Array, kept: npt.NDArray[np.bool_], small: float, out: Array) -> None:
-    """Impute; see `camanim.road.multigrid.solve`.
+def solve(image: Array, kept: npt.NDArray[np.bool_], threshold: float, out: Array) -> None:
+    """Write the imputed images; see `camanim.road.multigrid.solve`.
 
     Parameters
     ----------
     image : (C, H, W)
     kept : (B, H, W) bool
-    small : float
-        Steps that change nothing by more are the last.
+    threshold : float
+        Iterations stop after a step with no larger change.
     out : (B, C, H, W)
-        Is filled.
+        Output.
     """
     channels, height, width = image.shape
     shapes = _shapes(height, width)
     cells = shapes[-1, 2] + shapes[-1, 0] * shapes[-1, 1]
-    # All memory at once: asking the system for it takes longer than a sweep.
-    removed, held, hidden, own, inverse = [np.zeros(cells, np.float32) for _ in range(5)]
+    # Allocated once: an allocation takes longer than a sweep.
+    removed, conductance, kept_inside, degree, inverse = [
+        np.zeros(cells, np.float32) for _ in range(5)
+    ]
     xs, ys, bs = [np.zeros(cells, np.float32) for _ in range(3)]
-    way = np.zeros((height, width), np.float32)
-    row, rest = np.zeros(width + 2, np.float32), np.zeros(width + 2, np.float32)
-    system, inv = _level(own, shapes, 0), _level(inverse, shapes, 0)
+    direction = np.zeros((height, width), np.float32)
+    row, spare_row = np.zeros(width + 2, np.float32), np.zeros(width + 2, np.float32)
+    system, inv = _level(degree, shapes, 0), _level(inverse, shapes, 0)
     finest = _level(removed, shapes, 0)
-    # Between cycles the memory of a half-done sweep is free.
-    change, left, bent = _level(xs, shapes, 0), _level(bs, shapes, 0), _level(ys, shapes, 0)
+    # Between cycles the intermediate array `ys` is unused.
+    preconditioned, residual = _level(xs, shapes, 0), _level(bs, shapes, 0)
+    applied = _level(ys, shapes, 0)
     for m in range(len(kept)):
         finest[:] = ~kept[m]
-        _set_up_all(shapes, removed, held, hidden, own, inverse, row)
+        _assemble_all(shapes, removed, conductance, kept_inside, degree, inverse, row)
         for c in range(channels):
             x = out[m, c]
-            _start(image[c], kept[m], x)
-            _apply(x, system, inv, row, left)
-            left *= np.float32(-1)
-            before = 0.0
-            for _ in range(MOST):
-                along = _cycle(shapes, own, inverse, xs, ys, bs, row, rest)
-                _turn(way, np.float32(along / before if before > 0 else 0.0), change)
-                curved = _apply(way, system, inv, row, bent)
-                length = np.float32(along / curved if curved > 0 else 0.0)
-                before = along
-                if _step(x, left, way, bent, length, rest) <= small:
+            _initialise(image[c], kept[m], x)
+            _apply(x, system, inv, row, residual)
+            residual *= np.float32(-1)
+            previous_rho = 0.0
+            for _ in range(MAX_ITERATIONS):
+                rho = _cycle(shapes, degree, inverse, xs, ys, bs, row, spare_row)
+                ratio = np.float32(rho / previous_rho if previous_rho > 0 else 0.0)
+                _update_direction(direction, ratio, preconditioned)
+                curvature = _apply(direction, system, inv, row, applied)
+                length = np.float32(rho / curvature if curvature > 0 else 0.0)
+                previous_rho = rho
+                change = _update_solution(x, residual, direction, applied, length, spare_row)
+                if change <= threshold:
                     break
 
 
-# For these types alone: every other would be compiled anew, which takes seconds.
+# Compiled for these types only: each further signature takes seconds to compile.
 solve = _loop(solve, "void(f4[:,:,::1], b1[:,:,::1], f8, f4[:,:,:,::1])")

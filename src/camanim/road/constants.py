@@ -1,12 +1,12 @@
-"""Of the cycle over all grids, in torch and as compiled loops.
+"""Constants of the multigrid cycle, shared by `multigrid` and `compiled`.
 
-What was compiled is kept with these numbers in it: after a change of one, touch ``compiled.py``.
+Numba caches compiled code with these values inlined: after a change of one, touch ``compiled.py``.
 """
 
-#: Steps of the two sweeps: from the roots of the Chebyshev polynomial for eigenvalues from 2/3 to 4/3,
-#: which belong to what the coarser grid cannot show.
+#: Weights of the two Jacobi sweeps: from the roots of the Chebyshev polynomial for eigenvalues from 2/3
+#: to 4/3, those of components that the coarser grid cannot represent.
 STEPS = (1.309, 0.809)
-#: Pairs of sweeps on the coarsest grid, of at most that many cells along each axis.
+#: Pairs of sweeps on the coarsest grid, and its maximum number of cells along each axis.
 LAST_SWEEPS, LAST_CELLS = 6, 4
-#: Iterations; five to eight are usual.
-MOST = 60
+#: Limit on the iterations of conjugate gradients; five to eight are usual.
+MAX_ITERATIONS = 60

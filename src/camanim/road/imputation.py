@@ -1,4 +1,4 @@
-"""Filling removed pixels: each becomes the weighted mean of its neighbours, eight or twenty-six."""
+"""Imputation of removed pixels as the weighted mean of their 8 or 26 neighbours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def weights(ndim: int) -> dict[tuple[int, ...], float]:
-    """Weigh the neighbours of a pixel or voxel, by their steps along each axis.
+    """Return the weight of each neighbour of a pixel or voxel, by its offset along each axis.
 
     Direct neighbours weigh 1/6, diagonal ones 1/12 (Rong et al. 2022, section 4.1). That is
     ``[1 2 1] x [1 2 1]`` less its centre; in three dimensions the same product has three factors.
@@ -31,17 +31,17 @@ def weights(ndim: int) -> dict[tuple[int, ...], float]:
 
 
 class Imputer(Protocol):
-    """Fills the removed pixels of one image, for a batch of masks."""
+    """Callable that fills the removed pixels of one image, for a batch of masks."""
 
     def __call__(self, image: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """Impute.
+        """Return the imputed images.
 
         Parameters
         ----------
         image : torch.Tensor
             (C, *S) float32.
         kept : torch.Tensor
-            (B, *S) bool, on the same device: True where a pixel stays as it is, which some do.
+            (B, *S) bool, on the same device: True where a pixel is unchanged. At least one is.
 
         Returns
         -------
@@ -51,8 +51,8 @@ class Imputer(Protocol):
         ...
 
 
-def is_own(imputer: object) -> bool:
-    """Whether an imputer is one of camanim's: it cannot change, and its errors are not its caller's."""
+def is_builtin(imputer: object) -> bool:
+    """Return whether an imputer is part of camanim: immutable, and its errors are not the user's."""
     return type(imputer).__module__.startswith("camanim.road.")
 
 
@@ -60,24 +60,24 @@ def is_own(imputer: object) -> bool:
 class DirectImputer:
     """Solve the linear system of each mask: directly for images, by conjugate gradients for volumes.
 
-    The reference for `MultigridImputer`, which is many times as fast.
+    Reference implementation for `MultigridImputer`, which is many times as fast.
 
     Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022:
     a removed pixel is the weighted mean of its neighbours, with the weights of `weights`, renormalised
-    at the border. Without noise. Images take one sparse LU factorisation for all channels; that of a
-    volume would not fit into memory, so there the residual is brought to 1e-6 of the right-hand side.
+    at the border. Noise is not added here. Images use one sparse LU factorisation for all channels. For
+    volumes it would not fit into memory; they use conjugate gradients to a relative residual of 1e-6.
 
     Parameters
     ----------
     threads : int, optional
-        Masks that are solved at once; by default one per processor that this process may use. SuperLU
-        works outside of Python's lock.
+        Number of masks solved in parallel; by default the processors available to this process. SuperLU
+        releases the GIL.
     """
 
     threads: int | None = None
 
     def __call__(self, image: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """Impute; see `Imputer`."""
+        """Return the imputed images; see `Imputer`."""
         import torch
 
         channels, *size = image.shape
@@ -85,37 +85,39 @@ class DirectImputer:
         pixels = image.reshape(channels, -1).double().cpu().numpy().T
         flat = kept.reshape(len(kept), -1).cpu().numpy()
         solve = _directly if len(size) == 2 else _by_gradients
-        with ThreadPoolExecutor(self.threads or processors()) as pool:
-            filled = list(pool.map(lambda mask: _fill(laplacian, pixels, mask, solve), flat))
+        with ThreadPoolExecutor(self.threads or processors()) as executor:
+            filled = list(executor.map(lambda mask: _fill(laplacian, pixels, mask, solve), flat))
         batch = np.stack(filled).astype(np.float32).transpose(0, 2, 1)
-        filled_in = torch.from_numpy(np.ascontiguousarray(batch)).to(image.device)
-        return filled_in.reshape(-1, channels, *size)
+        images = torch.from_numpy(np.ascontiguousarray(batch)).to(image.device)
+        return images.reshape(-1, channels, *size)
 
 
 def processors() -> int:
-    """Count the processors that this process may use."""
+    """Return the number of processors available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)
 def _laplacian(size: tuple[int, ...]) -> Any:
-    """Assemble the system of all pixels: a row says that a pixel is the mean of its neighbours."""
+    """Return the weighted graph Laplacian of all pixels: 0 where a pixel is its neighbours' mean."""
     from scipy.sparse import coo_array, diags_array
 
     index = np.arange(prod(size), dtype=np.int32).reshape(size)
     rows, columns, values = [], [], []
     for step, weight in weights(len(size)).items():
-        here = index[
+        pixels = index[
             tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, size, strict=True))
         ]
-        there = index[
+        shifted = index[
             tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, size, strict=True))
         ]
-        rows.append(here.ravel())
-        columns.append(there.ravel())
-        values.append(np.full(here.size, weight))
-    place = (np.concatenate(rows), np.concatenate(columns))
-    neighbours = coo_array((np.concatenate(values), place), shape=(index.size, index.size)).tocsr()
+        rows.append(pixels.ravel())
+        columns.append(shifted.ravel())
+        values.append(np.full(pixels.size, weight))
+    indices = (np.concatenate(rows), np.concatenate(columns))
+    neighbours = coo_array(
+        (np.concatenate(values), indices), shape=(index.size, index.size)
+    ).tocsr()
     return (diags_array(neighbours.sum(axis=1)) - neighbours).tocsr()
 
 
@@ -127,7 +129,7 @@ def _fill(
     if removed.size == 0:
         return filled
     rows = laplacian[removed]
-    # The known pixels' part of each equation goes to the right-hand side.
+    # The terms of kept pixels are moved to the right-hand side.
     known = pixels * kept[:, None]
     filled[removed] = solve(rows[:, removed].tocsc(), -(rows @ known))
     return filled

@@ -1,4 +1,4 @@
-"""How a network runs fastest: batch size, memory format and precision, found by a short measurement."""
+"""Settings of forward passes, and the benchmark that selects them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from camanim.model_state import is_out_of_memory, run_callback
 from camanim.precision import Precision
 from camanim.road.settings import MemoryFormat
 
-#: How much faster a larger batch, and half precision, must be to be taken.
-WORTH_A_BATCH, WORTH_HALF = 1.03, 1.15
-#: How far half precision may move a value: a probability, or as a share of how far scores lie apart.
-CLOSE = 2e-3
+#: Minimum speedups for which another batch size, and half precision, are selected.
+MIN_BATCH_SPEEDUP, MIN_HALF_SPEEDUP = 1.03, 1.15
+#: Maximum error of half precision: of a probability, or as a fraction of the range of scores.
+MAX_HALF_ERROR = 2e-3
 
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """How the network is asked.
+    """How forward passes are run: batch size, memory format, precision.
 
     Attributes
     ----------
     batch_size : int
         Perturbed images per forward pass.
     memory_format : {"own", "contiguous", "channels_last"}
-        "own" is the network itself; the others are of a copy with its batch normalisations folded.
+        "own" runs the user's network; the others run a copy with folded batch normalisations.
     precision : {"float32", "bfloat16", "float16"}
-        Of autocast.
+        Precision of autocast.
     """
 
     batch_size: int = 4
@@ -43,7 +43,7 @@ class InferenceSettings:
 
 @dataclass(frozen=True)
 class InferenceOverrides(Checked, error=ScoreError):
-    """Inference settings that the caller fixes; what is None is measured.
+    """Inference settings fixed by the caller; those that are None are selected by benchmark.
 
     Attributes
     ----------
@@ -55,76 +55,76 @@ class InferenceOverrides(Checked, error=ScoreError):
     memory_format: MemoryFormat | None = None
     precision: Precision | None = None
 
-    def on(self, form: InferenceSettings) -> InferenceSettings:
-        """Give a form in which these wishes hold."""
-        names = [f.name for f in fields(self)]
-        return replace(form, **{n: getattr(self, n) for n in names if getattr(self, n) is not None})
+    def apply_to(self, settings: InferenceSettings) -> InferenceSettings:
+        """Return the settings with these overrides."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(settings, **{k: v for k, v in values.items() if v is not None})
 
 
 class ConfiguredNetworks:
-    """A network in any form.
+    """A network and its copies in other memory formats.
 
     Parameters
     ----------
     forward : Forward
         Within `Forward.evaluating`.
     tensor : torch.Tensor
-        (1, C, *S), an input.
+        An input, (1, C, *S), with which copies are verified.
 
     Attributes
     ----------
-    own : Forward
-        The network itself.
+    original : Forward
+        The user's network.
     """
 
     def __init__(self, forward: Forward, tensor: torch.Tensor) -> None:
-        self.own, self._copies = forward, Copies(forward, tensor)
+        self.original, self._copies = forward, Copies(forward, tensor)
 
-    def __call__(self, form: InferenceSettings) -> Forward:
-        """Give the network in a form.
+    def __call__(self, settings: InferenceSettings) -> Forward:
+        """Return the network configured with these settings.
 
         Raises
         ------
         ScoreError
-            Where a copy cannot be had, or answers otherwise.
+            If no copy can be made in the memory format, or its outputs differ.
         """
-        network = self._of(form.memory_format)
+        network = self._of(settings.memory_format)
         if network is None:
             raise ScoreError(
-                f"The network does not answer the same as a copy in the format {form.memory_format}: "
-                'use memory_format="own".'
+                "The network has no copy with the same outputs in the memory format "
+                f'{settings.memory_format}: use memory_format="own".'
             )
-        return replace(network, precision=form.precision)
+        return replace(network, precision=settings.precision)
 
-    def has(self, memory_format: MemoryFormat) -> bool:
-        """Whether the network can be had in a format."""
+    def supports(self, memory_format: MemoryFormat) -> bool:
+        """Return whether the network can run in a memory format."""
         return self._of(memory_format) is not None
 
     def _of(self, memory_format: MemoryFormat) -> Forward | None:
-        return self.own if memory_format == "own" else self._copies.of(memory_format)
+        return self.original if memory_format == "own" else self._copies.of(memory_format)
 
 
 class SpeedMeasurement:
-    """Finds the form that answers fastest.
+    """Benchmark that selects the fastest inference settings.
 
     Parameters
     ----------
-    forms : ConfiguredNetworks
+    networks : ConfiguredNetworks
     value : callable
-        From a network and (B, C, *S) to the target's (B,) values.
+        Map a network and images (B, C, *S) to the target's values, (B,).
     images : torch.Tensor
-        (B, C, *S) perturbed images, by which half precision is judged; repeated for larger batches.
+        Perturbed images, (B, C, *S), on which half precision is validated; repeated for larger batches.
     budget : float
-        How many images it may show to the network.
+        Maximum number of images passed through the network.
     probabilities : bool
-        Whether values are probabilities, or on no known scale.
+        Whether values are probabilities rather than scores of unknown scale.
     report : callable
-        Called before each trial; what it raises ends the measurement.
+        Called before each trial; an exception it raises ends the benchmark.
     """
 
     def __init__(
         self,
-        forms: ConfiguredNetworks,
+        networks: ConfiguredNetworks,
         value: Callable[[Forward, torch.Tensor], torch.Tensor],
         images: torch.Tensor,
         budget: float,
@@ -132,82 +132,89 @@ class SpeedMeasurement:
         probabilities: bool = True,
         report: Callable[[], None] = lambda: None,
     ) -> None:
-        self._forms, self._value, self._images, self._left = forms, value, images, budget
+        self._networks, self._value, self._images = networks, value, images
+        self._remaining = budget
         self._probabilities, self._report = probabilities, report
         self._seconds: dict[InferenceSettings, float] = {}
 
-    def best(self, wish: InferenceOverrides) -> InferenceSettings:
-        """Try formats, then batches, then half precision, for as long as it pays."""
+    def best(self, overrides: InferenceOverrides) -> InferenceSettings:
+        """Return the fastest settings: select the memory format, then batch size, then precision."""
         formats: list[MemoryFormat] = ["channels_last", "contiguous"]
-        if wish.memory_format is not None:
-            formats = [wish.memory_format]
-        formats = [f for f in formats if self._forms.has(f)] or ["own"]
-        tried = [wish.on(InferenceSettings(memory_format=f)) for f in formats]
+        if overrides.memory_format is not None:
+            formats = [overrides.memory_format]
+        formats = [f for f in formats if self._networks.supports(f)] or ["own"]
+        tried = [overrides.apply_to(InferenceSettings(memory_format=f)) for f in formats]
         best = min(tried, key=self._time) if len(tried) > 1 else tried[0]
-        if wish.batch_size is None:
+        if overrides.batch_size is None:
             larger = self._resized(best, 2)
-            # Smaller ones where larger ones are no faster: they may fit the processor's cache.
+            # A smaller batch may fit into the processor's cache.
             best = larger if larger != best else self._resized(best, 0.5)
         half = replace(best, precision=half_precision(self._images.device))
-        if wish.precision is None and half != best and self._is_faster(half, best, WORTH_HALF):
-            best = half if self._is_close(half, best) else best
-        return best
+        if overrides.precision is not None or half == best:
+            return best
+        faster = self._is_faster(half, best, MIN_HALF_SPEEDUP)
+        return half if faster and self._is_close(half, best) else best
 
-    def _resized(self, form: InferenceSettings, factor: float) -> InferenceSettings:
-        """Change the batch by a factor for as long as that is faster."""
-        while (size := int(factor * form.batch_size)) >= 1:
-            other = replace(form, batch_size=size)
-            if not self._is_faster(other, form, WORTH_A_BATCH):
+    def _resized(self, settings: InferenceSettings, factor: float) -> InferenceSettings:
+        """Scale the batch size by a factor repeatedly, as long as this is faster."""
+        while (size := int(factor * settings.batch_size)) >= 1:
+            other = replace(settings, batch_size=size)
+            if not self._is_faster(other, settings, MIN_BATCH_SPEEDUP):
                 break
-            form = other
-        return form
+            settings = other
+        return settings
 
-    def _is_faster(self, form: InferenceSettings, than: InferenceSettings, factor: float) -> bool:
-        """Whether a form is that many times as fast; not so where there is no budget left to know."""
-        if 2 * form.batch_size > self._left:
+    def _is_faster(
+        self, settings: InferenceSettings, reference: InferenceSettings, factor: float
+    ) -> bool:
+        """Return whether settings are faster by a factor; False if the budget is spent."""
+        if 2 * settings.batch_size > self._remaining:
             return False
-        return self._time(form) * factor < self._time(than)
+        return self._time(settings) * factor < self._time(reference)
 
-    def _time(self, form: InferenceSettings) -> float:
-        """Measure the seconds per image, once."""
-        if form not in self._seconds:
+    def _time(self, settings: InferenceSettings) -> float:
+        """Return the seconds per image; cached."""
+        if settings not in self._seconds:
             run_callback(self._report)
-            network, images = self._forms(form), self._batch(form.batch_size)
-            self._left -= 2 * form.batch_size
+            network, images = self._networks(settings), self._batch(settings.batch_size)
+            self._remaining -= 2 * settings.batch_size
             try:
                 self._value(network, images)
                 start = time.perf_counter()
-                # The values come to the CPU, so that a GPU has done its work.
+                # The copy to the CPU waits for the GPU.
                 self._value(network, images).cpu()
-                self._seconds[form] = (time.perf_counter() - start) / form.batch_size
+                self._seconds[settings] = (time.perf_counter() - start) / settings.batch_size
             except (RuntimeError, MemoryError, OutOfMemory) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._seconds[form] = float("inf")
-        return self._seconds[form]
+                self._seconds[settings] = float("inf")
+        return self._seconds[settings]
 
     def _batch(self, size: int) -> torch.Tensor:
         repeats = -(-size // len(self._images))
         return self._images.repeat(repeats, *[1] * (self._images.ndim - 1))[:size]
 
-    def _is_close(self, form: InferenceSettings, to: InferenceSettings) -> bool:
-        values, exact = (self._value(self._forms(f), self._images) for f in (form, to))
+    def _is_close(self, settings: InferenceSettings, reference: InferenceSettings) -> bool:
+        values, exact = (
+            self._value(self._networks(each), self._images) for each in (settings, reference)
+        )
         scale = 1.0 if self._probabilities else float(exact.max() - exact.min())
-        return bool((values - exact).abs().max() <= CLOSE * scale)
+        return bool((values - exact).abs().max() <= MAX_HALF_ERROR * scale)
 
-    def holds(self, form: InferenceSettings) -> bool:
-        """Whether a form that was found for other weights may be taken for these."""
-        if not self._forms.has(form.memory_format):
+    def is_valid(self, settings: InferenceSettings) -> bool:
+        """Return whether settings selected for other weights are also valid for these."""
+        if not self._networks.supports(settings.memory_format):
             return False
-        single = replace(form, precision="float32")
-        return form.precision == "float32" or self._is_close(form, single)
+        single = replace(settings, precision="float32")
+        return settings.precision == "float32" or self._is_close(settings, single)
 
 
 def half_precision(device: torch.device) -> Precision:
-    """Name the half precision that a device computes fast; float32 where it has none."""
+    """Return the half precision with hardware support on a device; float32 if there is none."""
     if device.type == "cuda":
         return "float16"
-    known: dict[str, object] = (
+    capabilities: dict[str, object] = (
         getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
     )
-    return "bfloat16" if any(known.get(name) for name in ("avx512_bf16", "amx_bf16")) else "float32"
+    supported = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return "bfloat16" if supported else "float32"

@@ -1,4 +1,4 @@
-"""Which pixels are kept: exact shares, with ties broken by a seed."""
+"""Masks of kept pixels: exact fractions of the image, with seeded tie-breaking."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Ranks = npt.NDArray[np.uint64]
 
 
 def tie_break(count: int, seed: int) -> Ranks:
-    """Draw how equal pixels are ranked among each other; one ranking serves all maps.
+    """Return a random ranking that orders pixels of equal value, in all maps.
 
     Parameters
     ----------
@@ -30,18 +30,18 @@ def tie_break(count: int, seed: int) -> Ranks:
 
 
 def kept_pixels(plane: FloatMap, percentiles: Sequence[float], ties: Ranks) -> tuple[Masks, Masks]:
-    """Mark the pixels that are kept when the most or the least relevant ones are removed first.
+    """Return the pixels kept when the most, or the least, relevant pixels are removed first.
 
-    Pixels are ranked, not compared with a threshold: a map that is zero over most of the image would
-    otherwise give the same mask at several percentiles. Exactly ``k = round(p / 100 * N)`` of N pixels
-    are kept, one at least, and one at least is not.
+    Pixels are ranked rather than thresholded: with a threshold, a map that is 0 over most of the image
+    has the same mask at several percentiles. Exactly ``k = round(p / 100 * N)`` of N pixels are kept,
+    at least 1 and at most N - 1.
 
     Parameters
     ----------
     plane : (*S) float32 array
-        The map at the network's input size, without NaN.
+        Map at the network's input size, without NaN.
     percentiles : sequence of P floats
-        Shares kept, in percent.
+        Fractions kept, in percent.
     ties : (N,) permutation of all pixels
         See `tie_break`.
 
@@ -51,8 +51,8 @@ def kept_pixels(plane: FloatMap, percentiles: Sequence[float], ties: Ranks) -> t
         True where a pixel is kept. MoRF (most relevant first) keeps the k least relevant pixels, LeRF
         (least relevant first) the k most relevant ones.
     """
-    # One whole number per pixel, its value above its rank among equals: found ten times as fast as
-    # pixels that are sorted by two keys.
+    # One integer per pixel: its value in the high bits, its tie-break rank in the low bits. A partition
+    # of these is ten times as fast as a sort by two keys.
     keys = (_ordered_bits(plane.reshape(-1)) << np.uint64(32)) | ties
     count = len(keys)
     counts = [min(max(round(p / 100 * count), 1), count - 1) for p in percentiles]
@@ -64,8 +64,8 @@ def kept_pixels(plane: FloatMap, percentiles: Sequence[float], ties: Ranks) -> t
 
 
 def _ordered_bits(values: FloatMap) -> npt.NDArray[np.uint64]:
-    """Turn floats into whole numbers of the same order."""
-    # Minus zero becomes zero: they are equal.
+    """Return unsigned integers in the same order as the floats."""
+    # Adding 0 maps -0 to 0.
     bits = (np.ascontiguousarray(values, np.float32) + np.float32(0)).view(np.uint32)
     negative = bits >> np.uint32(31) == 1
     return np.where(negative, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)

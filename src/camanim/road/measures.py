@@ -1,6 +1,6 @@
-"""Other measures of the same kind as ROAD: what the prediction loses, or keeps, without some pixels.
+"""Perturbation measures other than ROAD: deletion, insertion, confidence drop and increase.
 
-What runs the network is imported within functions, so that the settings can be listed without torch.
+Modules that import torch are imported within functions, so that settings can be listed without torch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Imputation = Literal["blur", "mean", "road"]
 
 @dataclass(frozen=True)
 class Measure(Finding):
-    """The value of one measure for each shown layer.
+    """Value of one measure for each shown layer.
 
     Attributes
     ----------
@@ -49,11 +49,11 @@ class Measure(Finding):
     values : (L,) array
         NaN where undefined.
     undefined : tuple of (str or None)
-        For each layer, why it has no value.
+        Reason why a layer has no value; None if it has one.
     shares : tuple of S floats
-        Of deletion and insertion: shares of the pixels that were removed, or inserted, from 0 to 1.
+        Fractions of the pixels removed by deletion, or inserted, from 0 to 1; empty for the others.
     curves : (L, S) array
-        The target's probability at each of them.
+        The target's probability at each fraction.
     """
 
     kind = "measure"
@@ -69,40 +69,40 @@ class Measure(Finding):
 
     @property
     def key(self) -> str:
-        """Name in `Result.findings`: a result can have several measures."""
+        """Key in `Result.findings`; a result can have several measures."""
         return self.label
 
     @property
     def label(self) -> str:
-        """Name of its column in tables, such as "deletion (blur)"."""
+        """Name of the column in tables, such as "deletion (blur)"."""
         return f"{self.name} ({self.imputation})"
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether a good map has a high value."""
+        """Whether higher values are better."""
         return self.name in ("insertion", "increase")
 
     @cached_property
     def best(self) -> LayerInfo | None:
-        """The layer with the best value, the earliest of equals; None if none has one."""
+        """Layer with the best value, the first of equals; None if all values are undefined."""
         if np.isnan(self.values).all():
             return None
-        find = np.nanargmax if self.higher_is_better else np.nanargmin
-        return self.layers[int(find(self.values))]
+        argbest = np.nanargmax if self.higher_is_better else np.nanargmin
+        return self.layers[int(argbest(self.values))]
 
     def columns(self) -> dict[str, Floats]:
         """Return the values."""
         return {self.label: self.values}
 
     def caption(self, i: int) -> str:
-        """Return the value of layer `i`, or why it has none."""
+        """Return the value of layer `i`; empty if it is undefined."""
         reason = self.undefined[i]
         return f"{self.label} {self.values[i]:.2f}" if reason is None else ""
 
     def summary(self) -> str:
         """Return the best layer and its value."""
         if self.best is None:
-            return f"{self.label}: no layer has a map to measure."
+            return f"{self.label}: undefined for all layers."
         value = self.values[self.layers.index(self.best)]
         side = "highest" if self.higher_is_better else "lowest"
         return f"{self.label}: {side} {value:.3f} of {self.best.label}."
@@ -116,7 +116,7 @@ class Measure(Finding):
             lines=(Line(self.label, self.values),),
             marks=() if mark is None else (mark,),
             y_label=self.label,
-            tip=f"{self.label} of every layer: a good map has a {better} value.",
+            tip=f"{self.label} of each layer. A {better} value indicates a good map.",
         )
 
 
@@ -131,23 +131,25 @@ def measure(
     seed: Seed = 0,
     progress: Progress = silent,
 ) -> Measure:
-    """Measure the maps by what the prediction loses or keeps.
+    """Measure how the target's value changes when pixels are perturbed according to each map.
 
     Parameters
     ----------
     result : Result
     name : {"deletion", "insertion", "drop", "increase"}
-        Area under the target's probability while the most relevant pixels are removed, or inserted
-        into nothing (Petsiuk et al., BMVC 2018); or how much is lost of it, as a share, where only
-        what the map lights is shown, and whether it is more (Chattopadhay et al., WACV 2018).
+        Deletion, insertion: area under the curve of the target's probability while the most relevant
+        pixels are removed from the image, or inserted into a fully imputed image (Petsiuk et al., BMVC
+        2018). Drop, increase: relative loss of probability when the image is multiplied by the map, and
+        whether the probability increases (Chattopadhay et al., WACV 2018).
     imputation : {"blur", "mean", "road"}
-        What replaces removed pixels. Of drop and increase, maps fade into it; with "road" what is below
-        half of the map's maximum is removed.
+        Replacement of removed pixels. Drop and increase blend the image with it, weighted by the map;
+        with "road" they remove pixels below half of the map's maximum.
     steps : int
-        Steps of the curves of deletion and insertion.
+        Number of steps of the curves of deletion and insertion.
     seed : int
         Seed of the tie-break among equal pixels.
     progress : Progress
+        Called after every batch. When it raises `Cancelled`, the values computed so far are kept.
 
     Returns
     -------
@@ -156,7 +158,7 @@ def measure(
     Raises
     ------
     ScoreError
-        When no layer can be measured, or a setting is of the wrong type or out of range.
+        If no layer can be measured, or a setting is of the wrong type or out of range.
     """
     check_scorable(result)
     shares: Sequence[float] = ()
@@ -199,56 +201,56 @@ def _imputer(imputation: str) -> Imputer:
 def _curves(
     result: Result, name: str, imputation: str, steps: int, seed: int, progress: Progress
 ) -> tuple[Sequence[float], Floats]:
-    """Remove the most relevant pixels step by step, or insert them."""
+    """Return the removed, or inserted, fractions and the target's values at each, (L, S)."""
     kept = tuple(100 * i / steps for i in range(1, steps))
     scoring = ScoringSettings(seed, percentiles=kept, noise=0.0, imputer=_imputer(imputation))
     road = score_maps(result, scoring, progress)
-    nothing = _value_of_nothing(result, imputation)
+    baseline = _baseline_value(result, imputation)
     ends = np.full((len(result.maps), 1), 1.0)
     if name == "insertion":
-        curves = np.hstack([ends * nothing, road.lerf, ends * road.probability])
+        curves = np.hstack([ends * baseline, road.lerf, ends * road.probability])
     else:
-        # MoRF at a share kept is deletion at the share removed.
-        curves = np.hstack([ends * road.probability, road.morf[:, ::-1], ends * nothing])
+        # MoRF at the kept fraction p is deletion at the removed fraction 1 - p.
+        curves = np.hstack([ends * road.probability, road.morf[:, ::-1], ends * baseline])
     curves[np.isnan(road.scores)] = np.nan
     return [i / steps for i in range(steps + 1)], curves
 
 
-def _value_of_nothing(result: Result, imputation: str) -> float:
-    """Return the target's value for an image whose every pixel is imputed."""
-    # From no pixel at all ROAD imputes nothing; what is left is the mean.
-    nothing = _nothing_of(result.tensor[0], "mean" if imputation == "road" else imputation)
-    assert nothing is not None
-    return float(_values(result, nothing)[0])
+def _baseline_value(result: Result, imputation: str) -> float:
+    """Return the target's value for the fully imputed image."""
+    # ROAD's imputation requires a kept pixel; without one, the image is filled with its mean.
+    baseline = _baseline_image(result.tensor[0], "mean" if imputation == "road" else imputation)
+    assert baseline is not None
+    return float(_values(result, baseline)[0])
 
 
 def _confidence(result: Result, name: str, imputation: str, progress: Progress) -> Floats:
-    """Show the network what each map lights up, and compare its confidence with that for the image."""
+    """Return the confidence drop, or increase, of each layer, (L,)."""
     import torch
 
     image, size = result.tensor[0], tuple(result.tensor.shape[2:])
     before = float(_values(result, image[None])[0])
     if name == "drop" and before <= 0:
         raise ScoreError(
-            f"There is nothing to lose: {result.target.name} is worth {before:.3g}. "
-            "Measure deletion or insertion."
+            f"The confidence drop is undefined for {result.target.name} = {before:.3g}: "
+            "use deletion or insertion."
         )
-    values, nothing = np.full(len(result.maps), np.nan), _nothing_of(image, imputation)
-    # On a cancel the layers measured so far are kept.
+    values, baseline = np.full(len(result.maps), np.nan), _baseline_image(image, imputation)
     with suppress(Cancelled):
         for i, raw in enumerate(result.maps):
             progress("confidence", i, len(result.maps))
             if why_undefined(raw, size) is not None:
                 continue
-            soft = torch.from_numpy(relevance(raw, size))
-            after = float(_values(result, _lit(image, soft / soft.max(), nothing))[0])
-            gain = float(after > before)
-            values[i] = gain if name == "increase" else max(0.0, before - after) / before
+            weights = torch.from_numpy(relevance(raw, size))
+            blended = _blend(image, weights / weights.max(), baseline)
+            after = float(_values(result, blended)[0])
+            increase = float(after > before)
+            values[i] = increase if name == "increase" else max(0.0, before - after) / before
     return values
 
 
-def _nothing_of(image: torch.Tensor, imputation: str) -> torch.Tensor | None:
-    """Impute every pixel, (1, C, *S); None where there must be some left to impute from."""
+def _baseline_image(image: torch.Tensor, imputation: str) -> torch.Tensor | None:
+    """Return the fully imputed image, (1, C, *S); None for "road", which requires kept pixels."""
     import torch
 
     if imputation == "road":
@@ -256,11 +258,13 @@ def _nothing_of(image: torch.Tensor, imputation: str) -> torch.Tensor | None:
     return _imputer(imputation)(image, torch.zeros(1, *image.shape[1:], dtype=torch.bool))
 
 
-def _lit(image: torch.Tensor, soft: torch.Tensor, nothing: torch.Tensor | None) -> torch.Tensor:
-    """Show the image where a map in [0, 1] is high, and what is imputed where it is low."""
-    if nothing is None:
-        return _imputer("road")(image, soft[None] >= 0.5)
-    return soft * image + (1 - soft) * nothing
+def _blend(
+    image: torch.Tensor, weights: torch.Tensor, baseline: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the image blended with the baseline by weights in [0, 1]; thresholded without one."""
+    if baseline is None:
+        return _imputer("road")(image, weights[None] >= 0.5)
+    return weights * image + (1 - weights) * baseline
 
 
 def _values(result: Result, images: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Which perturbed images the network must be shown: each distinct one once."""
+"""List of the distinct perturbed images of all maps, percentiles and repeats."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from camanim.stack import FloatMap, relevance
 
 Floats = npt.NDArray[np.float64]
 
-#: Seeds whose ties, and whose noise, are held at a time.
-HELD = 4
+#: Maximum number of seeds whose tie-breaks and noise are kept in memory.
+CACHED_SEEDS = 4
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A map, and the repeats that it takes part in.
+    """A map and the repeats in which it is scored.
 
     Attributes
     ----------
     raw : (*s) float32
-        Its positive part must not be constant.
+        Map whose positive part is not constant.
     repeats : tuple of int
     """
 
@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Key:
-    """A perturbed image: which pixels are kept (a hash), and whose noise is on the others."""
+    """A perturbed image: the hash of its mask, and the seed of its noise."""
 
     mask: bytes
     seed: int
@@ -46,115 +46,115 @@ class Key:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a mask comes from, to make it again."""
+    """Indices from which a mask is recomputed."""
 
     entry: int
     repeat: int
     side: int
-    share: int
+    percentile: int
 
 
 class Plan:
-    """All masks of all maps; identical ones are one, whichever map they come from.
+    """All masks of all maps, without duplicates.
 
-    Masks are made twice, first to tell them apart and then when their turn comes: holding them would
-    take more memory than all maps.
+    Masks are computed twice, first to hash them and again when their images are predicted: storing them
+    would take more memory than all maps.
 
     Parameters
     ----------
     entries : sequence of Entry
     size : tuple of int
-        Of the network's input.
-    shares : tuple of P floats
-        Percentiles.
+        Spatial size of the network's input.
+    percentiles : tuple of P floats
+        Fractions of the pixels that are kept, in percent.
     seeds : tuple of R ints
-        One per repeat.
+        Seed of each repeat.
     progress : Progress
 
     Attributes
     ----------
     keys : list of Key
-        The distinct perturbed images. Those of one mask follow each other.
+        The distinct perturbed images; those with the same mask are adjacent.
     """
 
     def __init__(
         self,
         entries: Sequence[Entry],
         size: tuple[int, ...],
-        shares: tuple[float, ...],
+        percentiles: tuple[float, ...],
         seeds: tuple[int, ...],
         progress: Progress,
     ) -> None:
-        self.entries, self.size, self.shares, self.seeds = entries, size, shares, seeds
+        self.entries, self.size, self.percentiles, self.seeds = entries, size, percentiles, seeds
         self.keys: list[Key] = []
         self._sources: list[_Source] = []
-        self._drawn: dict[int, Ranks] = {}
-        self._made: dict[tuple[int, int], Masks] = {}
-        self._places = np.full((len(entries), len(seeds), 2, len(shares)), -1)
-        known: dict[Key, int] = {}
+        self._ranks: dict[int, Ranks] = {}
+        self._last_masks: dict[tuple[int, int], Masks] = {}
+        self._positions = np.full((len(entries), len(seeds), 2, len(percentiles)), -1)
+        positions: dict[Key, int] = {}
         for i in range(len(entries)):
             progress("masks", i, len(entries))
-            self._enter(i, known)
+            self._add_entry(i, positions)
 
-    def _enter(self, i: int, known: dict[Key, int]) -> None:
-        found: dict[bytes, list[_Source]] = defaultdict(list)
+    def _add_entry(self, i: int, positions: dict[Key, int]) -> None:
+        """Append the images of a map to `keys`, grouped by mask."""
+        sources: dict[bytes, list[_Source]] = defaultdict(list)
         for r in self.entries[i].repeats:
-            for (side, share), mask in _each(self._masks(i, r)):
-                packed = np.packbits(mask).tobytes()
+            masks = self._masks(i, r)
+            for side, percentile in np.ndindex(masks.shape[:2]):
+                packed = np.packbits(masks[side, percentile]).tobytes()
                 digest = hashlib.blake2b(packed, digest_size=16).digest()
-                found[digest].append(_Source(i, r, side, share))
-        for digest, sources in found.items():
-            for source in sources:
+                sources[digest].append(_Source(i, r, side, percentile))
+        for digest, group in sources.items():
+            for source in group:
                 key = Key(digest, self.seeds[source.repeat])
-                if key not in known:
-                    known[key] = len(self.keys)
+                if key not in positions:
+                    positions[key] = len(self.keys)
                     self.keys.append(key)
                     self._sources.append(source)
-                self._places[i, source.repeat, source.side, source.share] = known[key]
+                index = (i, source.repeat, source.side, source.percentile)
+                self._positions[index] = positions[key]
 
     def _masks(self, i: int, r: int) -> Masks:
-        """Make the masks (2, P, *S) of a map in a repeat; the last ones are held."""
-        if (i, r) not in self._made:
+        """Return the masks (2, P, *S) of a map in a repeat; the last result is cached."""
+        if (i, r) not in self._last_masks:
             large = relevance(self.entries[i].raw, self.size)
-            masks = np.stack(kept_pixels(large, self.shares, self._ties(self.seeds[r])))
-            self._made = {(i, r): masks}
-        return self._made[i, r]
+            masks = np.stack(kept_pixels(large, self.percentiles, self._tie_break(self.seeds[r])))
+            self._last_masks = {(i, r): masks}
+        return self._last_masks[i, r]
 
-    def _ties(self, seed: int) -> Ranks:
-        """Draw the order of equal pixels; of many repeats a few are held."""
-        if seed not in self._drawn:
-            if len(self._drawn) >= HELD:
-                self._drawn.clear()
-            self._drawn[seed] = tie_break(prod(self.size), seed)
-        return self._drawn[seed]
+    def _tie_break(self, seed: int) -> Ranks:
+        """Return the tie-break of a seed; those of a few seeds are cached."""
+        if seed not in self._ranks:
+            if len(self._ranks) >= CACHED_SEEDS:
+                self._ranks.clear()
+            self._ranks[seed] = tie_break(prod(self.size), seed)
+        return self._ranks[seed]
 
-    def images(self, places: Sequence[int]) -> tuple[Masks, npt.NDArray[np.intp]]:
-        """Make the masks of some of the perturbed images.
+    def images(self, indices: Sequence[int]) -> tuple[Masks, npt.NDArray[np.intp]]:
+        """Return the masks of the perturbed images at these indices of `keys`.
 
         Returns
         -------
         kept : (M, *S) bool
-            Each distinct mask once.
+            The distinct masks.
         which : (N,) int
-            For each image its mask.
+            Index of each image's mask.
         """
         kept: list[Masks] = []
         which: list[int] = []
-        before = None
-        for place in places:
-            if self.keys[place].mask != before:
-                before = self.keys[place].mask
-                source = self._sources[place]
-                kept.append(self._masks(source.entry, source.repeat)[source.side, source.share])
+        previous = None
+        for index in indices:
+            if self.keys[index].mask != previous:
+                previous = self.keys[index].mask
+                source = self._sources[index]
+                masks = self._masks(source.entry, source.repeat)
+                kept.append(masks[source.side, source.percentile])
             which.append(len(kept) - 1)
         return np.stack(kept), np.asarray(which)
 
     def look_up(self, values: Floats) -> tuple[Floats, Floats]:
-        """Distribute the values of `keys` to maps: MoRF and LeRF, each (R, M, P), NaN where none is."""
-        # The last value serves the place -1 of maps that take no part.
-        spread = np.append(values, np.nan)[self._places].swapaxes(0, 1)
-        return spread[:, :, 0], spread[:, :, 1]
-
-
-def _each(masks: Masks) -> list[tuple[tuple[int, int], Masks]]:
-    return [((j, k), masks[j, k]) for j in range(masks.shape[0]) for k in range(masks.shape[1])]
+        """Return the values of `keys` per map: MoRF and LeRF, each (R, M, P), NaN where not scored."""
+        # Position -1, of maps that are not scored, selects the appended NaN.
+        by_map = np.append(values, np.nan)[self._positions].swapaxes(0, 1)
+        return by_map[:, :, 0], by_map[:, :, 1]

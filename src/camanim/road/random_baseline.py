@@ -1,4 +1,4 @@
-"""What chance would score: random maps of a layer's own resolution."""
+"""Random maps of the same resolution as a layer's map, for the baseline of ROAD."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from camanim.stack import FloatMap
 
 
 def random_maps(shape: tuple[int, ...], draws: int, seed: int) -> list[FloatMap]:
-    """Draw random maps, uniform in [-1, 1] like the weights of RandomCAM.
+    """Return random maps, uniform in [-1, 1] like the weights of RandomCAM.
 
-    They go through the same steps as a layer's map: negative values are cut off and tie, and the rest
-    is enlarged from the layer's resolution, so that they are as blurred as it is.
+    They are processed like a layer's map: negative values are clipped, and the result is upsampled from
+    the layer's resolution, so that it is equally smooth.
 
     Parameters
     ----------
     shape : tuple of int
-        Of the layer's map.
+        Shape of the layer's map.
     draws : int
+        Number of maps.
     seed : int
-        With the shape it fixes the maps: layers of one resolution share them.
+        Seed and shape determine the maps, so that layers of equal resolution share them.
 
     Returns
     -------
     list of (*shape) float32 arrays
-        Those that are constant once negative values are cut off are drawn again; none where all would
-        be, as of a single cell.
+        Maps that are constant after clipping are drawn again. Empty for maps of a single cell.
     """
     generator = np.random.default_rng([seed, *shape])
     drawn: list[FloatMap] = []

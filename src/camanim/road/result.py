@@ -1,4 +1,4 @@
-"""The ROAD scores of all layers, their spread, and the scores of random maps."""
+"""ROAD scores of all layers, their spread over repeats, and the scores of random maps."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ Floats = npt.NDArray[np.float64]
 CONSTANT = "constant map"
 NOTHING_POSITIVE = "no positive evidence"
 NOT_FINITE = "not finite"
-NO_ANSWER = "the network's answer is not finite"
+OUTPUT_NOT_FINITE = "the network's output is not finite"
 CANCELLED = Status.CANCELLED
 
-#: Of intervals: a random map reaches beyond in 5 % of cases.
+#: Confidence level of the intervals.
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Road(Finding):
-    """The ROAD scores of the shown layers ("ybROAD"), in order of execution.
+    """ROAD scores of the shown layers ("ybROAD"), in order of execution.
 
     Attributes
     ----------
     layers : list of LayerInfo
         L shown layers.
     percentiles : tuple of P floats
-        Shares of the pixels that were kept, in percent.
+        Fractions of the pixels that were kept, in percent.
     morfs, lerfs : (R, L, P) arrays
-        The target's probability after the most or the least relevant pixels were removed, for each of R
-        repeats, which differ in the seed of tie-break and noise. NaN where there is none.
+        The target's probability after removal of the most (MoRF) or the least (LeRF) relevant pixels,
+        for each of R repeats, which differ in the seed of tie-break and noise. NaN where undefined.
     probability : float
-        The target's probability for the image itself.
+        The target's probability for the unperturbed image.
     undefined : tuple of (str or None)
-        For each layer, why it has no score; None where it has one.
+        Reason why a layer has no score; None if it has one.
     chance : (L, D) array
-        Scores of D random maps of each layer's own resolution; (L, 0) where none were asked for.
+        Scores of D random maps at each layer's resolution; (L, 0) without a baseline.
     forwards : int
-        Perturbed images that went through the network; what was the same went once.
+        Number of distinct perturbed images passed through the network.
     seed : int
-        Of the first repeat.
+        Seed of the first repeat.
     noise : float
-        Standard deviation of what was added to imputed pixels.
+        Standard deviation of the noise on imputed pixels.
     settings : dict
-        How the network was run in the end: ``batch_size``, ``memory_format``, ``precision``; they can
-        be passed to `Animation.score` again.
+        Settings of the forward passes: ``batch_size``, ``memory_format``, ``precision``, as accepted by
+        `Animation.score`.
     unit : {"probability", "score"}
-        What `probability` and the values after removal are.
+        Unit of `probability` and of the values after removal.
     """
 
     kind = "road"
@@ -79,61 +79,59 @@ class Road(Finding):
     settings: dict[str, Any] = field(default_factory=dict)
     unit: str = "probability"
 
-    # Computed once: captions ask for them once per layer, movies once per frame.
-
     @cached_property
     def morf(self) -> Floats:
-        """(L, P) mean over the repeats of the probability without the most relevant pixels."""
+        """Mean over the repeats of the probability without the most relevant pixels, (L, P)."""
         return _array(self.morfs.mean(axis=0))
 
     @cached_property
     def lerf(self) -> Floats:
-        """(L, P) mean over the repeats of the probability without the least relevant pixels."""
+        """Mean over the repeats of the probability without the least relevant pixels, (L, P)."""
         return _array(self.lerfs.mean(axis=0))
 
     @cached_property
     def repeated(self) -> Floats:
-        """(R, L) score of each layer in each repeat: mean over percentiles of (LeRF - MoRF) / 2."""
+        """Score in each repeat, (R, L): the mean over percentiles of (LeRF - MoRF) / 2."""
         return _array(((self.lerfs - self.morfs) / 2).mean(axis=2))
 
     @cached_property
     def scores(self) -> Floats:
-        """(L,) score of each layer, mean over the repeats; NaN where undefined."""
+        """Mean score over the repeats, (L,); NaN where undefined."""
         return _array(self.repeated.mean(axis=0))
 
     @cached_property
     def spread(self) -> Floats:
-        """(L,) standard deviation over the repeats; NaN with one repeat."""
+        """Standard deviation of the score over the repeats, (L,); NaN with one repeat."""
         if len(self.repeated) < 2:
             return np.full(len(self.layers), np.nan)
         return _array(self.repeated.std(axis=0, ddof=1))
 
     @cached_property
     def baseline(self) -> Floats:
-        """(L,) mean score of random maps of the layer's own resolution; NaN without them."""
+        """Mean score of random maps at the layer's resolution, (L,); NaN without a baseline."""
         if not self.chance.shape[1]:
             return np.full(len(self.layers), np.nan)
         return _array(self.chance.mean(axis=1))
 
     @cached_property
     def baseline_spread(self) -> Floats:
-        """(L,) standard deviation over the random maps; NaN with fewer than two."""
+        """Standard deviation over the random maps, (L,); NaN with fewer than two."""
         if self.chance.shape[1] < 2:
             return np.full(len(self.layers), np.nan)
         return _array(self.chance.std(axis=1, ddof=1))
 
     @cached_property
     def excess(self) -> Floats:
-        """(L,) score less baseline; NaN where either is undefined."""
+        """Score minus baseline, (L,); NaN where either is undefined."""
         return _array(self.scores - self.baseline)
 
     @cached_property
     def margin(self) -> Floats:
-        """(L,) how large an excess chance explains, with 95 % confidence; NaN without a baseline.
+        """Largest excess compatible with chance at 95 % confidence, (L,); NaN without a baseline.
 
         The prediction interval for one more random map, ``t(D - 1) s sqrt(1 + 1 / D)`` with the
-        standard deviation s of D of them, and in quadrature the confidence interval of the score
-        itself, ``t(R - 1) spread / sqrt(R)``, where there are R > 1 repeats.
+        standard deviation s of D random maps. With R > 1 repeats, the confidence interval of the score,
+        ``t(R - 1) spread / sqrt(R)``, is added in quadrature.
         """
         from scipy.stats import t
 
@@ -148,31 +146,31 @@ class Road(Finding):
 
     @property
     def sums(self) -> Floats:
-        """(L,) scores with the sum over percentiles, as Kaczmarek et al. 2024 write it."""
+        """Scores summed over percentiles, as in Kaczmarek et al. 2024, (L,)."""
         return self.scores * len(self.percentiles)
 
     @cached_property
     def mean(self) -> float:
-        """Mean score over the layers that have one (ybROAD_mean); NaN if none has."""
+        """Mean score over the layers (ybROAD_mean), ignoring NaN; NaN if all are undefined."""
         known = self.scores[~np.isnan(self.scores)]
         return float(known.mean()) if known.size else float("nan")
 
     @cached_property
     def max(self) -> float:
-        """Best score of all layers (ybROAD_max); NaN if none has one."""
+        """Highest score over the layers (ybROAD_max), ignoring NaN; NaN if all are undefined."""
         known = self.scores[~np.isnan(self.scores)]
         return float(known.max()) if known.size else float("nan")
 
     @cached_property
     def best_plain(self) -> LayerInfo | None:
-        """The layer with the best score, the earliest of equals; None if none has one."""
+        """Layer with the highest score, the first of equals; None if all are undefined."""
         return self._best(self.scores)
 
     @cached_property
     def best(self) -> LayerInfo | None:
-        """The layer that is furthest above chance: the largest excess of those beyond their margin.
+        """Layer with the largest excess among those above chance; None if no layer is above chance.
 
-        None where no layer is above chance. Without a baseline the same as `best_plain`.
+        Without a baseline the same as `best_plain`.
         """
         if np.isnan(self.margin).all():
             return self.best_plain
@@ -180,7 +178,7 @@ class Road(Finding):
 
     @cached_property
     def above_chance(self) -> npt.NDArray[np.bool_]:
-        """(L,) whether the excess is larger than its margin; False where undefined."""
+        """Whether the excess exceeds its margin, (L,); False where undefined."""
         with np.errstate(invalid="ignore"):
             above: npt.NDArray[np.bool_] = self.excess > self.margin
         return above
@@ -192,14 +190,14 @@ class Road(Finding):
 
     @property
     def complete(self) -> bool:
-        """Whether every layer was scored, and chance where that was asked for; not after a cancel."""
+        """Whether all layers, and the baseline if requested, were scored; False after a cancel."""
         defined = [reason is None for reason in self.undefined]
         return CANCELLED not in self.undefined and not np.isnan(self.chance[defined]).any()
 
-    # -- How it is shown ---------------------------------------------------------------------------
+    # -- Presentation ------------------------------------------------------------------------------
 
     def columns(self) -> dict[str, Any]:
-        """Return score, spread, baseline, excess, whether that is above chance, and why undefined."""
+        """Return score, spread, baseline, excess, above chance, and the reason if undefined."""
         known = ~np.isnan(self.excess - self.margin)
         above = [bool(a) if k else None for a, k in zip(self.above_chance, known, strict=True)]
         return {
@@ -212,7 +210,7 @@ class Road(Finding):
         }
 
     def listing(self) -> dict[str, list[str]]:
-        """Return scores with their spread, and the baseline where there is one."""
+        """Return scores with their spread, and the baseline if it was scored."""
         scores = [_with_spread(*pair, 3) for pair in zip(self.scores, self.spread, strict=True)]
         if np.isnan(self.baseline).all():
             return {"ROAD": scores}
@@ -220,7 +218,7 @@ class Road(Finding):
         return {"ROAD": scores, "chance": chance}
 
     def caption(self, i: int) -> str:
-        """Return the score of layer `i`, that of random maps, and the best layer, in two lines."""
+        """Return two lines: score and baseline of layer `i`, and the best layer."""
         reason = self.undefined[i]
         if reason is not None:
             line = f"ROAD undefined ({reason})"
@@ -229,9 +227,9 @@ class Road(Finding):
             if not np.isnan(self.baseline[i]):
                 chance = _with_spread(self.baseline[i], self.baseline_spread[i], 2)
                 line += f"   chance {chance}"
-        return f"{line}\n{self._best_in_words(i)}".rstrip()
+        return f"{line}\n{self._best_caption(i)}".rstrip()
 
-    def _best_in_words(self, i: int) -> str:
+    def _best_caption(self, i: int) -> str:
         if self.best_plain is None:
             return ""
         if self.best is None:
@@ -241,7 +239,7 @@ class Road(Finding):
         return f"best: {self.best.label} {self.scores[self.layers.index(self.best)]:.2f}"
 
     def summary(self) -> str:
-        """Return the mean score, the layer furthest above chance, and that of the highest score."""
+        """Return the mean score, the best layer above chance, and the layer of the highest score."""
         if self.best_plain is None:
             return "ybROAD: no layer has a score."
         parts = [f"ybROAD: mean {self.mean:.3f}"]
@@ -257,17 +255,19 @@ class Road(Finding):
         return f"{', '.join(parts)}{partial}."
 
     def panel(self) -> Panel:
-        """Return scores with their spread, the margin of chance, and the best layers."""
+        """Return the panel of scores with their spread, the margin of chance, and the best layers."""
         spread = Band.around(f"± SD of {len(self.repeated)} repeats", self.scores, self.spread)
         lines: tuple[Line, ...] = (Line("ROAD", self.scores, band=spread),)
-        tip = "ROAD score of every layer (ybROAD)."
+        tip = "ROAD score of each layer (ybROAD)."
         if np.isfinite(self.baseline).any():
-            reach = np.where(np.isnan(self.margin), self.baseline_spread, self.margin)
-            # A layer above this band is above chance.
-            chance = Band.around("95 % of chance", self.baseline, reach)
+            margin = np.where(np.isnan(self.margin), self.baseline_spread, self.margin)
+            chance = Band.around("95 % of chance", self.baseline, margin)
             reference = Line("chance", self.baseline, "reference", "dashed", chance, faint=True)
             lines = (reference, *lines)
-            tip = "ROAD score of every layer (ybROAD); above chance beyond the band of random maps."
+            tip = (
+                "ROAD score of each layer (ybROAD). Scores above the band are above chance, as "
+                "estimated from random maps."
+            )
         words = () if self.best is not None else ("no layer is above chance",)
         if self.best_plain is None:
             words = ("no layer has a score",)
@@ -285,8 +285,8 @@ class Road(Finding):
     def plots(self) -> dict[str, PlotOffer]:
         """Return the plot of one layer's removal curves."""
         tip = (
-            f"The target's {self.unit} as pixels are removed: a good map lowers it when the most "
-            "relevant pixels go first (MoRF) and keeps it when the least relevant ones do (LeRF)."
+            f"The target's {self.unit} as pixels are removed. For a good map it decreases when the most "
+            "relevant pixels are removed first (MoRF), but not when the least relevant are (LeRF)."
         )
         return {"removal": PlotOffer(self._removal, True, "Removal", tip)}
 
@@ -296,10 +296,9 @@ class Road(Finding):
             return Plot((Panel(np.empty(0), instead=words),))
         order = np.argsort(self.percentiles)[::-1]
 
-        def line(values: Floats, name: str, *look: Any) -> Line:
+        def line(values: Floats, name: str, color: Any, style: Any, marker: Any) -> Line:
             repeats = np.insert(values[:, i, order], 0, self.probability, axis=1)
             band = Band("", repeats.min(axis=0), repeats.max(axis=0)) if len(repeats) > 1 else None
-            color, style, marker = look
             return Line(name, repeats.mean(axis=0), color, style, band, marker=marker)
 
         panel = Panel(
@@ -321,13 +320,13 @@ class Road(Finding):
         return f"{name} has no ROAD score ({reason}): choose another layer."
 
     def _removal_limits(self) -> tuple[float, float]:
-        """Return one scale for all layers."""
+        """Return the limits of the y axis, the same for all layers."""
         if self.unit == "probability":
             return -0.02, 1.02
         known = np.concatenate([[0.0, self.probability], self.morfs.ravel(), self.lerfs.ravel()])
         known = known[np.isfinite(known)]
-        rim = 0.02 * max(float(np.ptp(known)), 1e-12)
-        return float(known.min()) - rim, float(known.max()) + rim
+        padding = 0.02 * max(float(np.ptp(known)), 1e-12)
+        return float(known.min()) - padding, float(known.max()) + padding
 
 
 def _with_spread(value: float, spread: float, digits: int) -> str:

@@ -1,11 +1,11 @@
-"""ROAD over all layers: perturb, predict, compare.
+"""ROAD scores of all layers.
 
-For each map and each percentile the most relevant pixels are removed (MoRF), and then, apart from that,
-the least relevant ones (LeRF). A map that explains the prediction loses probability in the first case
-and keeps it in the second: its score is the mean over percentiles of ``(LeRF - MoRF) / 2``, where MoRF
-and LeRF stand for the target's probability after removal. The probability before cancels.
+For each map and each percentile the most relevant pixels are removed (MoRF), and, independently, the
+least relevant pixels (LeRF). If the map explains the prediction, the target's probability decreases in
+the first case but not in the second. The score is the mean over percentiles of ``(LeRF - MoRF) / 2``,
+where MoRF and LeRF are the probabilities after removal; the probability before removal cancels.
 
-What runs the network is imported within functions, so that the settings can be listed without torch.
+Modules that import torch are imported within functions, so that settings can be listed without torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ from camanim.progress import Progress, silent
 from camanim.road.imputation import Imputer
 from camanim.road.plan import Entry, Plan
 from camanim.road.random_baseline import random_maps
-from camanim.road.result import CANCELLED, CONSTANT, NO_ANSWER, NOT_FINITE, NOTHING_POSITIVE, Road
+from camanim.road.result import (
+    CANCELLED,
+    CONSTANT,
+    NOT_FINITE,
+    NOTHING_POSITIVE,
+    OUTPUT_NOT_FINITE,
+    Road,
+)
 from camanim.road.settings import MemoryFormat, ScoringSettings
 from camanim.stack import FloatMap, relevance
 
@@ -62,9 +69,9 @@ def score(
 ) -> Road:
     """Score how well each layer's map explains the target with ROAD.
 
-    Identical masks are imputed and predicted once, whichever layer they come from, and what was
-    predicted before for the same image and target is looked up. All masks of a repeat share one field
-    of noise and one tie-break, so that layers differ by their maps alone.
+    Masks that occur in several layers are imputed and predicted once, and predictions are cached for the
+    same image and target. All masks of a repeat share one noise field and one tie-break, so that layers
+    differ only in their maps.
 
     Parameters
     ----------
@@ -72,30 +79,30 @@ def score(
     seed : int
         Seed of the tie-break among equal pixels, of the noise on imputed pixels, and of random maps.
     repeats : int
-        How often all is scored, with the seeds from `seed` on; 3 show how far a score spreads.
+        Number of scorings, with consecutive seeds from `seed` on; 3 give an estimate of the spread.
     baseline : bool
-        Score random maps of each layer's resolution too: what chance scores.
+        Score random maps at each layer's resolution too, as an estimate of chance.
     percentiles : sequence of float
-        Shares of the pixels, in percent, that are *kept*.
+        Fractions of the pixels, in percent, that are *kept*.
     draws : int
-        Random maps per resolution, for the baseline.
+        Number of random maps per resolution, for the baseline.
     noise : float
         Standard deviation of the noise on imputed pixels, in units of the network's input.
     imputer : Imputer, optional
-        Fills removed pixels; by default each becomes the weighted mean of its neighbours, as in the
-        paper (`camanim.road.MultigridImputer`).
+        Fill removed pixels; by default with the weighted mean of their neighbours, as in the paper
+        (`camanim.road.MultigridImputer`).
     batch_size : int, optional
-        Perturbed images per forward pass. By default this, and the next two, are found by a short
-        measurement, once per machine and network; `Road.settings` says what was taken.
+        Perturbed images per forward pass. By default this and the next two settings are selected by a
+        short benchmark, once per machine and network; see `Road.settings`.
     memory_format : {"own", "contiguous", "channels_last"}, optional
-        Memory format of the network: "own" is the network itself, the others are of a copy with its
-        batch normalisations folded.
+        Memory format: "own" runs the network unchanged, the others run a copy with folded batch
+        normalisations.
     precision : {"float32", "bfloat16", "float16"}, optional
-        Precision of autocast. By default half precision is taken only where it is faster and moves a few
-        images' values by no more than 0.002.
+        Precision of autocast. By default half precision is used only if it is faster and changes the
+        values of a few images by at most 0.002.
     progress : Progress
         Called after every batch. When it raises `Cancelled`, the layers scored so far are kept and the
-        others are NaN; where no layer is scored yet, `Cancelled` is raised.
+        others are NaN; if no layer is scored yet, `Cancelled` is raised.
 
     Returns
     -------
@@ -104,7 +111,7 @@ def score(
     Raises
     ------
     ScoreError
-        When no layer can be scored, or a setting is of the wrong type or out of range.
+        If no layer can be scored, or a setting is of the wrong type or out of range.
     """
     settings = ScoringSettings(
         seed=seed,
@@ -121,61 +128,56 @@ def score(
 
 
 def score_maps(result: Result, scoring: ScoringSettings, progress: Progress) -> Road:
-    """Score the maps of a result with settings that were checked; see `score`."""
+    """Return the ROAD scores of a result's maps with validated settings; see `score`."""
     check_scorable(result)
     size = tuple(result.tensor.shape[2:])
     entries, undefined, chance = _entries(result.maps, size, scoring)
     plan = Plan(entries, size, scoring.percentiles, scoring.seeds, progress)
-    values, asked, facts = _predict_all(result, scoring, plan, progress)
+    values, predicted, about = _predict_all(result, scoring, plan, progress)
     morfs, lerfs = plan.look_up(values)
-    predicted = np.stack(plan.look_up(asked))
+    is_predicted = np.stack(plan.look_up(predicted))
     count = len(result.maps)
     for i in range(count):
-        if undefined[i] is None and (predicted[:, :, i] == 0).any():
+        if undefined[i] is None and (is_predicted[:, :, i] == 0).any():
             undefined[i] = CANCELLED
         elif undefined[i] is None and np.isnan(morfs[:, i] + lerfs[:, i]).any():
-            undefined[i] = NO_ANSWER
-    # Each random map takes part in one repeat.
-    drawn = np.nanmax(((lerfs - morfs) / 2).mean(axis=2), axis=0, initial=-np.inf)
-    drawn = np.where(np.isfinite(drawn), drawn, np.nan)
+            undefined[i] = OUTPUT_NOT_FINITE
+    # Each random map is scored in one repeat and NaN in the others.
+    single = np.nanmax(((lerfs - morfs) / 2).mean(axis=2), axis=0, initial=-np.inf)
+    single = np.where(np.isfinite(single), single, np.nan)
     return Road(
         layers=result.layers,
         percentiles=scoring.percentiles,
         morfs=morfs[:, :count],
         lerfs=lerfs[:, :count],
         undefined=tuple(undefined),
-        chance=drawn[chance],
+        chance=single[chance],
         seed=scoring.seed,
         noise=scoring.noise,
         unit=result.target.unit,
-        **facts,
+        **about,
     )
 
 
 def check_scorable(result: Result) -> None:
-    """Refuse what cannot be scored.
-
-    Raises
-    ------
-    ScoreError
-    """
+    """Raise `ScoreError` if a result cannot be scored."""
     if not result.maps:
-        raise ScoreError("There is no map to score: no selected layer has one.")
+        raise ScoreError("None of the selected layers has a map to score.")
     if result.extremes is not None:
-        raise ScoreError("ROAD scores a volume as a whole: score that, not one of its planes.")
+        raise ScoreError("A single plane cannot be scored: score the result of the whole volume.")
     if len(result.tensor) > 1:
         raise ScoreError(
-            f"ROAD scores the explanation of one prediction, and this is of {len(result.tensor)} "
-            "slices: animate the slice in question."
+            f"ROAD scores the maps of a single prediction, not of {len(result.tensor)} slices: "
+            "animate one slice."
         )
 
 
 def why_undefined(raw: FloatMap, size: tuple[int, ...]) -> str | None:
-    """Say why a map has no score at the network's input size; None where it has one."""
+    """Return the reason why a map has no score at the network's input size; None if it has one."""
     if not np.isfinite(raw).all():
         return NOT_FINITE
     large = relevance(raw, size)
-    # Also where the map has more cells than the input, and its only positive ones get lost.
+    # Downsampling can remove the positive cells of a map larger than the input.
     if large.max() <= 0:
         return NOTHING_POSITIVE
     return CONSTANT if large.min() == large.max() else None
@@ -184,38 +186,39 @@ def why_undefined(raw: FloatMap, size: tuple[int, ...]) -> str | None:
 def _entries(
     maps: Sequence[FloatMap], size: tuple[int, ...], scoring: ScoringSettings
 ) -> tuple[list[Entry], list[str | None], npt.NDArray[np.intp]]:
-    """List what is scored: the layers' maps, and after them random ones of every resolution.
+    """Return the maps to score: those of the layers, then random maps of each resolution.
 
     Returns
     -------
     entries : list of Entry
     undefined : list of (str or None)
+        Reason why a layer has no score.
     chance : (L, D) int
-        Which entries are random maps of each layer's resolution.
+        Indices of the random maps at each layer's resolution.
     """
-    every = tuple(range(scoring.repeats))
+    repeats = tuple(range(scoring.repeats))
     undefined = [why_undefined(raw, size) for raw in maps]
-    entries = [Entry(raw, () if why else every) for raw, why in zip(maps, undefined, strict=True)]
+    entries = [Entry(raw, () if why else repeats) for raw, why in zip(maps, undefined, strict=True)]
     draws = scoring.draws
-    places: dict[tuple[int, ...], list[int]] = {}
+    random: dict[tuple[int, ...], list[int]] = {}
     for raw, why in zip(maps, undefined, strict=True):
-        if why is None and raw.shape not in places:
+        if why is None and raw.shape not in random:
             drawn = random_maps(raw.shape, draws, scoring.seed)
-            places[raw.shape] = [len(entries) + d for d in range(len(drawn))]
-            entries += [Entry(own, (d % scoring.repeats,)) for d, own in enumerate(drawn)]
-    # An undefined layer is its own, undefined, baseline.
-    chance = [[i] * draws if undefined[i] else places[raw.shape] for i, raw in enumerate(maps)]
+            random[raw.shape] = [len(entries) + d for d in range(len(drawn))]
+            entries += [Entry(each, (d % scoring.repeats,)) for d, each in enumerate(drawn)]
+    # The index of an undefined layer selects NaN as its baseline.
+    chance = [[i] * draws if undefined[i] else random[raw.shape] for i, raw in enumerate(maps)]
     return entries, undefined, np.array(chance, np.intp).reshape(len(maps), draws)
 
 
 def _predict_all(
     result: Result, scoring: ScoringSettings, plan: Plan, progress: Progress
 ) -> tuple[Floats, Floats, dict[str, Any]]:
-    """Find the values of all perturbed images, which of them were, and what a `Road` tells of the way.
+    """Return the values of the plan's images, which are predicted, and attributes of `Road`.
 
-    On a cancel what was predicted so far is kept; the others are NaN.
+    After a cancel, the values predicted so far are kept and the others are NaN.
     """
-    from camanim.road.cache import known_values
+    from camanim.road.cache import cached_values
     from camanim.road.inference_settings import InferenceOverrides
     from camanim.road.multigrid import MultigridImputer
     from camanim.road.predictor import Predictor
@@ -229,63 +232,62 @@ def _predict_all(
         predictor = Predictor(forward, image, result.target, scoring.noise, imputer)
         report = partial(progress, "prepare", 0, 0)
         fixed = InferenceOverrides(scoring.batch_size, scoring.memory_format, scoring.precision)
-        chosen = _inference_settings(predictor, fixed, plan, (forward.net, image), report)
-        predictor.take(chosen)
-        about = (predictor.before, scoring.noise, predictor.form)
-        known = known_values(model, image, result.target, imputer, about)
-        already = len(known)
+        predictor.use(_inference_settings(predictor, fixed, plan, (forward.net, image), report))
+        about = (predictor.before, scoring.noise, predictor.settings)
+        cached = cached_values(model, image, result.target, imputer, about)
+        count = len(cached)
         with suppress(Cancelled):
-            _predict(predictor, plan, known, progress)
-    values = np.array([known.get(key, np.nan) for key in plan.keys], np.float64)
-    asked = np.array([key in known for key in plan.keys], np.float64)
-    facts = {
+            _predict(predictor, plan, cached, progress)
+    values = np.array([cached.get(key, np.nan) for key in plan.keys], np.float64)
+    predicted = np.array([key in cached for key in plan.keys], np.float64)
+    attributes = {
         "probability": predictor.before,
-        "forwards": len(known) - already,
-        "settings": asdict(predictor.form),
+        "forwards": len(cached) - count,
+        "settings": asdict(predictor.settings),
     }
-    return values, asked, facts
+    return values, predicted, attributes
 
 
 def _inference_settings(
     predictor: Predictor,
     fixed: InferenceOverrides,
     plan: Plan,
-    on: tuple[nn.Module, torch.Tensor],
+    net_and_image: tuple[nn.Module, torch.Tensor],
     report: Callable[[], None],
 ) -> InferenceSettings:
-    """Choose how the network is run: as the caller fixed it, as before, or as measured."""
-    from camanim.road.cache import machine_and_network, recall_form, remember_form
+    """Return the inference settings: fixed by the caller, stored before, or selected by benchmark."""
+    from camanim.road.cache import load_settings, save_settings, settings_key
     from camanim.road.inference_settings import InferenceSettings
-    from camanim.road.predictor import BUDGET, FEW
+    from camanim.road.predictor import MEASUREMENT_SHARE, MIN_IMAGES
 
     count = len(plan.keys)
-    if predictor.alone:
-        return replace(fixed.on(InferenceSettings()), batch_size=1)
-    if count < FEW or None not in (fixed.batch_size, fixed.memory_format, fixed.precision):
-        return fixed.on(InferenceSettings())
-    name = machine_and_network(*on, fixed)
-    chosen = recall_form(name)
-    if chosen is not None and chosen.precision == "float32" and predictor.has(chosen):
-        return chosen
+    if predictor.one_at_a_time:
+        return replace(fixed.apply_to(InferenceSettings()), batch_size=1)
+    if count < MIN_IMAGES or None not in (fixed.batch_size, fixed.memory_format, fixed.precision):
+        return fixed.apply_to(InferenceSettings())
+    key = settings_key(*net_and_image, fixed)
+    settings = load_settings(key)
+    if settings is not None and settings.precision == "float32" and predictor.supports(settings):
+        return settings
     samples, _ = plan.images(range(0, count, max(count // 16, 1))[:16])
-    measurement = predictor.measurement(samples, BUDGET * count, report)
-    if chosen is None or not measurement.holds(chosen):
-        chosen = measurement.best(fixed)
-        remember_form(name, chosen)
-    return chosen
+    measurement = predictor.measurement(samples, MEASUREMENT_SHARE * count, report)
+    if settings is None or not measurement.is_valid(settings):
+        settings = measurement.best(fixed)
+        save_settings(key, settings)
+    return settings
 
 
-def _predict(predictor: Predictor, plan: Plan, known: Values, progress: Progress) -> None:
-    """Predict what is not known yet, batch by batch."""
+def _predict(predictor: Predictor, plan: Plan, cached: Values, progress: Progress) -> None:
+    """Predict the images that are not cached, in batches, and add their values."""
     from camanim.model_state import run_callback
 
-    todo = [i for i, key in enumerate(plan.keys) if key not in known]
+    todo = [i for i, key in enumerate(plan.keys) if key not in cached]
     done = len(plan.keys) - len(todo)
     run_callback(progress, "ROAD", done, len(plan.keys))
     while todo:
-        batch, todo = todo[: predictor.at_once], todo[predictor.at_once :]
+        batch, todo = todo[: predictor.group_size], todo[predictor.group_size :]
         keys = [plan.keys[i] for i in batch]
         values = predictor(*plan.images(batch), [key.seed for key in keys])
-        known.update(zip(keys, values.tolist(), strict=True))
+        cached.update(zip(keys, values.tolist(), strict=True))
         done += len(batch)
         run_callback(progress, "ROAD", done, len(plan.keys))

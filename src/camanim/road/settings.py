@@ -1,4 +1,4 @@
-"""Settings of a scoring, as `camanim.road.score` and the other measures pass them on."""
+"""Settings shared by `camanim.road.score` and the measures based on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MemoryFormat = Literal["own", "contiguous", "channels_last"]
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """Settings of a scoring, checked by the function that takes them; see `camanim.road.score`."""
+    """Validated settings of a scoring run; see `camanim.road.score`."""
 
     seed: int = 0
     repeats: int = 1
@@ -29,5 +29,5 @@ class ScoringSettings:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """One seed per repeat."""
+        """Seed of each repeat."""
         return tuple(range(self.seed, self.seed + self.repeats))

@@ -1,4 +1,7 @@
-"""What is explained: a class, a contrast, a segmentation, a detection, an embedding, any function."""
+"""Target functions: the scalar of a network's output that maps explain.
+
+Classes, contrasts, segmentations, detections, embeddings, and any function of the output.
+"""
 
 from camanim.targets.base import Kind, Target
 from camanim.targets.choosing import against_nearest, likeliest, resolve

@@ -1,4 +1,4 @@
-"""What every target can do."""
+"""The protocol of target functions."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     import torch
 
-#: What the network's scores are: of classes that exclude one another, of labels that do not, or plain
-#: numbers (regression). "auto" takes them for classes.
+#: Meaning of the scores: mutually exclusive classes ("softmax"), independent labels ("sigmoid")
+#: or plain numbers ("values", regression). "auto" means mutually exclusive classes.
 Kind = Literal["auto", "softmax", "sigmoid", "values"]
 Of = Literal["logit", "probability"]
 Unit = Literal["probability", "score"]
 
 
 class Target(Protocol):
-    """What is explained: a number that can be read off a network's output, for each image.
+    """Map a network's output to one number per image.
 
-    Any object with these can be passed as a target; one that has only `score` will do.
+    Any object with these attributes can be passed as a target; `score` alone is sufficient.
     """
 
     @property
     def name(self) -> str:
-        """For captions: "Egyptian cat", "Egyptian cat - tabby"."""
+        """Name for captions: "Egyptian cat", "Egyptian cat - tabby"."""
 
     @property
     def index(self) -> int | None:
-        """Number of the class; None where the target is not about one class."""
+        """Index of the class; None for targets that are not a single class."""
 
     @property
     def unit(self) -> Unit:
-        """What `value` is."""
+        """Unit of `value`."""
 
     def score(self, output: Any) -> torch.Tensor:
-        """Return what is differentiated, (B,), from whatever the network gave."""
+        """Return the differentiable score of each image, (B,), from the network's output."""
 
     def value(self, output: Any) -> torch.Tensor:
-        """Return what is shown and compared, (B,) float64: a probability where there is one."""
+        """Return the reported value of each image, (B,) float64: a probability where one is defined."""
 
     def describe(self) -> dict[str, Any]:
-        """Return plain data for records."""
+        """Return the target as plain data for metadata."""

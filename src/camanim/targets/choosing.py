@@ -1,4 +1,4 @@
-"""From what the user asked for to a target."""
+"""Resolve a request (None, a class, a name, a target, a callable) to a target."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from camanim.targets.detection import Detection, detected_classes
 from camanim.targets.embedding import Norm, Similarity
 from camanim.targets.functions import Counterfactual, FunctionTarget
 from camanim.targets.outputs import probabilities
-from camanim.targets.segmentation import Segmentation, shares
+from camanim.targets.segmentation import Segmentation, class_fractions
 
-_OURS = (
+_TARGET_CLASSES = (
     ClassTarget,
     Contrast,
     Counterfactual,
@@ -29,7 +29,7 @@ _OURS = (
     Segmentation,
     Similarity,
 )
-#: grad-cam's targets that have a counterpart with a name and a probability.
+#: grad-cam's targets with an equivalent `ClassTarget`, and its keywords.
 _GRAD_CAM: dict[str, dict[str, Any]] = {
     "ClassifierOutputTarget": {},
     "ClassifierOutputSoftmaxTarget": {"of": "probability"},
@@ -39,40 +39,41 @@ _GRAD_CAM: dict[str, dict[str, Any]] = {
 def resolve(
     request: Any, output: Any, classes: Sequence[str] | None = None, kind: Kind = "auto"
 ) -> Target:
-    """Turn what the user asked for into a target.
+    """Return the target that a request describes.
 
     Parameters
     ----------
     request : object
-        - None: the likeliest class (over all images of a batch), the class that covers most pixels apart
-          from the background, the surest detection, or the first value of a regression;
-        - int: a class, negative ones count from the end;
-        - str: a class by name (its exact name goes before a number, and that before a name in other
-          letters), or two as ``"cat - dog"`` or ``"cat vs dog"``;
+        - None: the most probable class (mean over the batch), the class predicted on most pixels except
+          the background, the detection with the highest score, or the first value of a regression;
+        - int: a class index; negative indices count from the end;
+        - str: a class name, or two as ``"cat - dog"`` or ``"cat vs dog"``. An exact name takes
+          precedence over a number, and a number over a name that differs in case;
         - a target of `camanim.targets`, or any object with a `score`;
-        - a target of grad-cam, which is called for each image's part of the output;
-        - any other callable, which gets the whole output and gives (B,), or a number for one image.
+        - a target of grad-cam, which is called with each image's part of the output;
+        - any other callable, which maps the whole output to (B,), or to a scalar for a single image.
     output : object
-        Whatever the network gave for the image, or for all slices of a volume.
+        Network output for the image, or for all slices of a volume.
     classes : sequence of str or None
+        Class names.
     kind : {"auto", "softmax", "sigmoid", "values"}
-        What the network's scores are.
+        Meaning of the network's scores.
 
     Raises
     ------
     TargetError
-        When there is no such class, or the output has none.
+        If the class does not exist, or the output has no class scores.
     """
     context = _context(output, classes, kind)
     if isinstance(request, str):
         request = _contrast(request, context)
     if isinstance(request, ClassTarget):
         request = _for_output(request, context)
-    if isinstance(request, _OURS):
-        return request.bound(context)
+    if isinstance(request, _TARGET_CLASSES):
+        return request.bind(context)
     if hasattr(request, "score") and not isinstance(request, type):
-        return _foreign(request)
-    if _is_grad_cams(request):
+        return _complete_custom_target(request)
+    if _is_grad_cam_target(request):
         return _from_grad_cam(request, context)
     if callable(request):
         return FunctionTarget(request)
@@ -82,73 +83,70 @@ def resolve(
 def likeliest(
     output: Any, classes: Sequence[str] | None = None, kind: Kind = "auto", k: int = 5
 ) -> list[tuple[int, str, float]]:
-    """List the k likeliest classes as (index, name, probability), likeliest first.
+    """Return the k most probable classes as (index, name, probability), in descending order.
 
-    Means over all images of a batch. A single logit has two classes. For networks that score each pixel
-    it is the share of pixels that a class is predicted on; for networks that detect, the highest score
-    of each class found; for plain values, the first k values in their order.
+    Probabilities are means over the batch; a single logit has two classes. For segmentations they are
+    the fractions of pixels on which each class is predicted, and for detections the highest score of
+    each detected class. Regressions have the first k values, in order.
 
     Raises
     ------
     TargetError
-        When the output has no classes.
+        If the output has no class scores.
     """
     context = _context(output, classes, kind)
     if context.detections is not None:
-        found = list(detected_classes(context.detections).items())
+        ranked = list(detected_classes(context.detections).items())
     elif kind == "values":
-        found = list(
-            enumerate(as_float64(context.scores).transpose(0, 1).flatten(1).mean(1).tolist())
-        )
-    elif context.over_space:
-        found = sorted(enumerate(shares(context.scores, kind)), key=lambda pair: -pair[1])
+        means = as_float64(context.scores).transpose(0, 1).flatten(1).mean(1)
+        ranked = list(enumerate(means.tolist()))
+    elif context.per_pixel:
+        fractions = class_fractions(context.scores, kind)
+        ranked = sorted(enumerate(fractions), key=lambda pair: -pair[1])
     else:
         mean = probabilities(context.scores, kind).mean(0)
-        found = sorted(enumerate(mean.tolist()), key=lambda pair: -pair[1])
-        # First what is explained by default, also where others have rounded to the same probability.
+        ranked = sorted(enumerate(mean.tolist()), key=lambda pair: -pair[1])
+        # The default target comes first, even if other classes round to the same probability.
         first = context.likeliest()
-        found.sort(key=lambda pair: pair[0] != first)
-    return [(index, context.name(index), value) for index, value in found[: max(k, 0)]]
+        ranked.sort(key=lambda pair: pair[0] != first)
+    return [(index, context.name(index), value) for index, value in ranked[: max(k, 0)]]
 
 
 def against_nearest(
     target: Target, output: Any, alpha: float = 1.0, nearest: int = 3, weighted: bool = True
 ) -> Target:
-    """Set a resolved class against its nearest classes in this output, as Finer-CAM does.
+    """Return the contrast of a resolved class with its nearest classes in this output, as in Finer-CAM.
 
     Raises
     ------
     TargetError
-        When the target is no class by its logit.
+        If the target is not the logit of a class.
     """
     if isinstance(target, Counterfactual):
         return Counterfactual(against_nearest(target.target, output, alpha, nearest, weighted))
     kind: Kind = getattr(target, "kind", "auto")
-    return FinerTarget(target, alpha, nearest, weighted).bound(_context(output, None, kind))
+    return FinerTarget(target, alpha, nearest, weighted).bind(_context(output, None, kind))
 
 
 def _context(output: Any, classes: Sequence[str] | None, kind: Kind) -> Context:
-    def ask(request: Any) -> Target:
-        return resolve(request, output, classes, kind)
-
-    return Context(output, classes, kind, ask)
+    return Context(output, classes, kind, lambda request: resolve(request, output, classes, kind))
 
 
 def _class(request: Any, context: Context) -> Target:
-    return _for_output(ClassTarget(request), context).bound(context)
+    return _for_output(ClassTarget(request), context).bind(context)
 
 
 def _for_output(target: ClassTarget, context: Context) -> ClassTarget | Segmentation | Detection:
-    """Return a class as a target of networks that detect or score each pixel, where it is of one."""
+    """Return the class as a detection or segmentation target if the output is one."""
     if context.detections is not None:
         return Detection(target.index, name=target.name)
-    if context.over_space:
+    if context.per_pixel:
         return Segmentation(target.index, name=target.name, kind=target.kind, of=target.of)
     return target
 
 
 def _contrast(text: str, context: Context) -> Any:
-    """Read "A - B" and "A vs B" as a contrast, where it is not itself the name of a class."""
+    """Parse "A - B" and "A vs B" as a contrast, unless the text is a class name."""
     if context.is_class(text):
         return text
     for sign in re.finditer(r" - | vs\.? ", text):
@@ -158,17 +156,18 @@ def _contrast(text: str, context: Context) -> Any:
     return text
 
 
-def _foreign(request: Any) -> Target:
-    """Complete a target of the user's own."""
+def _complete_custom_target(request: Any) -> Target:
+    """Return a user-defined target, wrapped in a `FunctionTarget` if it lacks attributes of `Target`."""
     if all(hasattr(request, part) for part in ("name", "index", "unit", "value", "describe")):
-        own: Target = request
-        return own
+        target: Target = request
+        return target
     name = getattr(request, "name", None) or type(request).__name__
-    worth = getattr(request, "value", None)
-    return FunctionTarget(request.score, name, worth=worth, unit=getattr(request, "unit", "score"))
+    value: Any = getattr(request, "value", None)
+    unit: Any = getattr(request, "unit", "score")
+    return FunctionTarget(request.score, name, value_function=value, unit=unit)
 
 
-def _is_grad_cams(request: Any) -> bool:
+def _is_grad_cam_target(request: Any) -> bool:
     origins = [request, *type(request).__mro__]
     modules = [str(getattr(origin, "__module__", "")) for origin in origins]
     return callable(request) and any(m.split(".")[0] == "pytorch_grad_cam" for m in modules)
@@ -176,7 +175,7 @@ def _is_grad_cams(request: Any) -> bool:
 
 def _from_grad_cam(request: Any, context: Context) -> Target:
     if isinstance(request, type):
-        raise TargetError(f"Pass an instance: {request.__name__}(...).")
+        raise TargetError(f"target= must be an instance of {request.__name__}, not the class.")
     counterpart = _GRAD_CAM.get(type(request).__name__)
     plain = type(request).__module__ == "pytorch_grad_cam.utils.model_targets"
     if (
@@ -184,9 +183,9 @@ def _from_grad_cam(request: Any, context: Context) -> Target:
         and counterpart is not None
         and context.kind in ("auto", "softmax")
         and context.detections is None
-        # The sole score of its class 0 is that of our class 1.
+        # With a single logit, grad-cam's class 0 is class 1 here.
         and not context.single_logit
-        and not context.over_space
+        and not context.per_pixel
     ):
-        return ClassTarget(request.category, **counterpart).bound(context)
+        return ClassTarget(request.category, **counterpart).bind(context)
     return FunctionTarget(request, type(request).__name__, per_item=True)

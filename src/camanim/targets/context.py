@@ -1,4 +1,4 @@
-"""What a request refers to: one network's output, its classes and what its scores are."""
+"""The output, class names and kind of scores against which a target is resolved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
 from camanim.precision import as_float64
-from camanim.targets.outputs import columns, detections, finite, probabilities, read_scores
+from camanim.targets.outputs import check_finite, columns, detections, probabilities, read_scores
 
 if TYPE_CHECKING:
     import torch
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 
 def class_name(index: int, classes: Sequence[str] | None) -> str:
-    """Name a class; by its number where it has no name."""
+    """Return the name of a class, or "class <index>" if it has none."""
     return classes[index] if classes is not None and index < len(classes) else f"class {index}"
 
 
 @dataclass(frozen=True)
 class Context:
-    """Completes targets: finds classes by name, and what depends on the image.
+    """Output and classes of a network, for resolving targets.
 
     Attributes
     ----------
     output : object
-        Whatever the network gave.
+        Network output for one batch.
     classes : sequence of str or None
     kind : {"auto", "softmax", "sigmoid", "values"}
     resolve : callable
-        From any request to a target.
+        Map a request to a target; see `camanim.targets.resolve`.
     """
 
     output: Any
@@ -44,76 +44,76 @@ class Context:
     kind: Kind
     resolve: Callable[[Any], Target]
 
-    def of_kind(self, kind: Kind) -> Context:
-        """Read the scores as a target says; "auto" leaves it to the network."""
+    def with_kind(self, kind: Kind) -> Context:
+        """Return the context with another kind of scores; "auto" keeps the current one."""
         return self if kind == "auto" else replace(self, kind=kind)
 
     @cached_property
     def detections(self) -> list[dict[str, torch.Tensor]] | None:
-        """Per image, detached; None where the network does not detect."""
-        found = detections(self.output)
-        return found and [{key: v.detach() for key, v in item.items()} for item in found]
+        """Detached detections of each image; None if the output has none."""
+        items = detections(self.output)
+        return items and [{key: v.detach() for key, v in item.items()} for item in items]
 
     @cached_property
     def scores(self) -> torch.Tensor:
-        """(B, K) or (B, K, *S), detached and finite."""
-        return finite(read_scores(self.output).detach())
+        """Detached, finite scores, (B, K) or (B, K, *S)."""
+        return check_finite(read_scores(self.output).detach())
 
     @property
-    def over_space(self) -> bool:
-        """Whether there is a score for each pixel."""
+    def per_pixel(self) -> bool:
+        """Whether the output has scores for each pixel."""
         return self.detections is None and self.scores.ndim > 2
 
     @cached_property
     def single_logit(self) -> bool:
-        """Whether one logit stands for two classes."""
+        """Whether a single logit encodes two classes."""
         return self.detections is None and self.kind != "values" and self.scores.shape[1] == 1
 
     @cached_property
     def count(self) -> int | None:
-        """How many classes there are; None where that is unknown."""
+        """Number of classes; None if unknown."""
         if self.detections is not None:
             return None if self.classes is None else len(self.classes)
         return 2 if self.single_logit else int(self.scores.shape[1])
 
     @cached_property
     def names(self) -> list[str] | None:
-        """The names of the classes; the one name of a single logit is that of the positive class."""
+        """Class names; a single name of a single logit belongs to the positive class."""
         if self.single_logit and self.classes is not None and len(self.classes) == 1:
             return [f"not {self.classes[0]}", self.classes[0]]
         return None if self.classes is None else list(self.classes)
 
     def name(self, index: int) -> str:
-        """Name a class, or a value."""
+        """Return the name of a class or value."""
         if self.kind == "values" and index >= len(self.names or ()):
             return f"output {index}"
         return class_name(index, self.names)
 
     def index(self, request: Any) -> int:
-        """Find a class by its number (negative ones count from the end) or name.
+        """Return the index of a class from its index (negative counts from the end) or name.
 
-        An exact name goes before a number, and that before a name in other letters.
+        An exact name takes precedence over a number, and a number over a name that differs in case.
 
         Raises
         ------
         TargetError
-            When there is no such class.
+            If the class does not exist.
         """
         if isinstance(request, str):
-            index = _named(request, self.names)
+            index = _index_of_name(request, self.names)
         else:
             try:
                 index = operator.index(request)
             except TypeError as error:
-                raise TargetError(f"A class is a number or a name, not {request!r}.") from error
+                raise TargetError(f"A class is an index or a name, not {request!r}.") from error
         count = self.count
         if index < 0 if count is None else not -count <= index < count:
-            known = "of its own" if count is None else f"0 to {count - 1}"
-            raise TargetError(f"The network has the classes {known}, there is no {index}.")
+            valid = "0 or greater" if count is None else f"0 to {count - 1}"
+            raise TargetError(f"Class {index} does not exist: the classes are {valid}.")
         return index if count is None else index % count
 
     def is_class(self, text: str) -> bool:
-        """Whether a text names or numbers a class."""
+        """Return whether a text is the name or index of a class."""
         try:
             self.index(text)
         except TargetError:
@@ -121,16 +121,16 @@ class Context:
         return True
 
     def likeliest(self) -> int:
-        """Find the class with the highest mean probability; the first of several values."""
+        """Return the class with the highest mean probability; 0 for plain values."""
         if self.kind == "values":
             return 0
         mean = probabilities(self.scores, self.kind).mean(0)
-        # Sigmoids saturate: the logit tells apart what both have rounded to 1.
+        # Sigmoids saturate: logits break the tie between probabilities that round to 1.
         logits = as_float64(columns(self.scores, self.kind)).mean(0)
         return int(logits.masked_fill(mean < mean.max(), -float("inf")).argmax())
 
 
-def _named(name: str, classes: Sequence[str] | None) -> int:
+def _index_of_name(name: str, classes: Sequence[str] | None) -> int:
     if name in (classes or ()):
         return list(classes or ()).index(name)
     if re.fullmatch(r"-?[0-9]+", name):
@@ -141,5 +141,5 @@ def _named(name: str, classes: Sequence[str] | None) -> int:
     near = get_close_matches(name.casefold(), folded, n=3)
     hint = f" Did you mean {', '.join(near)}?" if near else ""
     if classes and len(classes) <= 12:
-        hint = f" There are {', '.join(classes)}."
+        hint = f" The classes are {', '.join(classes)}."
     raise TargetError(f"The network has no class named {name!r}.{hint}")

@@ -1,4 +1,4 @@
-"""Detected objects: the scores of one box, of all boxes of a class, or of given ones."""
+"""Scores of detected objects: of one box, of all boxes of a class, or of given boxes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from camanim.errors import TargetError
 from camanim.precision import as_float64
 from camanim.targets.base import Unit
 from camanim.targets.classes import number
-from camanim.targets.outputs import detections, no_scores
+from camanim.targets.outputs import detections, no_scores_message
 
 if TYPE_CHECKING:
     import torch
@@ -21,27 +21,27 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """Objects in the output of a network that detects: per image a dict of boxes, labels and scores.
+    """Detected objects: per image, a dictionary of boxes, labels and scores.
 
     Without boxes, the score is the sum of the scores of all detections of the class. With boxes, each is
-    looked for in the output again, as in grad-cam: the detection that overlaps it most counts, by its
-    score, if it overlaps by more than `overlap` and is of the same class.
+    matched to the detection with the largest overlap, as in grad-cam. The score of the match counts if
+    the intersection over union exceeds `overlap` and the class is the same.
 
     Attributes
     ----------
-    index : int or None
-        The class. A name does too, until the target is resolved; with neither class nor `box` nor
-        `boxes`, the surest detection is taken.
+    index : int, str or None
+        Class index, or a name before the target is resolved. Without `index`, `box` and `boxes`, the
+        detection with the highest score is used.
     box : int or None
-        The number of the detection to take, in the order of the output.
+        Index of a single detection in the output.
     boxes : array-like (N, 4), or (N, 6) in volumes
         Corners: the lower ones, then the upper ones.
     labels : sequence of int
-        The class of each of `boxes`; by default `index` for all.
+        Class of each box; by default `index` for all.
     overlap : float
-        Intersection over union.
+        Intersection over union above which a detection matches a box.
     place : bool
-        Add the overlap to the score, as grad-cam does: what keeps the box where it is counts too.
+        Add the intersection over union to the score, as grad-cam does, so that the box position counts.
     name : str
     """
 
@@ -63,12 +63,12 @@ class Detection:
         try:
             boxes = torch.as_tensor(self.boxes).detach()
         except (TypeError, ValueError, RuntimeError) as error:
-            raise TargetError("Boxes are an array (N, 4) or (N, 6).") from error
+            raise TargetError("Boxes must be an array (N, 4) or (N, 6).") from error
         if boxes.ndim != 2 or boxes.shape[1] not in (4, 6) or not len(boxes):
-            raise TargetError(f"Boxes are (N, 4) or (N, 6), not {tuple(boxes.shape)}.")
+            raise TargetError(f"Boxes must be (N, 4) or (N, 6), not {tuple(boxes.shape)}.")
         labels = [self.index] * len(boxes) if self.labels is None else list(self.labels)
         if None in labels or len(labels) != len(boxes):
-            raise TargetError("Say of which class each of the boxes is: pass labels.")
+            raise TargetError("Each box needs a class: pass labels= of the same length as boxes=.")
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "labels", labels)
 
@@ -76,21 +76,26 @@ class Detection:
         """Return the sum of the scores, (B,)."""
         import torch
 
-        return torch.stack([sum(self._terms(item), _zero(item)) for item in _read(output)])
+        return torch.stack(
+            [sum(self._terms(item), _differentiable_zero(item)) for item in _read(output)]
+        )
 
     def value(self, output: Any) -> torch.Tensor:
-        """Return the mean score of the boxes, or the surest of the class, (B,) float64; 0 where lost."""
+        """Return the mean score of the boxes, or the highest score of the class, (B,) float64.
+
+        Boxes without a matching detection count as 0.
+        """
         import torch
 
         values = []
         for item in _read(output):
             item = {key: value.detach() for key, value in item.items()}
             terms = [as_float64(t) for t in replace(self, place=False)._terms(item)]
-            nothing = as_float64(_zero(item))
+            zero = as_float64(_differentiable_zero(item))
             if self.boxes is None:
-                values.append(max(terms, default=nothing))
+                values.append(max(terms, default=zero))
             else:
-                values.append(sum(terms, nothing) / len(self.boxes))
+                values.append(sum(terms, zero) / len(self.boxes))
         return torch.stack(values)
 
     def _terms(self, item: Item) -> list[torch.Tensor]:
@@ -107,50 +112,56 @@ class Detection:
         return terms
 
     def describe(self) -> dict[str, Any]:
-        """Return plain data for records."""
+        """Return the target as plain data for metadata."""
         boxes = None if self.boxes is None else self.boxes.tolist()
         about = {"index": self.index, "name": self.name, "boxes": boxes, "labels": self.labels}
         return {"kind": "detection", **about, "overlap": self.overlap, "place": self.place}
 
-    def bound(self, context: Context) -> Detection:
-        """Return this target with its class, its boxes and their classes."""
+    def bind(self, context: Context) -> Detection:
+        """Return this target with its class index, boxes and labels."""
         items = context.detections
         if items is None:
-            raise TargetError("The network does not detect objects: name a class instead.")
+            raise TargetError("The network has no detections: pass a class instead.")
         index = None if self.index is None else context.index(self.index)
         if self.boxes is not None:
-            return self._given(context)
+            return self._bind_boxes(context)
         if self.box is None and index is not None:
             if not any(bool((item["labels"] == index).any()) for item in items):
-                raise TargetError(f"There is no {context.name(index)} here. {_detected(context)}")
+                raise TargetError(
+                    f"No {context.name(index)} was detected. {_detected_message(context)}"
+                )
             return replace(self, index=index, name=self.name or context.name(index))
-        return self._taken(context, items, index)
+        return self._bind_single(context, items, index)
 
-    def _given(self, context: Context) -> Detection:
+    def _bind_boxes(self, context: Context) -> Detection:
         labels = [context.index(label) for label in self.labels]
         name = self.name or ", ".join(dict.fromkeys(context.name(label) for label in labels))
-        one = labels[0] if len(set(labels)) == 1 else None
-        return replace(self, index=one, labels=labels, name=name)
+        index = labels[0] if len(set(labels)) == 1 else None
+        return replace(self, index=index, labels=labels, name=name)
 
-    def _taken(self, context: Context, items: list[Item], index: int | None) -> Detection:
-        """Take a single detection: the one with a number, or the surest."""
+    def _bind_single(self, context: Context, items: list[Item], index: int | None) -> Detection:
+        """Return this target for detection `box`, by default the one with the highest score."""
         if len(items) > 1:
-            raise TargetError("Say which class: in each of several images other objects are found.")
+            raise TargetError(
+                f"Detections differ between the {len(items)} images: pass a class as the target."
+            )
         item = items[0]
         count = len(item["scores"])
         if count == 0:
-            raise TargetError("Nothing was detected here, so there is nothing to explain.")
+            raise TargetError("The network detected no objects.")
         box = int(item["scores"].argmax()) if self.box is None else self.box
         if not 0 <= box < count:
             raise TargetError(
-                f"The detections have the numbers 0 to {count - 1}, there is no {box}."
+                f"Detection {box} does not exist: the detections are 0 to {count - 1}."
             )
         label = int(item["labels"][box])
         if index is not None and index != label:
-            raise TargetError(f"Detection {box} is no {context.name(index)}. {_detected(context)}")
+            raise TargetError(
+                f"Detection {box} is not a {context.name(index)}. {_detected_message(context)}"
+            )
         name = self.name or f"{context.name(label)} (box {box})"
-        own = {"index": label, "box": box, "boxes": item["boxes"][[box]], "labels": [label]}
-        return replace(self, name=name, **own)
+        boxes = item["boxes"][[box]]
+        return replace(self, name=name, index=label, box=box, boxes=boxes, labels=[label])
 
 
 def detected_classes(items: list[Item]) -> dict[int, float]:
@@ -162,7 +173,7 @@ def detected_classes(items: list[Item]) -> dict[int, float]:
     return dict(sorted(best.items(), key=lambda pair: -pair[1]))
 
 
-def _detected(context: Context) -> str:
+def _detected_message(context: Context) -> str:
     best = list(detected_classes(context.detections or []).items())[:5]
     listed = ", ".join(f"{context.name(label)} ({score:.2f})" for label, score in best)
     return f"Detected: {listed}." if listed else "Nothing was detected."
@@ -171,18 +182,18 @@ def _detected(context: Context) -> str:
 def _read(output: Any) -> list[Item]:
     items = detections(output)
     if items is None:
-        raise TargetError(no_scores(output))
+        raise TargetError(no_scores_message(output))
     return items
 
 
-def _zero(item: Item) -> torch.Tensor:
-    """A zero that the scores lead to, so that an image without the object has a gradient of 0."""
+def _differentiable_zero(item: Item) -> torch.Tensor:
+    """Return 0 as a function of the scores, so that images without the object have a gradient of 0."""
     zero: torch.Tensor = item["scores"].sum() * 0
     return zero
 
 
 def _overlaps(box: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """Intersection over union of one box with each of (N, 2 d)."""
+    """Return the intersection over union of one box with each of (N, 2 d), (N,)."""
     if boxes.shape[1] == 4:
         from torchvision.ops import box_iou
     else:

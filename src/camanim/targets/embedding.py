@@ -1,4 +1,4 @@
-"""Networks that give a vector per image rather than scores of classes."""
+"""Targets for networks that return an embedding: one vector per image."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """Cosine of the angle between the network's output and a reference vector.
+    """Cosine similarity of the network's embedding and a reference vector.
 
-    The output is one vector per image, (B, D), or has space, over which its mean is taken; of several
-    outputs, what is called an embedding.
+    The embedding is (B, D), or the mean over space of (B, D, *S). Among several outputs, one with the
+    name of an embedding takes precedence.
 
     Attributes
     ----------
@@ -41,20 +41,20 @@ class Similarity:
         try:
             vector = torch.as_tensor(self.reference).detach().squeeze()
         except (TypeError, ValueError, RuntimeError) as error:
-            raise TargetError("A reference is a vector of numbers (D,).") from error
+            raise TargetError("reference= must be a vector of numbers (D,).") from error
         if vector.ndim != 1 or vector.is_complex():
-            raise TargetError(f"A reference is a vector (D,), not {tuple(vector.shape)}.")
+            raise TargetError(f"reference= must be a vector (D,), not {tuple(vector.shape)}.")
         vector = vector if vector.is_floating_point() else vector.double()
         if not bool(vector.isfinite().all()) or not bool(vector.any()):
-            raise TargetError("A reference has a direction: finite numbers, not all of them 0.")
+            raise TargetError("reference= must be a finite vector other than 0.")
         object.__setattr__(self, "reference", vector)
 
     @classmethod
     def to_output(cls, output: Any, name: str = "similarity") -> Similarity:
-        """Take what the network gave for one other image as the reference."""
+        """Return the similarity to the embedding in an output for one other image."""
         vectors = embedding(output)
         if len(vectors) != 1:
-            raise TargetError(f"A reference is one image's vector, not {len(vectors)} of them.")
+            raise TargetError(f"The reference must be 1 vector, not {len(vectors)}.")
         return cls(vectors[0].detach().clone(), name)
 
     def score(self, output: Any) -> torch.Tensor:
@@ -64,7 +64,7 @@ class Similarity:
         vectors = embedding(output)
         if vectors.shape[1] != len(self.reference):
             raise TargetError(
-                f"The network gives vectors of {vectors.shape[1]} numbers, "
+                f"The network's embedding has {vectors.shape[1]} numbers, "
                 f"the reference has {len(self.reference)}."
             )
         return cosine_similarity(vectors, self.reference.to(vectors)[None], dim=1)
@@ -74,17 +74,17 @@ class Similarity:
         return as_float64(self.score(output).detach())
 
     def describe(self) -> dict[str, Any]:
-        """Return plain data for records."""
+        """Return the target as plain data for metadata."""
         return {"kind": "similarity", "name": self.name, "reference": digest(self.reference)}
 
-    def bound(self, context: Context) -> Similarity:
-        """Return this target, which depends on nothing."""
+    def bind(self, context: Context) -> Similarity:
+        """Return this target; it does not depend on the context."""
         return self
 
 
 @dataclass(frozen=True)
 class Norm:
-    """Length of the network's output vector: what makes it answer at all, where it has no classes."""
+    """L2 norm of the network's embedding; the default target of networks without classes."""
 
     name: str = "norm of the output"
 
@@ -101,9 +101,9 @@ class Norm:
         return as_float64(self.score(output).detach())
 
     def describe(self) -> dict[str, Any]:
-        """Return plain data for records."""
+        """Return the target as plain data for metadata."""
         return {"kind": "norm", "name": self.name}
 
-    def bound(self, context: Context) -> Norm:
-        """Return this target, which depends on nothing."""
+    def bind(self, context: Context) -> Norm:
+        """Return this target; it does not depend on the context."""
         return self

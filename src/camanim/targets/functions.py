@@ -1,4 +1,4 @@
-"""Targets made of other things: any function of the output, and the negative of any target."""
+"""Targets from arbitrary functions of the output, and the counterfactual of any target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from camanim.errors import CamError, TargetError
 from camanim.precision import as_float64
 from camanim.targets.base import Target, Unit
 from camanim.targets.classes import as_target
-from camanim.targets.outputs import count_images, detections, no_scores, pick, shown, tensors
+from camanim.targets.outputs import (
+    count_images,
+    detections,
+    no_scores_message,
+    primary_tensor,
+    summary,
+    tensors,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -25,37 +32,37 @@ class FunctionTarget:
     Attributes
     ----------
     function : callable
-        From the whole output to (B,), or to a single number where there is one image.
+        Map the whole output to (B,), or to a scalar for a single image.
     name : str
-        By default the function's own.
+        By default the name of the function.
     per_item : bool
-        Call it with each image's part of the output, as grad-cam does, for a single number each.
-    worth : callable or None
-        From the whole output to what is shown; by default the score.
+        Call the function with each image's part of the output, as grad-cam does; it returns a scalar.
+    value_function : callable or None
+        Map the whole output to the reported value, (B,); by default the score.
     unit : {"score", "probability"}
-        What is shown.
+        Unit of the reported value.
     """
 
     function: Callable[..., Any]
     name: str = ""
     per_item: bool = False
-    worth: Callable[..., Any] | None = None
+    value_function: Callable[..., Any] | None = None
     unit: Unit = "score"
 
     index = None
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise TargetError(f"A target is a function of the output, not {self.function!r}.")
+            raise TargetError(f"A target must be a function of the output, not {self.function!r}.")
         object.__setattr__(self, "name", self.name or _name(self.function))
 
     def score(self, output: Any) -> torch.Tensor:
-        """Return what the function gives, (B,).
+        """Return the function's value for each image, (B,).
 
         Raises
         ------
         TargetError
-            When it fails, gives something else, or something that the output does not lead to.
+            If the function fails, or its value is not (B,), not finite or has no gradient.
         """
         import torch
 
@@ -65,21 +72,23 @@ class FunctionTarget:
             score = self._checked(self._call(self.function, output), output)
         if not bool(score.isfinite().all()):
             raise TargetError(f"The target {self.name} is not finite.")
-        if torch.is_grad_enabled() and not score.requires_grad and _leads_on(output):
+        if torch.is_grad_enabled() and not score.requires_grad and _has_gradient(output):
             raise TargetError(
-                f"The target {self.name} gives a number without a gradient: compute it from the "
-                "network's output with torch, without detach, no_grad or numpy."
+                f"The target {self.name} has no gradient: compute it from the network's output with "
+                "torch, without detach, no_grad or numpy."
             )
         return score
 
     def value(self, output: Any) -> torch.Tensor:
-        """Return what is shown, (B,) float64."""
+        """Return the reported value, (B,) float64."""
         import torch
 
         with torch.no_grad():
-            if self.worth is None:
+            if self.value_function is None:
                 return as_float64(self.score(output).detach())
-            return as_float64(self._checked(self._call(self.worth, output), output).detach())
+            return as_float64(
+                self._checked(self._call(self.value_function, output), output).detach()
+            )
 
     def _call(self, function: Callable[..., Any], output: Any) -> Any:
         from camanim.model_state import is_out_of_memory
@@ -93,15 +102,14 @@ class FunctionTarget:
                 raise
             first_line = str(error).strip().partition("\n")[0]
             raise TargetError(
-                f"The target {self.name} fails on the network's output with "
-                f"{type(error).__name__}: {first_line}"
+                f"The target {self.name} failed with {type(error).__name__}: {first_line}"
             ) from error
 
     def _one(self, item: Any) -> torch.Tensor:
         result = self._call(self.function, item)
         if not _is_numbers(result) or result.numel() != 1:
             raise TargetError(
-                f"The target {self.name} gives {shown(result)} for an image, not a number."
+                f"The target {self.name} returns {summary(result)} for an image, not a scalar."
             )
         number: torch.Tensor = result.reshape(())
         return number
@@ -115,46 +123,46 @@ class FunctionTarget:
             if row.ndim == 1 and images in (len(row), None):
                 return row
         raise TargetError(
-            f"The target {self.name} gives {shown(result)}, not one number per image, (B,): "
+            f"The target {self.name} returns {summary(result)}, not one number per image, (B,): "
             "for a function of one image's output, pass FunctionTarget(function, per_item=True)."
         )
 
     def describe(self) -> dict[str, Any]:
-        """Return plain data for records."""
+        """Return the target as plain data for metadata."""
         function = getattr(self.function, "__qualname__", type(self.function).__qualname__)
         module = getattr(self.function, "__module__", "")
         return {"kind": "function", "name": self.name, "function": f"{module}.{function}"}
 
-    def bound(self, context: Context) -> FunctionTarget:
-        """Return this target, which depends on nothing."""
+    def bind(self, context: Context) -> FunctionTarget:
+        """Return this target; it does not depend on the context."""
         return self
 
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """What speaks against a target: minus its score, at the same value (Selvaraju et al. 2017).
+    """Evidence against a target: the negative score, with the same value (Selvaraju et al. 2017).
 
     Attributes
     ----------
     target : Target
-        Whatever can be resolved to one does too, until it is.
+        Any request before the target is resolved; see `camanim.targets.resolve`.
     """
 
     target: Any
 
     @property
     def name(self) -> str:
-        """The target's name, with a word about it."""
+        """Name of the target, marked as its counterfactual."""
         return f"{self._target.name} (counterfactual)"
 
     @property
     def index(self) -> int | None:
-        """The target's class."""
+        """Class index of the target."""
         return self._target.index
 
     @property
     def unit(self) -> Unit:
-        """The target's unit."""
+        """Unit of the target's value."""
         return self._target.unit
 
     @property
@@ -162,7 +170,7 @@ class Counterfactual:
         return as_target(self.target)
 
     def score(self, output: Any) -> torch.Tensor:
-        """Return minus the target's score, (B,)."""
+        """Return the negative score of the target, (B,)."""
         return -self._target.score(output)
 
     def value(self, output: Any) -> torch.Tensor:
@@ -170,11 +178,11 @@ class Counterfactual:
         return self._target.value(output)
 
     def describe(self) -> dict[str, Any]:
-        """Return plain data for records."""
+        """Return the target as plain data for metadata."""
         return {"kind": "counterfactual", "name": self.name, "of": self._target.describe()}
 
-    def bound(self, context: Context) -> Counterfactual:
-        """Return this target with the target resolved."""
+    def bind(self, context: Context) -> Counterfactual:
+        """Return the counterfactual of the resolved target."""
         return replace(self, target=context.resolve(self.target))
 
 
@@ -187,12 +195,12 @@ def _name(function: Any) -> str:
 
 
 def _items(output: Any) -> Any:
-    """What belongs to each image, as grad-cam hands it to its targets."""
+    """Return each image's part of the output, as grad-cam passes it to its targets."""
     items = detections(output)
     if items is None:
-        tensor = pick(output)
+        tensor = primary_tensor(output)
         if tensor is None:
-            raise TargetError(no_scores(output))
+            raise TargetError(no_scores_message(output))
         return tensor
     return output if isinstance(output, list | tuple) else [output]
 
@@ -203,6 +211,6 @@ def _is_numbers(result: Any) -> bool:
     return isinstance(result, torch.Tensor) and result.is_floating_point()
 
 
-def _leads_on(output: Any) -> bool:
-    """Whether the output has a gradient that the target could have handed on."""
+def _has_gradient(output: Any) -> bool:
+    """Return whether any tensor of the output requires a gradient."""
     return any(tensor.requires_grad for tensor in tensors(output))

@@ -1,4 +1,7 @@
-"""Where the scores are in what a network gives: tensors, tuples, dicts, dataclasses, detections."""
+"""Read scores, detections and embeddings from network outputs.
+
+Outputs are tensors, tuples, dictionaries, dataclasses or detections.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,15 @@ if TYPE_CHECKING:
 
     from camanim.targets.base import Kind, Of
 
-#: Where scores are when several outputs have names (torchvision, HuggingFace); and where embeddings are.
+#: Names of the scores and of the embedding among several named outputs (torchvision, HuggingFace).
 _SCORES = ("logits", "out")
 _EMBEDDINGS = ("image_embeds", "pooler_output", "embeddings", "embedding")
-#: What a detection is called by torchvision, and by MONAI.
+#: Keys of a detection in torchvision, and in MONAI.
 _DETECTION = {"boxes": "box", "labels": "label", "scores": "label_scores"}
 
 
 def entries(output: Any) -> list[tuple[str, Any]]:
-    """List what an output is made of, by name where it has names; empty for a tensor."""
+    """Return the parts of an output as (name, value); names may be empty, and tensors have no parts."""
     import torch
 
     if isinstance(output, torch.Tensor):
@@ -38,22 +41,22 @@ def entries(output: Any) -> list[tuple[str, Any]]:
     return []
 
 
-def pick(output: Any, preferred: Sequence[str] = _SCORES) -> torch.Tensor | None:
-    """Find the tensor that holds the scores.
+def primary_tensor(output: Any, preferred: Sequence[str] = _SCORES) -> torch.Tensor | None:
+    """Return the tensor that holds the scores; None if there is no such tensor.
 
-    The output itself, else what is called `preferred`, else the first tensor with two axes or more.
-    Auxiliary outputs (Inception, GoogLeNet, torchvision's segmentation) are never taken.
+    This is the output itself, else a part with one of the `preferred` names, else the first tensor with
+    two axes or more. Auxiliary outputs (Inception, GoogLeNet, torchvision's segmentation) are ignored.
     """
     named = dict(entries(output))
     for name in preferred:
-        found = None if named.get(name) is None else pick(named[name], preferred)
-        if found is not None:
-            return found
+        tensor = None if named.get(name) is None else primary_tensor(named[name], preferred)
+        if tensor is not None:
+            return tensor
     return next((t for t in tensors(output) if t.ndim >= 2 and t.is_floating_point()), None)
 
 
 def tensors(output: Any) -> Iterator[torch.Tensor]:
-    """Walk through the tensors in an output, but for auxiliary ones."""
+    """Yield the tensors in an output, except auxiliary ones."""
     import torch
 
     if isinstance(output, torch.Tensor):
@@ -64,44 +67,44 @@ def tensors(output: Any) -> Iterator[torch.Tensor]:
 
 
 def read_scores(output: Any) -> torch.Tensor:
-    """Return the scores in a network's output, (B, K) or over space (B, K, *S).
+    """Return the scores in a network's output, (B, K) or (B, K, *S).
 
-    Half precision becomes float32, in which sums over pixels have room. Axes of length 1 at the end of
-    scores without space go: (B, K, 1, 1) becomes (B, K).
+    Half precision is converted to float32, because sums over pixels may overflow. Spatial axes that all
+    have length 1 are removed: (B, K, 1, 1) becomes (B, K).
 
     Raises
     ------
     TargetError
-        When there are none.
+        If the output has no scores.
     """
     import torch
 
-    scores = pick(output)
+    scores = primary_tensor(output)
     if scores is None or detections(output) is not None:
-        raise TargetError(no_scores(output))
+        raise TargetError(no_scores_message(output))
     if scores.ndim > 2 and set(scores.shape[2:]) == {1}:
         scores = scores.flatten(1)
     if scores.ndim == 3 or 0 in scores.shape or scores.ndim < 2:
-        raise TargetError(no_scores(output))
+        raise TargetError(no_scores_message(output))
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
 def class_scores(output: Any) -> torch.Tensor:
-    """Return the class scores in a network's output, (B, K), as the network gave them.
+    """Return the class scores in a network's output, (B, K).
 
     Raises
     ------
     TargetError
-        When there are none, or they are not finite.
+        If the output has no class scores, or they are not finite.
     """
     scores = read_scores(output)
     if scores.ndim != 2:
-        raise TargetError(no_scores(output))
-    return finite(scores)
+        raise TargetError(no_scores_message(output))
+    return check_finite(scores)
 
 
-def finite(scores: torch.Tensor) -> torch.Tensor:
-    """Hand on scores; raise `TargetError` where they are not finite."""
+def check_finite(scores: torch.Tensor) -> torch.Tensor:
+    """Return the scores; raise `TargetError` if they are not finite."""
     if not bool(scores.isfinite().all()):
         raise TargetError("The network's scores are not finite: check its weights and input.")
     return scores
@@ -110,14 +113,14 @@ def finite(scores: torch.Tensor) -> torch.Tensor:
 def columns(scores: torch.Tensor, kind: Kind, of: Of = "logit") -> torch.Tensor:
     """Return one column per class, (B, K, ...).
 
-    A single logit l becomes two classes with the scores -l and l and the probabilities of a sigmoid.
+    A single logit l is expanded to two classes, with the scores -l and l and sigmoid probabilities.
 
     Parameters
     ----------
     scores : torch.Tensor
         (B, K, ...)
     kind : {"auto", "softmax", "sigmoid", "values"}
-        Values stay as they are.
+        Values are returned unchanged.
     of : {"logit", "probability"}
     """
     import torch
@@ -133,10 +136,9 @@ def columns(scores: torch.Tensor, kind: Kind, of: Of = "logit") -> torch.Tensor:
 
 
 def probabilities(logits: torch.Tensor, kind: Kind = "auto") -> torch.Tensor:
-    """Return each class's probability, (B, K, ...); two classes for a single logit.
+    """Return the probability of each class, (B, K, ...) float64; two classes for a single logit.
 
-    In float64, so that neighbours of 1 stay apart. Of plain values there are no probabilities, and they
-    come back as they are.
+    Float64 distinguishes probabilities close to 1. Plain values are returned unchanged.
 
     Parameters
     ----------
@@ -148,65 +150,65 @@ def probabilities(logits: torch.Tensor, kind: Kind = "auto") -> torch.Tensor:
 
 
 def detections(output: Any) -> list[dict[str, torch.Tensor]] | None:
-    """Read an output as detections: per image the boxes, labels and scores; None where it is none."""
+    """Return the boxes, labels and scores of each image; None if the output is not detections."""
     items = output if isinstance(output, list | tuple) else [output]
-    found = []
+    read = []
     for item in items:
         if not isinstance(item, Mapping):
             return None
-        keys = {ours: ours if ours in item else other for ours, other in _DETECTION.items()}
+        keys = {key: key if key in item else monai for key, monai in _DETECTION.items()}
         if not all(key in item for key in keys.values()):
             return None
-        found.append({ours: item[key] for ours, key in keys.items()})
-    return found or None
+        read.append({key: item[present] for key, present in keys.items()})
+    return read or None
 
 
 def embedding(output: Any) -> torch.Tensor:
-    """Return one vector per image, (B, D); the mean over space where there is space.
+    """Return one vector per image, (B, D): the output, or its mean over space.
 
     Raises
     ------
     TargetError
-        When there is none.
+        If the output has no such vectors.
     """
     import torch
 
-    found = pick(output, (*_EMBEDDINGS, *_SCORES))
-    if found is None or found.ndim == 3 or 0 in found.shape:
+    vectors = primary_tensor(output, (*_EMBEDDINGS, *_SCORES))
+    if vectors is None or vectors.ndim == 3 or 0 in vectors.shape:
         raise TargetError(
-            f"The network gives {shown(output)}, which is no vector per image: "
+            f"The network returns {summary(output)}, which is not one vector per image: "
             "pass target=a function of its output."
         )
-    found = found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
-    return found if found.ndim == 2 else found.flatten(2).mean(2)
+    vectors = vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
+    return vectors if vectors.ndim == 2 else vectors.flatten(2).mean(2)
 
 
 def count_images(output: Any) -> int | None:
-    """Tell how many images an output is about; None where it cannot be told."""
-    found = detections(output)
-    if found is not None:
-        return len(found)
+    """Return the batch size of an output; None if it is unknown."""
+    items = detections(output)
+    if items is not None:
+        return len(items)
     tensor = next((t for t in tensors(output) if t.ndim >= 1), None)
     return None if tensor is None else len(tensor)
 
 
 def digest(values: torch.Tensor) -> str:
-    """Return a short hash of an array, for records."""
+    """Return a short hash of an array, for metadata."""
     from hashlib import sha256
 
     return sha256(values.detach().cpu().double().contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
-def no_scores(output: Any) -> str:
-    """Say that an output has no scores, and what to do."""
+def no_scores_message(output: Any) -> str:
+    """Return the error message for an output without class scores."""
     return (
-        f"The network gives {shown(output)}, which has no class scores (B, K): "
+        f"The network returns {summary(output)}, which has no class scores (B, K): "
         "pass target=a function of its output."
     )
 
 
-def shown(output: Any) -> str:
-    """Describe an output in a few words."""
+def summary(output: Any) -> str:
+    """Return the type and shapes of an output as short text."""
     import torch
 
     if isinstance(output, torch.Tensor):
@@ -222,4 +224,4 @@ def shown(output: Any) -> str:
 def _brief(value: Any) -> str:
     import torch
 
-    return shown(value) if isinstance(value, torch.Tensor) else type(value).__name__
+    return summary(value) if isinstance(value, torch.Tensor) else type(value).__name__
