@@ -42,7 +42,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Turns an image into the network's input: chooses the channels, resizes, crops and normalises.
+    """Preprocessing of an image: channels, size, crop and normalisation of the network's input.
 
     Attributes
     ----------

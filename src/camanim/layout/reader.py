@@ -48,7 +48,7 @@ class FeatureTensor:
 
 
 class LayoutReader:
-    """Determines the layouts of the outputs of a network's modules, call by call.
+    """Reader of the layouts of a network's outputs, call by call.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ class InferredLayout:
 
 
 class LayoutInference:
-    """Infers the channels and the space of a network's outputs, call by call.
+    """Inference of the channels and the space of a network's outputs, call by call.
 
     Convolutions, their normalisations and pooling have channels first, linear layers and layer
     normalisation last. The layout of other outputs is inferred from the shape: the sides must be those

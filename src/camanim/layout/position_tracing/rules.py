@@ -199,28 +199,22 @@ def _multiply(operation: Operation) -> PositionMaps:
     left, right = _Factor(rows, -1), _Factor(columns, -2)
     shape = operation.output.shape
     if left.has_cells and (not left.mixed or right.mixed or not right.has_cells):
-        assert left.remaining is not None
+        assert left.contracted is not None
+        result = left.contracted
         pairs = rows is not None and rows.pairs
         if columns is not None:
             # Cells times cells is an attention matrix. Its product with cells has no pairs any more.
             is_outer = (
                 _varies(rows, -2) and _varies(columns, -1) and not (left.mixed or right.mixed)
             )
-            pairs = is_outer and not pairs and columns.space == left.remaining.space
-        return [
-            PositionMap(
-                left.remaining.cells.unsqueeze(-1).expand(shape), left.remaining.space, pairs
-            )
-        ]
+            pairs = is_outer and not pairs and columns.space == result.space
+        return [PositionMap(result.cells.unsqueeze(-1).expand(shape), result.space, pairs)]
     if right.has_cells:
-        assert right.remaining is not None
-        pairs = right.remaining.pairs and rows is None
-        return [
-            PositionMap(
-                right.remaining.cells.unsqueeze(-2).expand(shape), right.remaining.space, pairs
-            )
-        ]
-    known = [factor.remaining for factor in (left, right) if factor.whole is not None]
+        assert right.contracted is not None
+        result = right.contracted
+        pairs = result.pairs and rows is None
+        return [PositionMap(result.cells.unsqueeze(-2).expand(shape), result.space, pairs)]
+    known = [factor.contracted for factor in (left, right) if factor.position_map is not None]
     if not known or known[0] is None or known[-1] is None:
         return []
     # The product is summed over all cells. If both factors were, it relates channels to channels.
@@ -231,16 +225,14 @@ def _multiply(operation: Operation) -> PositionMaps:
 class _Factor:
     """A factor of a matrix product: its position map, and the map after a sum over an axis."""
 
-    def __init__(self, whole: PositionMap | None, axis: int) -> None:
-        self.whole, self.mixed = whole, False
-        self.remaining: PositionMap | None = None
-        if whole is not None:
-            axis %= whole.cells.ndim
-            self.remaining, self.mixed = (
-                contracted(whole, [axis]),
-                not is_constant(whole.cells, axis),
-            )
-        self.has_cells = self.remaining is not None and self.remaining.has_cells()
+    def __init__(self, position_map: PositionMap | None, axis: int) -> None:
+        self.position_map, self.mixed = position_map, False
+        self.contracted: PositionMap | None = None
+        if position_map is not None:
+            axis %= position_map.cells.ndim
+            self.contracted = contracted(position_map, [axis])
+            self.mixed = not is_constant(position_map.cells, axis)
+        self.has_cells = self.contracted is not None and self.contracted.has_cells()
 
 
 def _varies(position_map: PositionMap | None, axis: int) -> bool:

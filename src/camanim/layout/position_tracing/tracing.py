@@ -128,7 +128,7 @@ def _recording_outputs(
 
 
 class _PositionTracer(TorchDispatchMode):
-    """Computes position maps in every operation."""
+    """Dispatch mode that computes position maps in every operation."""
 
     def __init__(self, image: torch.Tensor) -> None:
         super().__init__()
