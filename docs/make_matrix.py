@@ -1,13 +1,11 @@
-"""Run every method over every classifier of torchvision, and write the status of each layer.
+"""Run the methods over the classifiers of torchvision, and count the layers that have a map.
 
-    python docs/make_matrix.py --jobs 2 --every   all of them, into docs/matrix.md: an hour
-    python docs/make_matrix.py resnet18 swin_t    some of them, to the screen
+    python docs/make_matrix.py --jobs 2 --every  # all networks and methods, into docs/matrix.md: an hour
+    python docs/make_matrix.py resnet18 swin_t    # these networks, to standard output
 
-Without ``--every``, only the smallest network of each family is run with all methods; the others with
-Grad-CAM.
-
-Weights and image are random: the subject is which layers have a map, not what it shows. The slow tests
-run the same (tests/camanim/test_matrix.py), most methods over fewer layers.
+Without ``--every``, all methods run over the smallest network of each family, and Grad-CAM over the
+others. Weights and image are random. The slow tests (``tests/camanim/test_matrix.py``) run the same,
+most methods over fewer layers.
 """
 
 from __future__ import annotations
@@ -40,11 +38,11 @@ from camanim.models.torchvision import CLASSIFIERS
 
 PAGE = Path(__file__).with_name("matrix.md")
 
-#: Where the last feature maps of most networks are two pixels wide.
+#: Side of the image, at which the last feature maps of most networks are two pixels wide.
 USUAL_SIZE = 64
 #: Networks that need more: a window of MaxViT is 7 x 7 at each scale.
 SIZES = {"inception_v3": 75, "maxvit_t": 224}
-#: ViTs are built for one size: here 4 x 4 patches.
+#: ViTs are built for one size: here that of 4 x 4 patches.
 BUILT_FOR = {"vit_b_16": 64, "vit_b_32": 128, "vit_h_14": 56, "vit_l_16": 64, "vit_l_32": 128}
 
 #: The smallest network of each family.
@@ -83,20 +81,20 @@ def size_of(name: str) -> int:
 
 
 def network(name: str) -> nn.Module:
-    """Build one of torchvision's classifiers, with random weights that are made fast."""
+    """Build one of torchvision's classifiers, with random weights."""
     settings: dict[str, Any] = {}
     if name in BUILT_FOR:
         settings["image_size"] = BUILT_FOR[name]
     if name in ("googlenet", "inception_v3"):
         settings["init_weights"] = False
-    with _undrawn():
+    with _without_initialisation():
         net: nn.Module = get_model(name, weights=None, **settings)
     _fill(net)
     return net.eval()
 
 
 @contextmanager
-def _undrawn() -> Iterator[None]:
+def _without_initialisation() -> Iterator[None]:
     """Skip the initialisation of weights: `_fill` writes all of them."""
     with ExitStack() as stack:
         for name in (n for n in dir(nn.init) if n.endswith("_") and not n.startswith("_")):
@@ -125,7 +123,7 @@ def image_of(size: int) -> np.ndarray:
 
 
 def checksum(net: nn.Module) -> int:
-    """Return a checksum of what a run must not change: weights, modes, hooks, gradients, flags."""
+    """Return a checksum of all that a run must not change: weights, modes, hooks, gradients, flags."""
     crc = 0
     for tensor in net.state_dict().values():
         crc = zlib.crc32(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy(), crc)
@@ -184,8 +182,8 @@ def run(
             layers=chosen,
             fit="native",
         )
-    except camanim.LayerError as refusal:
-        if method not in PARTIAL or "None of the selected layers" not in str(refusal):
+    except camanim.LayerError as error:
+        if method not in PARTIAL or "None of the selected layers" not in str(error):
             raise
         count = len(layer_calls if only is None else only)
         return Run(layer_calls, count, 0, Counter({NO_MAP_AT_ALL: count})), None
@@ -202,7 +200,7 @@ def spread(layer_calls: list[camanim.LayerInfo], count: int) -> frozenset[int]:
 
 
 def complaints(animation: camanim.Animation, size: int) -> list[str]:
-    """List the errors in the maps of a run; the list should be empty."""
+    """Return descriptions of wrong maps of a run; empty where all are correct."""
     errors = []
     method = find_method(animation.method)
     for layer, raw in zip(animation.layers, animation.maps, strict=True):
@@ -212,7 +210,7 @@ def complaints(animation: camanim.Animation, size: int) -> list[str]:
         if not np.isfinite(raw).all():
             errors.append(f"{where}: not finite")
         if raw.shape[0] != raw.shape[1]:
-            # Of a square image: channels were taken for pixels.
+            # The image is square: channels were read as pixels.
             errors.append(f"{where}: {raw.shape} is no square")
         of_input = method.guided == "times" or method.name in ("RefineCAM", "SESS")
         if of_input and raw.shape != (size, size):
@@ -223,7 +221,7 @@ def complaints(animation: camanim.Animation, size: int) -> list[str]:
 
 
 def _fits(shape: tuple[int, ...] | None, space: tuple[int, ...]) -> bool:
-    """Whether an output has room for channels over a space."""
+    """Return whether an output is large enough for channels over this space."""
     return shape is not None and math.prod(shape) >= math.prod(space)
 
 
@@ -240,7 +238,7 @@ def kind_of(layout: str) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One network: its size, and its run by each method."""
+    """One network: the side of its image, and the run of each method."""
 
     name: str
     size: int

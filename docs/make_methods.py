@@ -4,16 +4,14 @@
     python docs/make_methods.py --tables  # tables only: a second
 
 The text between ``<!-- made: NAME -->`` and ``<!-- end -->`` in a page is generated: the facts of a
-method by its name, the tables of ``methods``, ``ingredients`` and ``settings`` (those of
-`camanim.animate`).
-The figures use the demo network and a sample image, so that they can be drawn in a fresh clone.
+method by its name, and the tables ``methods``, ``ingredients`` and ``settings`` (of `camanim.animate`).
+The figures need only the demo network and a sample image.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from dataclasses import MISSING
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ import camanim
 from camanim import samples
 from camanim.cam_methods import Method
 from camanim.cam_methods.method import INGREDIENTS
+from camanim.declarations import settings_of
 from camanim.settings import Settings
 from camanim.stack import upsample
 
@@ -42,7 +41,7 @@ PAGES = {
 }
 MADE = re.compile(r"(<!-- made: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-#: Early, middle and late batch normalisations, for which every family has maps.
+#: Early, middle and late batch normalisations; every family has maps of them.
 LAYERS = ("features.norm0", "features.transition2.norm", "features.norm5")
 SAMPLE = "malignant_1"
 COLORS = np.uint8(255 * Colormap("turbo").lut(256)[:, :3])
@@ -118,20 +117,17 @@ def _facts(method: Method) -> str:
 
 
 def _settings() -> str:
-    """Return the docstring of `Settings` as a table."""
-    rows: list[list[str]] = []
-    fields = Settings.__dataclass_fields__
-    section = (Settings.__doc__ or "").partition("----------\n")[2]
-    for line in filter(str.strip, section.splitlines()):
-        name, colon, kind = line.strip().partition(" : ")
-        if colon and name in fields:
-            made = fields[name].default_factory
-            default = fields[name].default if made is MISSING else made()
-            shown = getattr(default, "__name__", repr(default))
-            rows.append([f"`{name}`", _plain(kind), f"`{shown}`", ""])
-        else:
-            rows[-1][3] = f"{rows[-1][3]} {_plain(line.strip())}".strip()
-    return _table(["setting", "what it is", "default", "what it does"], rows)
+    """Return the declarations of `Settings` as a table."""
+    rows = [
+        [
+            f"`{setting.name}`",
+            setting.expected,
+            f"`{getattr(setting.default, '__name__', repr(setting.default))}`",
+            _plain(setting.help),
+        ]
+        for setting in settings_of(Settings).values()
+    ]
+    return _table(["setting", "value", "default", "effect"], rows)
 
 
 def _plain(text: str) -> str:

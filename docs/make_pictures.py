@@ -1,9 +1,8 @@
-"""Make the pictures of README and docs with the project itself.
+"""Take the pictures of README and guide: napari's window with the demo, and a frame of the movie.
 
-    xvfb-run -s "-screen 0 1400x900x24" python docs/make_pictures.py
+    xvfb-run -a -s "-screen 0 1400x900x24" python docs/make_pictures.py
 
-Opens napari with the demo, waits for its run, and takes the window's picture; then writes one frame of
-the movie.
+Both are written into ``docs/images``.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ IMAGES = Path(__file__).parent / "images"
 
 
 def main() -> None:
-    """Take the pictures."""
+    """Run the demo in a window, and write both pictures."""
     import napari
     from qtpy.QtWidgets import QApplication
 
@@ -30,7 +29,7 @@ def main() -> None:
         QApplication.processEvents()
         time.sleep(0.01)
     stack = current_stack(viewer)
-    # Drawing takes a few rounds of the event loop after the data are there.
+    # The canvas is drawn some rounds of the event loop after the layer was added.
     for _ in range(100):
         QApplication.processEvents()
         time.sleep(0.01)

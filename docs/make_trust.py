@@ -1,11 +1,11 @@
-"""Draw the figures of the pages about trust, and fill in their numbers.
+"""Draw the figures of ``trust.md`` and ``road.md``, and fill in their numbers.
 
-    python docs/make_trust.py --tables   # numbers only, from docs/data: a second
-    python docs/make_trust.py            # figures, too
-    TORCH_HOME=../shared/torch python docs/make_trust.py --measure  # measure first: many minutes
+    python docs/make_trust.py --tables    # numbers only, from docs/data: a second
+    python docs/make_trust.py             # figures too
+    python docs/make_trust.py --measure   # measure first (`measure_trust.py`): many minutes
 
-What stands between ``<!-- measured: NAME -->`` and ``<!-- end -->`` in a page is made here, from what
-`measure_trust.py` wrote into ``docs/data``.
+The text between ``<!-- measured: NAME -->`` and ``<!-- end -->`` in a page is generated from the files
+in ``docs/data``.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ BLUE, RED, ORANGE, GREEN = (PRINT.colors[name] for name in ("first", "second", "
 PURPLE, GREY, LIGHT = PRINT.mark, PRINT.quiet, "#BBBBBB"
 
 IMAGES = DOCS / "images"
-MADE = re.compile(r"(<!-- measured: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
-#: Methods whose randomisation is drawn: one that passes, and one that fails.
+MEASURED = re.compile(r"(<!-- measured: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+#: Methods whose randomisation check is drawn: one that passes, and one that fails.
 PASSES, FAILS = "GradCAM", "SobelCAM"
 Rows = list[dict[str, Any]]
 
@@ -43,11 +43,11 @@ Rows = list[dict[str, Any]]
 
 
 def filled(text: str) -> str:
-    """Fill in what is measured in a page."""
-    if not MADE.search(text):
+    """Return the text of a page with its measured parts filled in."""
+    if not MEASURED.search(text):
         return text
     rows, differences = measured.read()
-    made: dict[str, Callable[[], str]] = {
+    generated: dict[str, Callable[[], str]] = {
         "agreement": lambda: agreement_table(rows),
         "agreement in words": lambda: agreement_words(rows),
         "ties": lambda: ties_words(differences["ties"]),
@@ -56,18 +56,18 @@ def filled(text: str) -> str:
         "floor": lambda: floor_words(differences["floor"]),
         "checks": lambda: checks_table(differences["checks"]),
     }
-    return MADE.sub(lambda match: f"{match[1]}{made[match[2]]()}{match[3]}", text)
+    return MEASURED.sub(lambda match: f"{match[1]}{generated[match[2]]()}{match[3]}", text)
 
 
 def groups(rows: Rows) -> dict[str, Rows]:
-    """Sort images: all phantoms together, each photograph alone."""
+    """Return the rows by group: all phantoms together, each photograph alone."""
     phantoms = [row for row in rows if row["network"] == measured.DEMO]
-    found = {f"{len(phantoms)} phantoms": phantoms}
-    return found | {row["image"]: [row] for row in rows if row["network"] != measured.DEMO}
+    photographs = {row["image"]: [row] for row in rows if row["network"] != measured.DEMO}
+    return {f"{len(phantoms)} phantoms": phantoms} | photographs
 
 
 def agreement_table(rows: Rows) -> str:
-    """Compare which layer one may look at."""
+    """Return the table of average precision and peaks, by choice of the layer."""
     parts = groups(rows)
     head = ["layer", *(f"{name}: {what}" for name in parts for what in ("AP", "peak inside"))]
     table = [head, ["---"] + ["---:"] * (len(head) - 1)]
@@ -83,18 +83,18 @@ def agreement_table(rows: Rows) -> str:
 
 
 def mean(rows: Rows, key: str) -> float:
-    """Mean over the images that have a number."""
+    """Return the mean over the images that have a number."""
     values = known(row[key] for row in rows)
     return float(np.mean(values)) if values else float("nan")
 
 
 def known(values: Iterable[Any]) -> list[float]:
-    """Leave out what is no number, as of a layer that there is not."""
+    """Return the finite numbers; where no layer was chosen, there is a text or NaN."""
     return [float(v) for v in values if not isinstance(v, str) and np.isfinite(v)]
 
 
 def agreement_words(rows: Rows) -> str:
-    """Say how scores and masks agree over the layers, and how often both choose the same."""
+    """Return the rank correlations of scores and masks, and how often both choose the same layer."""
     lines = []
     for name, part in groups(rows).items():
         rho, plain = (np.array([row[key] for row in part]) for key in ("rho", "rho plain"))
@@ -128,23 +128,23 @@ def better(rows: Rows, other: str) -> str:
 
 
 def ties_words(ties: dict[str, Any]) -> str:
-    """Say how many pixels are removed otherwise than asked."""
-    asked = np.array(ties["asked"])
-    off = {name: np.abs(np.array(ties[name]) - asked) for name in ("MoRF", "LeRF")}
+    """Return the deviations of the removed shares from the requested ones."""
+    requested = np.array(ties["requested"])
+    off = {name: np.abs(np.array(ties[name]) - requested) for name in ("MoRF", "LeRF")}
     both = np.concatenate(list(off.values()))
     return (
-        f"Of {both.size} masks of this sample, grad-cam's rule misses the asked share by more than one "
-        f"percentage point in {(both > 1).sum()} ({100 * (both > 1).mean():.0f} %), by "
+        f"Of {both.size} masks of this sample, grad-cam's rule misses the requested share by more than "
+        f"one percentage point in {(both > 1).sum()} ({100 * (both > 1).mean():.0f} %), by "
         f"{both[both > 1].mean():.0f} points on average, and removes every pixel in "
         f"{sum((np.array(ties[n]) > 99.99).sum() for n in off)}.\n"
     )
 
 
-def percentiles_words(found: dict[str, Any]) -> str:
-    """Say how alike the scores of four and of nine percentiles are."""
+def percentiles_words(scores: dict[str, Any]) -> str:
+    """Return how similar the scores of four and of nine percentiles are."""
     from scipy.stats import spearmanr
 
-    four, nine = (np.array(found[key], float) for key in ("four", "nine"))
+    four, nine = (np.array(scores[key], float) for key in ("four", "nine"))
     both = np.isfinite(four) & np.isfinite(nine)
     four, nine = four[both], nine[both]
     same = "the same layer is" if four.argmax() == nine.argmax() else "different layers are"
@@ -155,21 +155,21 @@ def percentiles_words(found: dict[str, Any]) -> str:
     )
 
 
-def seeds_words(found: dict[str, Any]) -> str:
-    """Say how far calls differ."""
-    here, theirs = (np.array(found[key], float) for key in ("here", "grad-cam"))
+def seeds_words(seeds: dict[str, Any]) -> str:
+    """Return how far the scores of repeated calls differ."""
+    here, theirs = (np.array(seeds[key], float) for key in ("here", "grad-cam"))
     calls = len(here)
     return (
         f"Standard deviation over {calls} calls, mean of {here.shape[1]} layers: grad-cam's "
         f"{theirs.std(axis=0, ddof=1).mean():.4f}; here, with another seed for every call, "
-        f"{here.std(axis=0, ddof=1).mean():.4f}; with one seed {found['same seed differs by']:.4f}.\n"
+        f"{here.std(axis=0, ddof=1).mean():.4f}; with one seed {seeds['same seed differs by']:.4f}.\n"
     )
 
 
-def floor_words(found: Rows) -> str:
-    """Say what random maps score, by resolution."""
-    lines = ["| map | cut off (the floor) | not cut off |\n| --- | ---: | ---: |\n"]
-    for row in found:
+def floor_words(rows: Rows) -> str:
+    """Return the table of the scores of random maps, by resolution."""
+    lines = ["| map | clipped at 0 (baseline) | not clipped |\n| --- | ---: | ---: |\n"]
+    for row in rows:
         signed, unsigned = (np.array(row[key], float) for key in ("signed", "unsigned"))
         size = " × ".join(map(str, row["size"]))
         lines.append(f"| {size} | {_spread(signed)} | {_spread(unsigned)} |\n")
@@ -180,11 +180,11 @@ def _spread(values: Any) -> str:
     return f"{np.nanmean(values):.3f} ± {np.nanstd(values, ddof=1):.3f}"
 
 
-def checks_table(found: Rows) -> str:
-    """List what both checks say of methods."""
-    # No number is worth a minus before its nought.
+def checks_table(rows: Rows) -> str:
+    """Return the table of both checks, by method."""
     lines = ["| method | all weights shuffled | other classes |\n| --- | ---: | ---: |\n"]
-    for row in found:
+    for row in rows:
+        # Adding 0.0 turns -0.00 into 0.00.
         cells = [
             "nothing to compare"
             if row[check] is None
@@ -199,7 +199,7 @@ def checks_table(found: Rows) -> str:
 
 
 def draw() -> list[Path]:
-    """Draw all figures."""
+    """Draw all figures; return their paths."""
     rows, differences = measured.read()
     IMAGES.mkdir(exist_ok=True)
     model = camanim.load_model(measured.DEMO)
@@ -208,21 +208,21 @@ def draw() -> list[Path]:
     animation.score(repeats=3)
     removal = animation.write_plot(IMAGES / "road-removal.png", "removal")
     animation.localise(mask)
-    made = [removal, animation.write_plot(IMAGES / "trust-scores.png")]
+    paths = [removal, animation.write_plot(IMAGES / "trust-scores.png")]
     for method, name in ((PASSES, "passes"), (FAILS, "fails")):
         other = camanim.animate(model, image, method=method)
         other.check_randomisation()
-        made.append(other.write_plot(IMAGES / f"trust-randomisation-{name}.png", "randomisation"))
-    made.append(save(agreement_figure(rows), "trust-agreement"))
-    made.append(save(ties_figure(differences["ties"]), "road-ties"))
-    made.append(save(percentiles_figure(differences["percentiles"]), "road-percentiles"))
-    made.append(save(seeds_figure(differences), "road-seeds"))
-    made.append(save(floor_figure(differences["floor"]), "road-floor"))
-    for path in made:
-        # As small with 128 colours as it is legible.
+        paths.append(other.write_plot(IMAGES / f"trust-randomisation-{name}.png", "randomisation"))
+    paths.append(save(agreement_figure(rows), "trust-agreement"))
+    paths.append(save(ties_figure(differences["ties"]), "road-ties"))
+    paths.append(save(percentiles_figure(differences["percentiles"]), "road-percentiles"))
+    paths.append(save(seeds_figure(differences["seeds"]), "road-seeds"))
+    paths.append(save(floor_figure(differences["floor"]), "road-floor"))
+    for path in paths:
+        # 128 colours keep the files small.
         picture = Image.open(path).convert("RGB")
         picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
-    return made
+    return paths
 
 
 def save(figure: Figure, name: str) -> Path:
@@ -233,7 +233,7 @@ def save(figure: Figure, name: str) -> Path:
 
 
 def blank(height: float, columns: int = 1, **options: Any) -> tuple[Figure, list[Any]]:
-    """Make a figure in the style of the package's plots."""
+    """Return an empty figure in the style of the package's plots."""
     figure = Figure((6, height), layout="constrained", facecolor="white")
     axes = figure.subplots(1, columns, squeeze=False, **options)[0].tolist()
     for each in axes:
@@ -245,7 +245,7 @@ def blank(height: float, columns: int = 1, **options: Any) -> tuple[Figure, list
 
 
 def agreement_figure(rows: Rows) -> Figure:
-    """Left: rank correlation of each image. Right: average precision of each choice of a layer."""
+    """Draw the rank correlation of each image, and the average precision of each choice of a layer."""
     figure, (left, right) = blank(3.4, 2, gridspec_kw={"width_ratios": (2, 3)})
     phantoms = [row for row in rows if row["network"] == measured.DEMO]
     left.hist([row["rho"] for row in phantoms], np.linspace(-1, 1, 21), color=BLUE, alpha=0.7)
@@ -272,30 +272,32 @@ def agreement_figure(rows: Rows) -> Figure:
 
 
 def ties_figure(ties: dict[str, Any]) -> Figure:
-    """Share that is really removed, over the layers, for each share that was asked for."""
+    """Draw the removed share over the layers, for each requested share."""
     figure, axes = blank(3.4, 2, sharey=True)
     colors = (GREEN, BLUE, ORANGE, RED)
     for each, name in zip(axes, ("MoRF", "LeRF"), strict=True):
-        for asked, values, color in zip(ties["asked"], np.array(ties[name]).T, colors, strict=True):
-            each.axhline(asked, color=color, linewidth=1)
-            each.plot(np.arange(1, len(values) + 1), values, ".", color=color, label=f"{asked} %")
+        for share, values, color in zip(
+            ties["requested"], np.array(ties[name]).T, colors, strict=True
+        ):
+            each.axhline(share, color=color, linewidth=1)
+            each.plot(np.arange(1, len(values) + 1), values, ".", color=color, label=f"{share} %")
         each.set_title(
             f"{name}: {'most' if name == 'MoRF' else 'least'} relevant first", fontsize=10
         )
         each.set_xlabel("layer")
     axes[0].set_ylabel("removed pixels (%)")
     figure.legend(
-        *axes[0].get_legend_handles_labels(), title="asked for (lines: what is removed here)",
+        *axes[0].get_legend_handles_labels(), title="requested (lines: removed here)",
         loc="outside upper center", ncols=4, fontsize=8, title_fontsize=8, frameon=False,
     )  # fmt: skip
     return figure
 
 
-def percentiles_figure(found: dict[str, Any]) -> Figure:
-    """Both scores over the layers."""
+def percentiles_figure(scores: dict[str, Any]) -> Figure:
+    """Draw the scores of four and of nine percentiles over the layers."""
     figure, [axes] = blank(2.6)
     for key, color, stroke in (("four", BLUE, "-"), ("nine", ORANGE, "--")):
-        values = np.array(found[key], float)
+        values = np.array(scores[key], float)
         label = "20, 40, 60, 80 % (here)" if key == "four" else "10 to 90 % (grad-cam)"
         axes.plot(np.arange(1, len(values) + 1), values, stroke, color=color, label=label)
     axes.set_xlabel("layer, in order of execution")
@@ -304,39 +306,38 @@ def percentiles_figure(found: dict[str, Any]) -> Figure:
     return figure
 
 
-def seeds_figure(differences: dict[str, Any]) -> Figure:
-    """Scores of repeated calls, layer by layer."""
-    found = differences["seeds"]
-    here, theirs = (np.array(found[key], float) for key in ("here", "grad-cam"))
+def seeds_figure(seeds: dict[str, Any]) -> Figure:
+    """Draw the scores of repeated calls, layer by layer."""
+    here, theirs = (np.array(seeds[key], float) for key in ("here", "grad-cam"))
     figure, [axes] = blank(3.0)
     for values, shift, marker, color, label in (
-        (theirs, -0.12, "s", ORANGE, "grad-cam, called again"),
-        (here, 0.12, "o", BLUE, "here, with another seed"),
+        (theirs, -0.12, "s", ORANGE, "grad-cam, repeated calls"),
+        (here, 0.12, "o", BLUE, "here, other seeds"),
     ):
         x = np.tile(np.arange(1, values.shape[1] + 1) + shift, (len(values), 1))
         values = values - values.mean(axis=0)
         axes.plot(x, values, marker, color=color, markersize=4, alpha=0.6)
         axes.plot([], [], marker, color=color, label=label)
-    names = [f"layer {i + 1}" for i in found["layers"]]
+    names = [f"layer {i + 1}" for i in seeds["layers"]]
     axes.set_xticks(range(1, len(names) + 1), names)
     axes.axhline(0, color=GREY, linewidth=0.8)
-    axes.set_ylabel("ROAD less the calls' mean")
+    axes.set_ylabel("ROAD minus the mean of calls")
     axes.legend(fontsize=8, frameon=False)
     return figure
 
 
-def floor_figure(found: Rows) -> Figure:
-    """Scores of random maps by resolution."""
+def floor_figure(rows: Rows) -> Figure:
+    """Draw the scores of random maps by resolution."""
     figure, [axes] = blank(2.8)
     kinds = (
-        ("signed", -0.17, BLUE, "cut off at 0: the floor"),
-        ("unsigned", 0.17, LIGHT, "not cut off"),
+        ("signed", -0.17, BLUE, "clipped at 0 (baseline)"),
+        ("unsigned", 0.17, LIGHT, "not clipped"),
     )
     for key, shift, color, label in kinds:
-        values = [[v for v in row[key] if v is not None] for row in found]
+        values = [[v for v in row[key] if v is not None] for row in rows]
         axes.boxplot(
             values,
-            positions=np.arange(len(found)) + shift,
+            positions=np.arange(len(rows)) + shift,
             widths=0.3,
             patch_artist=True,
             boxprops={"facecolor": color},
@@ -345,7 +346,7 @@ def floor_figure(found: Rows) -> Figure:
         )
         axes.plot([], [], "s", color=color, label=label)
     axes.axhline(0, color=GREY, linewidth=0.8)
-    axes.set_xticks(range(len(found)), [" × ".join(map(str, row["size"])) for row in found])
+    axes.set_xticks(range(len(rows)), [" × ".join(map(str, row["size"])) for row in rows])
     axes.set_xlabel("resolution of the map")
     axes.set_ylabel("ROAD of random maps")
     axes.legend(fontsize=8, frameon=False)
@@ -353,7 +354,7 @@ def floor_figure(found: Rows) -> Figure:
 
 
 def main() -> None:
-    """Measure if asked to, draw unless told otherwise, and fill in."""
+    """Measure with ``--measure``, draw unless ``--tables`` is given, and fill in the pages."""
     if "--measure" in sys.argv:
         measured.write()
     if "--tables" not in sys.argv:

@@ -1,12 +1,11 @@
-"""Measure what the pages about trust say, and write it down in ``docs/data``.
+"""Measure the numbers of ``trust.md`` and ``road.md``, and write them into ``docs/data``.
 
-    python docs/make_trust.py --measure            # calls this, and then draws and fills in
-    TORCH_HOME=../shared/torch python docs/make_trust.py --measure
+    python docs/make_trust.py --measure   # runs this, then draws the figures and fills in the pages
 
-Everything is about GradCAM with settings as they come. The phantoms are the first lesions of those that
-the demo network never saw (`sample_data/make.py` kept them apart) which it classifies rightly, without
-those that ship as samples. The photographs with masks and the weights of MobileNetV2 do not ship; where
-they are not at hand, what was measured before is kept.
+The method is GradCAM with default settings. The phantoms are the first held-out lesions of
+``sample_data/make.py`` that the demo network classifies correctly, without the package's samples. The
+photographs with masks are not part of the repository, nor are the weights of MobileNetV2
+(``TORCH_HOME``); where they are missing, earlier measurements of them are kept.
 """
 
 from __future__ import annotations
@@ -39,60 +38,64 @@ CHECKED = (
     *("KPCA-CAM", "FEM", "FullGrad", "Guided backpropagation", "Guided Grad-CAM"),
     *("RandomCAM", "SobelCAM"),
 )
-#: Which layer is looked at.
+#: Choices of a layer that are compared.
 CHOICES = ("ROAD's best", "highest score", "mask's best", "last")
 PHANTOMS = 30
-#: What differs from grad-cam is shown on this sample, with grad-cam's own nine percentiles too.
+#: Sample for the differences from grad-cam, and grad-cam's nine percentiles.
 SAMPLE = "malignant_1"
 NINE = tuple(range(10, 100, 10))
 CALLS, DRAWS = 6, 32
 
 
-# -- Does ROAD's best layer lie where the mask's does? ---------------------------------------------
+# -- Agreement of ROAD with masks ------------------------------------------------------------------
 
 
 def agreement() -> Iterator[dict[str, Any]]:
-    """Measure one row per image; see `row`."""
+    """Measure one row per image; see `measure_row`."""
     for name, network, image, mask, target in images():
-        made = row(camanim.load_model(network), image, mask, target)
-        print(f"{name}: {made['rho']:.2f}", flush=True)
-        yield {"image": name, "network": network} | made
+        row = measure_row(camanim.load_model(network), image, mask, target)
+        print(f"{name}: {row['rho']:.2f}", flush=True)
+        yield {"image": name, "network": network} | row
 
 
-def row(model: camanim.Model, image: Any, mask: Any, target: Any) -> dict[str, Any]:
+def measure_row(model: camanim.Model, image: Any, mask: Any, target: Any) -> dict[str, Any]:
     """Compare ROAD with a mask over the layers of one network for one image.
 
     Returns
     -------
     dict
         ``rho``, rank correlation over the layers of ROAD's excess (``rho plain``: of its score) and
-        average precision; ``above``, how many layers are above chance; and for each of `CHOICES` the
-        layer, its average precision (AP) and whether its peak lies inside. "random" is the mean over
-        all layers.
+        average precision; ``above``, the number of layers above chance; and for each of `CHOICES` the
+        layer, its average precision (AP) and whether its peak lies inside the mask. "random" is the
+        mean over all layers.
     """
     animation = camanim.animate(model, image, target=target)
-    road, found = animation.score(), animation.localise(mask)
+    road, localisation = animation.score(), animation.localise(mask)
     chosen = dict(
-        zip(CHOICES, (road.best, road.best_plain, found.best, animation.layers[-1]), strict=True)
+        zip(
+            CHOICES,
+            (road.best, road.best_plain, localisation.best, animation.layers[-1]),
+            strict=True,
+        )
     )
-    known = np.isfinite(road.excess) & np.isfinite(found.average_precision)
-    ap = found.average_precision
-    made: dict[str, Any] = {
+    ap = localisation.average_precision
+    known = np.isfinite(road.excess) & np.isfinite(ap)
+    row: dict[str, Any] = {
         "class": animation.target.name,
         "layers": len(animation),
-        "share": found.share,
+        "share": localisation.share,
         "rho": spearmanr(road.excess[known], ap[known]).statistic,
         "rho plain": spearmanr(road.scores[known], ap[known]).statistic,
         "above": int(road.above_chance.sum()),
     }
     for name, layer in chosen.items():
         i = None if layer is None else animation.layers.index(layer)
-        made[name] = "" if layer is None else layer.label
-        made[f"{name}, AP"] = np.nan if i is None else ap[i]
-        made[f"{name}, peak"] = np.nan if i is None else found.pointing[i]
-    made["random, AP"] = np.nanmean(ap)
-    made["random, peak"] = np.nanmean(found.pointing)
-    return made
+        row[name] = "" if layer is None else layer.label
+        row[f"{name}, AP"] = np.nan if i is None else ap[i]
+        row[f"{name}, peak"] = np.nan if i is None else localisation.pointing[i]
+    row["random, AP"] = np.nanmean(ap)
+    row["random, peak"] = np.nanmean(localisation.pointing)
+    return row
 
 
 def images() -> Iterator[tuple[str, str, Any, Any, Any]]:
@@ -109,7 +112,7 @@ def images() -> Iterator[tuple[str, str, Any, Any, Any]]:
 
 
 def held_out(count: int) -> Iterator[tuple[int, str, Any, Any]]:
-    """Draw lesions that the network never saw and classifies rightly: seed, class, image, mask."""
+    """Yield seed, class, image and mask of held-out lesions that the network classifies correctly."""
     sys.path.insert(0, str(samples.SAMPLE_DATA))
     from phantoms import KINDS, phantom
 
@@ -121,7 +124,7 @@ def held_out(count: int) -> Iterator[tuple[int, str, Any, Any]]:
         if not count or kind == "normal":
             continue
         image, mask = phantom(kind, seed)
-        # Not to the bit: another machine may draw a pixel otherwise.
+        # With a tolerance: another machine may draw a pixel differently.
         known = any(np.abs(image - other.astype(float)).mean() < 1 for other in shipped)
         if not known and model.predict(image, 1)[0].name == kind:
             count -= 1
@@ -129,19 +132,19 @@ def held_out(count: int) -> Iterator[tuple[int, str, Any, Any]]:
 
 
 def photographs() -> bool:
-    """Whether the photographs with masks and the weights are at hand."""
+    """Return whether the photographs with masks and the weights are available."""
     weights = Path(os.environ.get("TORCH_HOME", "")) / "hub" / "checkpoints"
-    there = bool(list(weights.glob("mobilenet_v2*"))) and SHARED.is_dir()
-    if not there:
-        print("No photographs or weights here: TORCH_HOME=../shared/torch?")
-    return there
+    available = bool(list(weights.glob("mobilenet_v2*"))) and SHARED.is_dir()
+    if not available:
+        print(f"No weights of mobilenet_v2 in TORCH_HOME, or no photographs in {SHARED}.")
+    return available
 
 
-# -- What differs from grad-cam --------------------------------------------------------------------
+# -- Differences from grad-cam -----------------------------------------------------------------------
 
 
 def differences() -> dict[str, Any]:
-    """Measure what ties, percentiles, seeds and chance do to the scores of one sample."""
+    """Measure the effect of ties, percentiles, seeds and random maps on the scores of one sample."""
     model = camanim.load_model(DEMO)
     animation = camanim.animate(model, samples.image(SAMPLE))
     return {
@@ -157,7 +160,7 @@ def differences() -> dict[str, Any]:
 
 
 def large_maps(animation: Animation) -> list[Any]:
-    """All maps as grad-cam gives them: without negative values, enlarged, from 0 to 1."""
+    """Return all maps as grad-cam does: without negative values, enlarged, from 0 to 1."""
     return [
         scaled / max(float(scaled.max()), 1e-12)
         for raw in animation.maps
@@ -166,50 +169,53 @@ def large_maps(animation: Animation) -> list[Any]:
 
 
 def ties(animation: Animation) -> dict[str, Any]:
-    """Share of pixels that grad-cam's rule removes, by layer, for each share that it should remove."""
-    asked = (20, 40, 60, 80)
+    """Return the share of pixels that grad-cam's rule removes, by layer, for each requested share."""
+    requested = (20, 40, 60, 80)
     maps = large_maps(animation)
-    # What grad-cam keeps are pixels below a percentile, of the map or of 1 less the map.
+    # grad-cam keeps pixels below a percentile, of the map or of 1 minus the map.
     removed = {
         name: [
-            [100 * float(np.mean(values >= np.percentile(values, 100 - share))) for share in asked]
+            [
+                100 * float(np.mean(values >= np.percentile(values, 100 - share)))
+                for share in requested
+            ]
             for values in (m if name == "MoRF" else 1 - m for m in maps)
         ]
         for name in ("MoRF", "LeRF")
     }
-    return {"asked": asked} | removed
+    return {"requested": requested} | removed
 
 
 def percentiles(animation: Animation) -> dict[str, Any]:
-    """Scores with four and with nine percentiles."""
+    """Return the scores with four and with nine percentiles."""
     four, nine = animation.score(baseline=False), animation.score(percentiles=NINE, baseline=False)
-    return {"four": listed(four.scores), "nine": listed(nine.scores)}
+    return {"four": rounded(four.scores), "nine": rounded(nine.scores)}
 
 
 def seeds(animation: Animation) -> dict[str, Any]:
-    """Scores of some layers, called again and again: of grad-cam, and here with another seed."""
+    """Return the scores of some layers over repeated calls: of grad-cam, and here by seed."""
     chosen = np.linspace(1, len(animation) - 1, 6).round().astype(int)
-    part = shown(animation, [int(i) for i in chosen])
-    ours = [part.score(seed, baseline=False).scores for seed in range(CALLS)]
-    again = [part.score(0, baseline=False).scores for _ in range(2)]
+    part = with_layers(animation, [int(i) for i in chosen])
+    by_seed = [part.score(seed, baseline=False).scores for seed in range(CALLS)]
+    same_seed = [part.score(0, baseline=False).scores for _ in range(2)]
     return {
         "layers": [int(i) for i in chosen],
-        "here": [listed(scores) for scores in ours],
-        "same seed differs by": float(np.nanmax(np.abs(again[0] - again[1]))),
+        "here": [rounded(scores) for scores in by_seed],
+        "same seed differs by": float(np.nanmax(np.abs(same_seed[0] - same_seed[1]))),
         "grad-cam": [by_gradcam(part) for _ in range(CALLS)],
     }
 
 
 def by_gradcam(animation: Animation) -> list[float]:
-    """Score maps with grad-cam's ROADCombined, as it comes but with our percentiles."""
+    """Score maps with grad-cam's ROADCombined, with the percentiles of this package."""
     import torch
     from pytorch_grad_cam.metrics.road import ROADCombined
 
     combined = ROADCombined([20, 40, 60, 80])
-    place = animation.model.classes.index(animation.target.name)
+    index = animation.model.classes.index(animation.target.name)
 
     def probability(output: Any) -> Any:
-        return torch.softmax(output, -1)[place]
+        return torch.softmax(output, -1)[index]
 
     net = animation.model.net
     return [
@@ -219,23 +225,23 @@ def by_gradcam(animation: Animation) -> list[float]:
 
 
 def floor(animation: Animation) -> list[dict[str, Any]]:
-    """Scores of random maps by resolution: signed and cut off as maps are, and not cut off."""
-    found = []
+    """Return the scores of random maps by resolution: clipped at 0 as maps are, and not clipped."""
+    rows = []
     for size in sorted({m.shape for m in animation.maps}):
         random = np.random.default_rng([1, *size])
         signed = [random.uniform(-1, 1, size).astype(np.float32) for _ in range(DRAWS)]
         layer = animation.layers[[m.shape for m in animation.maps].index(size)]
-        made = {"size": list(size)}
+        row: dict[str, Any] = {"size": list(size)}
         for name, maps in (("signed", signed), ("unsigned", [(m + 1) / 2 for m in signed])):
             drawn = replace(animation, maps=maps, layers=[layer] * DRAWS, findings={})
-            made[name] = listed(drawn.score(baseline=False).scores)
-        found.append(made)
-    return found
+            row[name] = rounded(drawn.score(baseline=False).scores)
+        rows.append(row)
+    return rows
 
 
 def checks(model: camanim.Model) -> list[dict[str, Any]]:
-    """Check the methods that take no more than a few passes for all layers."""
-    found = []
+    """Check the methods that take at most a few passes for all layers."""
+    rows = []
     for method in CHECKED:
         animation = camanim.animate(model, samples.image(SAMPLE), method=method)
         both = {
@@ -244,24 +250,24 @@ def checks(model: camanim.Model) -> list[dict[str, Any]]:
         }
         row: dict[str, Any] = {"method": method}
         for name, check in both.items():
-            row |= {name: listed([check.median])[0], f"{name} passed": check.passed}
-        found.append(row)
+            row |= {name: rounded([check.median])[0], f"{name} passed": check.passed}
+        rows.append(row)
         print(row, flush=True)
-    return found
+    return rows
 
 
-def shown(animation: Animation, places: list[int]) -> Animation:
-    """Give the animation of some of the layers."""
+def with_layers(animation: Animation, indices: list[int]) -> Animation:
+    """Return the animation with some of its layers only."""
     return replace(
         animation,
-        maps=[animation.maps[i] for i in places],
-        layers=[animation.layers[i] for i in places],
+        maps=[animation.maps[i] for i in indices],
+        layers=[animation.layers[i] for i in indices],
         findings={},
     )
 
 
-def listed(values: Any) -> list[float | None]:
-    """Make of numbers what JSON knows."""
+def rounded(values: Any) -> list[float | None]:
+    """Return numbers for JSON, None for NaN."""
     return [None if np.isnan(value) else round(float(value), 6) for value in values]
 
 
@@ -269,7 +275,7 @@ def listed(values: Any) -> list[float | None]:
 
 
 def read() -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Read what was measured: the rows of `agreement`, and `differences`."""
+    """Return the rows of `agreement` and the result of `differences` from the files."""
     with (DATA / "agreement.csv").open(encoding="utf-8", newline="") as file:
         rows = [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
     return rows, json.loads((DATA / "differences.json").read_text(encoding="utf-8"))
@@ -283,15 +289,15 @@ def _number(text: str) -> Any:
 
 
 def write() -> None:
-    """Measure everything and write it down; rows at once, as they take minutes."""
+    """Measure everything and write the files; each row when it is measured, as rows take minutes."""
     DATA.mkdir(exist_ok=True)
     text = json.dumps(differences(), indent=1)
     (DATA / "differences.json").write_text(text + "\n", encoding="utf-8")
     path = DATA / "agreement.csv"
     before = read()[0] if path.exists() else []
     fresh: list[dict[str, Any]] = []
-    for made in agreement():
-        fresh.append(made)
+    for measured in agreement():
+        fresh.append(measured)
         names = {row["image"] for row in fresh}
         _write_rows(path, [*fresh, *(row for row in before if row["image"] not in names)])
 
