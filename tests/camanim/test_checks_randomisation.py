@@ -323,9 +323,9 @@ def test_what_cannot_be_checked_is_said(zoo, image, animation) -> None:
         camanim.animate(camanim.Model(unique), image).check_randomisation()
     with pytest.raises(ScoreError, match="no weights that could be shuffled"):
         camanim.animate(camanim.Model(zoo.Peak(2)), image).check_randomisation()
-    with pytest.raises(ScoreError, match="steps is an integer of at least 1"):
+    with pytest.raises(ScoreError, match="steps"):
         animation.check_randomisation(steps=0)
-    with pytest.raises(ScoreError, match="threshold is a number from -1 to 1"):
+    with pytest.raises(ScoreError, match="threshold"):
         animation.check_randomisation(threshold=2)
     animation.computed_with = None
     with pytest.raises(ScoreError, match="make them with camanim"):
