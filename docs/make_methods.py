@@ -121,7 +121,7 @@ def _settings() -> str:
     """Return the docstring of `Settings` as a table."""
     rows: list[list[str]] = []
     fields = Settings.__dataclass_fields__
-    section = (Settings.__doc__ or "").partition("----------\n")[2]
+    section = (Settings.__doc__ or "").partition("----------\n")[2].partition("\n\n")[0]
     for line in filter(str.strip, section.splitlines()):
         name, colon, kind = line.strip().partition(" : ")
         if colon and name in fields:

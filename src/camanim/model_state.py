@@ -95,7 +95,7 @@ def check_weights(net: nn.Module) -> None:
 
 
 class _CallbackError(Exception):
-    """Wrapper of an exception of a user's callback, to tell it from errors of the network."""
+    """Wrapper of an exception of a user's callback, to distinguish it from errors of the network."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))

@@ -138,7 +138,9 @@ def checked_settings(keywords: Mapping[str, Any]) -> Settings:
         if name not in known:
             near = get_close_matches(name, known, n=2)
             hint = (
-                f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}."
+                f"did you mean {' or '.join(near)}?"
+                if near
+                else f"choose one of {', '.join(known)}."
             )
-            raise SettingError(f"There is no setting {name!r}: {hint}")
+            raise SettingError(f"Unknown setting {name!r}: {hint}")
     return Settings(**keywords)

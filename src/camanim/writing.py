@@ -24,7 +24,7 @@ def checked_path(path: str | Path, suffix: str) -> Path:
     if target.suffix.lower() != suffix:
         raise RenderError(f"{target.name} must end in {suffix}.")
     if not target.parent.is_dir():
-        raise RenderError(f"There is no folder {target.parent}: create it first.")
+        raise RenderError(f"The folder {target.parent} does not exist: create it first.")
     if target.is_dir():
         raise RenderError(f"{target} is a folder: give the name of a file.")
     return target

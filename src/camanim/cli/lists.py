@@ -1,4 +1,4 @@
-"""``camanim models`` and ``camanim methods``: what there is."""
+"""``camanim models`` and ``camanim methods``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import camanim
 
 def models(
     source: Annotated[
-        str | None, typer.Argument(help="demo, torchvision, monai or timm; else all but timm.")
+        str | None,
+        typer.Argument(help="demo, torchvision, monai or timm; by default all but timm."),
     ] = None,
 ) -> None:
     """List the networks that --model takes."""
@@ -23,16 +24,14 @@ def models(
 
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="One of them, with its caveat and its options.")
+        str | None, typer.Argument(help="Show the caveat and the options of this method.")
     ] = None,
 ) -> None:
-    """List the methods: what each shows, what it costs, where it was published."""
+    """List the methods with summary, cost and paper."""
     if name is not None:
         _describe(name)
         return
-    listing = Table(
-        Column("method", no_wrap=True), "class", "gradient", "what it shows", "cost", "paper"
-    )
+    listing = Table(Column("method", no_wrap=True), "class", "gradient", "summary", "cost", "paper")
     for method in camanim.methods().values():
         listing.add_row(
             method.name,
@@ -52,7 +51,7 @@ def _describe(name: str) -> None:
     out.print(f"{method.name}: {method.summary}", markup=False)
     out.print(f"Caveat: {method.caveat}", markup=False)
     out.print(f"Cost: {method.cost}. Paper: {method.paper}.", markup=False)
-    out.print(f"Knows the class: {'yes' if method.class_specific else 'no'}.", markup=False)
+    out.print(f"Class-specific: {'yes' if method.class_specific else 'no'}.", markup=False)
     for option in method.options.values():
         out.print(
             f"  --option {option.name}={option.default}  {option.help} ({option.expected})",

@@ -79,7 +79,7 @@ PRINT = Theme(
         "best": "#D55E00",
     }
 )
-#: For napari's dark and light themes; text and background colours are replaced by those of the window.
+#: For the dock in napari's dark and light themes.
 DARK = Theme(
     {
         "first": "#F0F1F2",
