@@ -25,7 +25,7 @@ def main() -> None:
     viewer = napari.Viewer(title="napari-camanim")
     viewer.window.resize(1360, 860)
     widget = show_demo(viewer)
-    while widget._task is not None:
+    while widget.runner.running:
         QApplication.processEvents()
         time.sleep(0.01)
     stack = current_stack(viewer)

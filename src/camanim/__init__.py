@@ -1,7 +1,7 @@
-"""See what every layer of a network looks at: class activation maps of all layers in one pass.
+"""Class activation maps of all layers of a network, by most methods in one forward and backward pass.
 
-The public names stand here and nowhere else. They are imported when first used, so that
-``import camanim`` costs no import of torch.
+This module lists the public names. They are imported on first use, so that ``import camanim`` does
+not import torch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from camanim.road import Road
     from camanim.settings import Settings
 
-_HOMES = {
+_MODULES = {
     "Animation": "camanim.animation",
     "Geometry": "camanim.images",
     "LabelRandomisation": "camanim.checks",
@@ -109,9 +109,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "targets":
         return import_module("camanim.targets")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'camanim' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

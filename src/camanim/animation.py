@@ -1,7 +1,6 @@
-"""`animate`, and the `Animation` that it returns: a result with everything that can be done with it.
+"""`animate` and `Animation`, the entry points of the package.
 
-The methods are the functions of the modules that do the work, so that signature and documentation stand
-once.
+Most methods of `Animation` are functions of other modules, which hold their signature and documentation.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from camanim import (
-    catalogue,  # noqa: F401 (every kind of finding is registered)
+    catalogue,  # noqa: F401 (registers all kinds of findings)
     render,
     slicing,
 )
@@ -36,10 +35,10 @@ P = ParamSpec("P")
 F = TypeVar("F", bound=Finding)
 
 
-def _keeping(
+def _stored(
     compute: Callable[Concatenate[Result, P], F],
 ) -> Callable[Concatenate[Animation, P], F]:
-    """Make a method that keeps the finding it computes."""
+    """Return a method that computes a finding and stores it in `findings`."""
 
     @wraps(compute)
     def method(self: Animation, *args: P.args, **kwargs: P.kwargs) -> F:
@@ -54,7 +53,7 @@ class Animation(Result):
     """The maps of all shown layers of one network for one image and one target; see `Result`.
 
     Findings are computed by `score`, `measure`, `localise`, `check_randomisation`, `check_labels`, or
-    by name with `find`, and stay in `findings`.
+    by name with `find`, and stored in `findings`.
     """
 
     stack = stacks.stack_maps
@@ -65,21 +64,21 @@ class Animation(Result):
     write_picture = render.write_picture
     write_plot = render.write_plot
 
-    score = _keeping(scores.score)
-    measure = _keeping(measures.measure)
-    localise = _keeping(localisation.localise)
-    check_randomisation = _keeping(randomisation.check_randomisation)
-    check_labels = _keeping(label_randomisation.check_labels)
+    score = _stored(scores.score)
+    measure = _stored(measures.measure)
+    localise = _stored(localisation.localise)
+    check_randomisation = _stored(randomisation.check_randomisation)
+    check_labels = _stored(label_randomisation.check_labels)
 
     def find(self, name: str, /, **settings: Any) -> Finding:
-        """Compute a finding by the name of its kind; it stays in `findings`.
+        """Compute a finding by the name of its kind and store it in `findings`.
 
         Parameters
         ----------
         name : str
             One of `camanim.finding_kinds`, such as ``"road"``.
         **settings
-            Those of the kind, and ``progress``; ``mask`` where the kind compares with one.
+            Settings of the kind, and ``progress``; ``mask`` for kinds that compare with a mask.
 
         Returns
         -------
@@ -88,7 +87,7 @@ class Animation(Result):
         Raises
         ------
         ScoreError
-            When there is no such kind, a setting is wrong, or the finding cannot be computed.
+            If the kind is unknown, a setting is wrong, or the finding cannot be computed.
         """
         finding = find_kind(name).compute(self, **settings)
         self.add(finding)
@@ -96,27 +95,27 @@ class Animation(Result):
 
     @property
     def road(self) -> Road | None:
-        """ROAD scores of the shown layers, once `score` was called."""
+        """ROAD scores of the shown layers; None before `score`."""
         return self.findings.get("road")  # type: ignore[return-value]
 
     @property
     def localisation(self) -> Localisation | None:
-        """Agreement with a mask, once `localise` was called."""
+        """Agreement of the maps with a mask; None before `localise`."""
         return self.findings.get("localisation")  # type: ignore[return-value]
 
     @property
     def randomisation(self) -> Randomisation | None:
-        """How the maps change with shuffled weights, once `check_randomisation` was called."""
+        """Similarity to the maps of shuffled weights; None before `check_randomisation`."""
         return self.findings.get("randomisation")  # type: ignore[return-value]
 
     @property
     def labels(self) -> LabelRandomisation | None:
-        """How the maps change with the class, once `check_labels` was called."""
+        """Similarity to the maps of other classes; None before `check_labels`."""
         return self.findings.get("label_randomisation")  # type: ignore[return-value]
 
     @property
     def measures(self) -> dict[str, Measure]:
-        """Other measures, by label, such as "deletion (blur)"; see `measure`."""
+        """Other measures by label, such as ``"deletion (blur)"``; see `measure`."""
         return {key: f for key, f in self.findings.items() if isinstance(f, Measure)}
 
 
@@ -128,26 +127,25 @@ def animate(
     target: Any = None,
     **settings: Any,
 ) -> Animation:
-    """Compute the class activation maps of all layers, by most methods in one forward and backward.
+    """Compute class activation maps of all layers, by most methods in one forward and backward pass.
 
     Parameters
     ----------
     model : Model or torch.nn.Module
-        See `camanim.load_model` and `camanim.Model`; a bare network is taken with the defaults of
-        `Model`.
+        See `camanim.load_model` and `camanim.Model`; a module is wrapped with the defaults of `Model`.
     image : array-like
         (H, W), (H, W, 3) or (H, W, 4), of any number type; numpy, dask, PIL. A volume (Z, Y, X) for a
-        3-D network, or for a 2-D one with ``slices=True``.
+        3-D network, or for a 2-D network with ``slices=True``.
     method : str, function or class
-        One of `camanim.methods`, such as ``"GradCAM"``; a function of your own, or a subclass of
-        grad-cam's ``BaseCAM`` (see docs/my-own-cam.md).
+        One of `camanim.methods`, such as ``"GradCAM"``; a custom function, or a subclass of grad-cam's
+        ``BaseCAM`` (see docs/my-own-cam.md).
     target : int, str, Target, callable or None
-        What is explained: a class by number or name, a contrast ``"cat - dog"``, one of
-        `camanim.targets`, any function of the network's output; by default the likeliest class.
+        Target function: a class by number or name, a contrast ``"cat - dog"``, one of
+        `camanim.targets`, or any function of the network's output; by default the likeliest class.
     **settings
-        Those of `Settings`: ``options``, ``layers``, ``fit``, ``window``, ``slices``, ``eigen_smooth``,
-        ``augment``, ``counterfactual``, ``show_1d``, ``layouts``, ``batch_size``, ``device``,
-        ``precision``, ``seed``, ``progress``.
+        Fields of `Settings`: ``options``, ``layers``, ``fit``, ``window``, ``slices``,
+        ``eigen_smooth``, ``augment``, ``counterfactual``, ``show_1d``, ``layouts``, ``batch_size``,
+        ``device``, ``precision``, ``seed``, ``progress``.
 
     Returns
     -------
@@ -156,8 +154,8 @@ def animate(
     Raises
     ------
     CamError
-        One of its kinds, each with one sentence that says what is wrong and what to do. The network
-        comes back as it was in any case.
+        If an argument is wrong or the run fails; see `camanim.errors` for the subclasses. The state of
+        the network is restored in every case.
 
     Examples
     --------
@@ -176,23 +174,24 @@ def animate_targets(
     method: Any = "GradCAM",
     **settings: Any,
 ) -> list[Animation]:
-    """Explain several targets of one image: one forward, and a backward for each.
+    """Explain several targets of one image with one forward pass, and a backward pass for each.
 
     Parameters
     ----------
     model, image, method, **settings
         As for `animate`.
     targets : sequence
-        Each as for `animate`.
+        Each as `target` of `animate`.
 
     Returns
     -------
     list of Animation
-        In the order of `targets`; fewer where the run was cancelled.
+        In the order of `targets`; fewer if the run was cancelled.
 
     Raises
     ------
     CamError
+        As for `animate`.
     """
     results = explain(model, image, targets, method=method, **settings)
     return [Animation(**{f.name: getattr(r, f.name) for f in fields(r)}) for r in results]

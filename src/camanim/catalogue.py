@@ -1,4 +1,4 @@
-"""All kinds of findings; a new one is one import here."""
+"""Imports of all modules that register a kind of finding."""
 
 from camanim.checks import label_randomisation, localisation, randomisation  # noqa: F401
 from camanim.findings import finding_kinds

@@ -1,10 +1,9 @@
-"""Settings declared once, and what follows from a declaration: checks, forms, options, tables.
+"""Declarations of settings, and checks of their values.
 
-A declaration is an annotated field of a dataclass, or an annotated parameter with a default. Its type is
-the annotation, with a `Range` or a `Check` where the type does not say enough; its sentence is what the
-numpydoc docstring of the class or function says about it. The command line, the dock and the tables of
-the docs are made from the same `Setting`.
-
+A setting is an annotated field of a dataclass, or an annotated parameter with a default. The annotation
+gives its type, with a `Range` or a `Check` if the type is not specific enough; the numpydoc docstring of
+the class or function gives its help. The options of the command line, the forms of the dock and the
+tables of the documentation are generated from `Setting`.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _LARGEST_SEED = 2**63 - 1
 
 @dataclass(frozen=True)
 class Range:
-    """The lowest and the highest value of a number; None where there is no bound."""
+    """The lowest and the highest value of a number; None for no bound."""
 
     low: float | None = None
     high: float | None = None
@@ -49,14 +48,14 @@ class Range:
 
 @dataclass(frozen=True)
 class Check:
-    """What a value has to be, where its type does not say it.
+    """A condition on values that a type cannot express.
 
     Attributes
     ----------
     accepts : callable
-        From a value to whether it can be used.
+        From a value to whether it is valid.
     expected : str
-        What a value has to be, to be read after "is".
+        Description of valid values, for error messages.
     """
 
     accepts: Callable[[Any], bool]
@@ -77,17 +76,17 @@ class Setting:
     name : str
     default : object
     kind : type or None
-        bool, int, float or str, of each item where there are several; None where the type is another.
+        bool, int, float or str, of each item of a sequence; None for any other type.
     optional : bool
-        Whether None is a value too.
+        Whether None is valid.
     choices : tuple of str
-        All values there are; empty where there are more.
+        All valid values; empty if they are not enumerated.
     range : Range
     count : int or None
-        How many items a sequence has, 0 for any number but none; None for a single value.
+        Number of items of a sequence, 0 for one or more; None for a single value.
     check : Check or None
     help : str
-        One sentence.
+        Description in one sentence.
     """
 
     name: str
@@ -102,11 +101,11 @@ class Setting:
 
     @property
     def expected(self) -> str:
-        """What a value has to be, in words."""
-        words = self._several() if self.count is not None else self._single()
-        return f"{words}, or None" if self.optional else words
+        """Description of valid values."""
+        text = self._expected_items() if self.count is not None else self._expected_value()
+        return f"{text}, or None" if self.optional else text
 
-    def _single(self) -> str:
+    def _expected_value(self) -> str:
         if self.check is not None:
             return self.check.expected
         if self.choices:
@@ -114,9 +113,9 @@ class Setting:
         names = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
         return ("anything" if self.kind is None else names[self.kind]) + self._bounds()
 
-    def _several(self) -> str:
-        what = {int: "integers", float: "numbers", str: "texts"}.get(self.kind or object, "values")
-        return f"{self.count or 'one or more'} {what}{self._bounds()}"
+    def _expected_items(self) -> str:
+        items = {int: "integers", float: "numbers", str: "texts"}.get(self.kind or object, "values")
+        return f"{self.count or 'one or more'} {items}{self._bounds()}"
 
     def _bounds(self) -> str:
         low, high = self.range.low, self.range.high
@@ -125,40 +124,37 @@ class Setting:
         return "" if low is None else f" of at least {low:g}"
 
     def checked(self, value: Any, error: type[CamError]) -> Any:
-        """Return a value in the type that was declared.
+        """Return a value, converted to the declared type.
 
         Parameters
         ----------
         value : object
         error : type
-            Which error to raise.
+            Class of the error.
 
         Raises
         ------
         CamError
-            Of the given type, when the value is of another type or out of range.
+            An `error`, if the value is of another type or out of range.
         """
         if value is None and self.optional:
             return None
-        fits = self._are_several if self.count is not None else self._fits
-        if not fits(value):
-            shown = repr(value)
-            raise error(f"{self.name} is {self.expected}, not {shown[:200]}.")
+        is_valid = self._are_valid_items if self.count is not None else self._is_valid
+        if not is_valid(value):
+            raise error(f"{self.name} must be {self.expected}, not {repr(value)[:200]}.")
         if self.kind in (int, float):
             return tuple(map(self.kind, value)) if self.count is not None else self.kind(value)
         return value
 
-    def _are_several(self, value: Any) -> bool:
-        if (
-            isinstance(value, str)
-            or not isinstance(value, Iterable)
-            or not hasattr(value, "__len__")
+    def _are_valid_items(self, value: Any) -> bool:
+        if isinstance(value, str) or not (
+            isinstance(value, Iterable) and hasattr(value, "__len__")
         ):
             return False
         items = list(value)
-        return len(items) == (self.count or max(len(items), 1)) and all(map(self._fits, items))
+        return len(items) == (self.count or max(len(items), 1)) and all(map(self._is_valid, items))
 
-    def _fits(self, value: Any) -> bool:
+    def _is_valid(self, value: Any) -> bool:
         if self.check is not None:
             return bool(self.check.accepts(value))
         if self.choices:
@@ -177,7 +173,7 @@ class Setting:
 
 
 def settings_of(declared: Callable[..., Any]) -> Mapping[str, Setting]:
-    """List the settings that a dataclass, or a function's parameters with defaults, declare.
+    """Return the settings declared by a dataclass, or by the parameters of a function with defaults.
 
     Parameters
     ----------
@@ -186,7 +182,7 @@ def settings_of(declared: Callable[..., Any]) -> Mapping[str, Setting]:
     Returns
     -------
     mapping of str to Setting
-        In the order of their declaration.
+        In order of declaration.
     """
     return _settings_of(declared)
 
@@ -197,15 +193,17 @@ def _settings_of(declared: Any) -> Mapping[str, Setting]:
     if isinstance(declared, type) and is_dataclass(declared):
         described = descriptions(docstring, "Attributes")
         scope = vars(sys.modules[declared.__module__])
-        found = [(f.name, f.type, _default(f)) for f in fields(declared) if f.init]
+        declarations = [(f.name, f.type, _default(f)) for f in fields(declared) if f.init]
     else:
         described = descriptions(docstring, "Parameters")
         scope = getattr(inspect.unwrap(declared), "__globals__", {})
         parameters = inspect.signature(declared).parameters.values()
-        found = [(p.name, p.annotation, p.default) for p in parameters if p.default is not p.empty]
+        declarations = [
+            (p.name, p.annotation, p.default) for p in parameters if p.default is not p.empty
+        ]
     return {
         name: _setting(name, annotation, default, scope, described.get(name, ""))
-        for name, annotation, default in found
+        for name, annotation, default in declarations
     }
 
 
@@ -217,11 +215,11 @@ def _setting(
     name: str, annotation: Any, default: Any, scope: Mapping[str, Any], text: str
 ) -> Setting:
     if isinstance(annotation, str):
-        known = vars(types) | {"Literal": Literal, "Any": Any, "Mapping": Mapping} | dict(scope)
+        names = vars(types) | {"Literal": Literal, "Any": Any, "Mapping": Mapping} | dict(scope)
         try:
-            annotation = eval(annotation, known)
+            annotation = eval(annotation, names)
         except (NameError, SyntaxError, TypeError, AttributeError):
-            # A name that only the type checker knows.
+            # A name imported under TYPE_CHECKING.
             annotation = Any
     if annotation is inspect.Parameter.empty:
         annotation = type(default)
@@ -246,7 +244,7 @@ def _setting(
 
 
 def _members(annotation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Take an annotation apart: the members of its union, and what was noted about any of them."""
+    """Return the members of a union, and the metadata of its `Annotated` members."""
     if get_origin(annotation) is Annotated:
         inner, *extras = get_args(annotation)
         members, more = _members(inner)
@@ -258,8 +256,8 @@ def _members(annotation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 
 
 def descriptions(docstring: str, heading: str = "Parameters") -> dict[str, str]:
-    """Take the first sentence about each parameter or attribute out of a numpydoc docstring."""
-    found: dict[str, str] = {}
+    """Return the first sentence about each parameter or attribute in a numpydoc docstring."""
+    texts: dict[str, str] = {}
     names: list[str] = []
     _, _, section = docstring.partition(f"{heading}\n{'-' * len(heading)}\n")
     lines = section.splitlines()
@@ -270,14 +268,14 @@ def descriptions(docstring: str, heading: str = "Parameters") -> dict[str, str]:
             names = [name.strip() for name in line.partition(" :")[0].split(",")]
             continue
         for name in names:
-            found[name] = f"{found.get(name, '')} {line.strip()}".strip()
-    return {name: text.partition(". ")[0].rstrip(".") + "." for name, text in found.items()}
+            texts[name] = f"{texts.get(name, '')} {line.strip()}".strip()
+    return {name: text.partition(". ")[0].rstrip(".") + "." for name, text in texts.items()}
 
 
 def check_values(
     declared: Callable[..., Any], values: Mapping[str, Any], error: type[CamError]
 ) -> dict[str, Any]:
-    """Check values of what was declared; names without a declaration pass.
+    """Check values of declared settings; other values are returned unchanged.
 
     Parameters
     ----------
@@ -285,29 +283,29 @@ def check_values(
         See `settings_of`.
     values : mapping
     error : type
-        Which error to raise.
+        Class of the error.
 
     Returns
     -------
     dict
-        The values in the types that were declared.
+        The values, converted to their declared types.
 
     Raises
     ------
     CamError
-        Of the given type.
+        An `error`, if a value is of another type or out of range.
     """
-    known = settings_of(declared)
+    settings = settings_of(declared)
     return {
-        name: known[name].checked(value, error) if name in known else value
+        name: settings[name].checked(value, error) if name in settings else value
         for name, value in values.items()
     }
 
 
 def checked(error: type[CamError]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Check the settings of a function at each call; `error` is what a wrong one raises."""
+    """Return a decorator that checks the settings of a function, and raises `error` for a wrong one."""
 
-    def around(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
 
         @functools.wraps(function)
@@ -318,13 +316,13 @@ def checked(error: type[CamError]) -> Callable[[Callable[P, R]], Callable[P, R]]
 
         return cast("Callable[P, R]", call)
 
-    return around
+    return decorate
 
 
 class Checked:
-    """Base of dataclasses whose fields are checked when they are made.
+    """Base class of dataclasses that check their fields on construction.
 
-    The keyword `error` of a subclass is what a wrong value raises, by default `SettingError`.
+    A subclass sets the class of the error with the keyword `error`, by default `SettingError`.
     """
 
     _error: ClassVar[type[CamError]] = SettingError
@@ -337,5 +335,5 @@ class Checked:
     def __post_init__(self) -> None:
         values = {name: getattr(self, name) for name in settings_of(type(self))}
         for name, value in check_values(type(self), values, self._error).items():
-            # The dataclass may be frozen; here it is still being made.
+            # The dataclass may be frozen.
             object.__setattr__(self, name, value)

@@ -1,32 +1,32 @@
-"""What can go wrong, in one family: every error that camanim raises on purpose is a `CamError`.
+"""Exceptions of camanim, all derived from `CamError` except `NoMap`.
 
-None of them is a `RuntimeError`: napari's thread workers take a `RuntimeError` for a deleted Qt object
-and swallow it, and the user would wait for ever.
+None of them derives from `RuntimeError`: napari's thread workers take a `RuntimeError` for a deleted Qt
+object and discard it, and the run would never end.
 """
 
 
 class CamError(Exception):
-    """Base of all errors of camanim; its text says what is wrong and what to do."""
+    """Base class of all errors of camanim; the message names the problem and a remedy."""
 
 
 class ImageError(CamError):
-    """The image cannot be explained as it is: wrong rank, empty, not finite, unknown range."""
+    """The image has an unsupported rank, type or range, is empty, or holds non-finite values."""
 
 
 class ModelError(CamError):
-    """The network is unknown, cannot be loaded, or cannot take this input."""
+    """The network is unknown, cannot be loaded, or fails on this input."""
 
 
 class MethodError(CamError):
-    """No such method."""
+    """The method is unknown, an option is wrong, or the method fails on this network."""
 
 
 class TargetError(CamError):
-    """The network has no such class, or its output is not one row of class scores."""
+    """The target does not exist, or does not match the output of the network."""
 
 
 class LayerError(CamError):
-    """No layer answers to the selection, or none of the selected ones has a map."""
+    """No layer matches the selection, or none of the selected layers has a map."""
 
 
 class SettingError(CamError, TypeError):
@@ -34,20 +34,20 @@ class SettingError(CamError, TypeError):
 
 
 class ScoreError(CamError):
-    """Maps cannot be scored, checked or compared with a mask, or that was not done yet."""
+    """Maps cannot be scored, checked or compared with a mask, or this was not done yet."""
 
 
 class RenderError(CamError):
-    """A movie or a picture cannot be drawn or written."""
+    """A movie, picture, plot or table cannot be drawn or written."""
 
 
 class OutOfMemory(CamError):
-    """The machine or the GPU has too little memory for this network at this input size."""
+    """The device has too little memory for this network at this input size."""
 
 
 class Cancelled(CamError):
-    """Raise it from a progress callback to stop a run; what was computed is kept."""
+    """Raised by a progress callback to stop a run; maps computed so far are kept."""
 
 
 class NoMap(Exception):
-    """Raise it from a method that has no map for a layer; its text becomes the layer's status."""
+    """Raised by a method that has no map for a layer; the message becomes the layer's status."""

@@ -1,10 +1,9 @@
-"""Findings: whatever is computed about a result, such as scores and checks.
+"""Findings about a result, such as scores and checks, and the registry of their kinds.
 
-A finding says once how it appears in tables, captions, summaries, records and plots, and which function
-computes it with which settings. Everything that shows a result loops over `Result.findings` and knows
-none of them by name; the command line and the dock loop over `finding_kinds`. A new finding is one
-subclass of `Finding` and one function under `register_finding`, in one file, which `camanim.catalogue`
-imports.
+A finding defines its table columns, captions, summary, record and plots, and the function and settings
+that compute it. Tables, captions, movies, reports and the dock loop over `Result.findings`; the command
+line and the dock loop over `finding_kinds`. A new finding is a subclass of `Finding` and a function
+decorated with `register_finding`, in a module that `camanim.catalogue` imports.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ Compute = TypeVar("Compute", bound="Callable[..., Finding]")
 #: A value per shown layer.
 Column = Sequence[Any] | npt.NDArray[Any]
 
-#: Parameters of a compute function that are no settings.
-_NO_SETTINGS = ("progress", "mask")
+#: Parameters of a compute function that are not settings.
+_NOT_SETTINGS = ("progress", "mask")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was computed about each shown layer of a result.
+    """Base class of values computed for each shown layer of a result.
 
-    A subclass is a frozen dataclass whose fields are plain values and arrays, and has `columns`.
+    A subclass is a frozen dataclass of plain values and arrays that overrides `columns`.
 
     Attributes
     ----------
@@ -45,40 +44,41 @@ class Finding:
 
     layers: list[LayerInfo]
 
-    #: Name in `Result.findings` and on the command line; and the title of tabs and boxes.
+    #: Name in `Result.findings` and on the command line.
     kind: ClassVar[str] = ""
+    #: Title of tabs and boxes in the dock.
     title: ClassVar[str] = ""
     #: Findings are shown in ascending order.
     order: ClassVar[int] = 100
-    #: Names of the further `plots`.
+    #: Names of the additional `plots`.
     plot_names: ClassVar[tuple[str, ...]] = ()
-    #: Properties that a record holds beside the fields.
+    #: Properties that a record contains in addition to the fields.
     derived: ClassVar[tuple[str, ...]] = ()
-    #: Whether `best` is the layer that is shown first.
+    #: Whether the `best` layer is shown first.
     chooses_layer: ClassVar[bool] = False
 
     @property
     def key(self) -> str:
-        """Name in `Result.findings`; that of its kind, unless a result can have several of the kind."""
+        """Key in `Result.findings`: the kind, unless a result can have several findings of the kind."""
         return self.kind
 
     @property
     def best(self) -> LayerInfo | None:
-        """The layer that does best; None where there is none, or no better and worse."""
+        """The best layer; None if no layer qualifies, or layers cannot be ranked."""
         return None
 
     def columns(self) -> Mapping[str, Column]:
-        """Return the table's columns, each with a value per shown layer; NaN and None are empty."""
+        """Return the columns of the table, with a value per shown layer; NaN and None are empty."""
         return {}
 
     def caption(self, i: int) -> str:
-        """Return a line or two about layer `i` for captions; empty for none."""
+        """Return one or two lines about layer `i` for captions, or an empty string."""
         for name, values in self.columns().items():
             return f"{name} {short(values[i])}"
         return ""
 
     def summary(self) -> str:
-        """Return one sentence about all layers; empty for none."""
+        """Return one sentence about all layers, or an empty string."""
         for name, values in self.columns().items():
             numbers = _numbers(values)
             if np.isfinite(numbers).any():
@@ -87,46 +87,49 @@ class Finding:
         return ""
 
     def warnings(self) -> tuple[str, ...]:
-        """Return sentences that must stand beside every map of the result."""
+        """Return warnings that are shown with every map of the result."""
         return ()
 
     def listing(self) -> Mapping[str, Sequence[str]]:
-        """Return the columns of the command line's list, as short texts; by default the first column."""
+        """Return the columns of the list in the terminal, as text; by default the first column."""
         for name, values in self.columns().items():
             return {name: [short(value) for value in values]}
         return {}
 
     def panel(self) -> Panel | None:
-        """Return the plot over the layers; by default each column of numbers as a line."""
+        """Return the plot over the layers; by default each numeric column as a line."""
         colors: tuple[Color, ...] = ("first", "second", "third", "fourth")
         columns = {name: _numbers(values) for name, values in self.columns().items()}
-        known = [(name, y) for name, y in columns.items() if np.isfinite(y).any()]
-        if not known:
+        columns = {name: y for name, y in columns.items() if np.isfinite(y).any()}
+        if not columns:
             return None
-        lines = tuple(Line(name, y, colors[k]) for k, (name, y) in enumerate(known[: len(colors)]))
+        lines = tuple(
+            Line(name, y, color) for color, (name, y) in zip(colors, columns.items(), strict=False)
+        )
+        tip = f"{self.title} of every layer."
         return Panel.over_layers(
-            len(self.layers), lines=lines, y_label=known[0][0], tip=f"{self.title} of every layer."
+            len(self.layers), lines=lines, y_label=next(iter(columns)), tip=tip
         )
 
     def plots(self) -> Mapping[str, PlotOffer]:
-        """Return further plots, by the names that `Animation.write_plot` takes."""
+        """Return additional plots, by their names in `Animation.write_plot`."""
         return {}
 
     def record(self) -> dict[str, Any]:
-        """Return the finding as plain data: its fields without the layers, and what is derived."""
+        """Return the finding as plain data: its fields without the layers, and `derived` properties."""
         names = [f.name for f in fields(self) if f.name != "layers"]
-        about = {name: plain(getattr(self, name)) for name in (*names, *self.derived)}
+        values = {name: plain(getattr(self, name)) for name in (*names, *self.derived)}
         best = self.best
-        return {"kind": self.kind, **about, "best": None if best is None else best.label}
+        return {"kind": self.kind, **values, "best": None if best is None else best.label}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], layers: list[LayerInfo]) -> Self:
-        """Return the finding that `record` describes.
+        """Return the finding of a record; see `record`.
 
         Raises
         ------
         ScoreError
-            When a field is missing.
+            If a field is missing.
         """
         hints = get_type_hints(cls)
         names = [f.name for f in fields(cls) if f.name != "layers"]
@@ -138,31 +141,32 @@ class Finding:
         return cls(layers, **{name: _restored(record[name], hints[name]) for name in names})
 
     def mark(
-        self, layer: LayerInfo | None, values: npt.NDArray[np.float64], words: str
+        self, layer: LayerInfo | None, values: npt.NDArray[np.float64], name: str
     ) -> Mark | None:
-        """Return a mark at a layer's value, such as the best one's; None without a layer."""
+        """Return a mark at the value of a layer, such as the best one; None without a layer."""
         if layer is None:
             return None
         at = self.layers.index(layer)
         value = float(values[at])
-        return Mark(words, at, value, f"{words}: {layer.label} ({value:.2f})")
+        return Mark(name, at, value, f"{name}: {layer.label} ({value:.2f})")
 
 
 @dataclass(frozen=True)
 class FindingKind:
-    """A kind of finding: how it is called, computed and set.
+    """A registered kind of finding: its name, function and settings.
 
     Attributes
     ----------
     name : str
         As in ``camanim run --find NAME`` and `Animation.find`.
     title : str
-        Of tabs and boxes.
+        Title of tabs and boxes in the dock.
     finding : type
+        Subclass of `Finding`.
     compute : callable
-        ``compute(result, **settings, progress=...)``; with ``mask=`` where `needs_mask`.
+        ``compute(result, **settings, progress=...)``; with ``mask=`` if `needs_mask`.
     help : str
-        One sentence.
+        Description in one sentence.
     """
 
     name: str
@@ -173,76 +177,76 @@ class FindingKind:
 
     @property
     def settings(self) -> dict[str, Setting]:
-        """The settings, as the parameters of `compute` declare them."""
+        """Settings, declared by the parameters of `compute`."""
         declared = settings_of(self.compute)
-        return {name: s for name, s in declared.items() if name not in _NO_SETTINGS}
+        return {name: s for name, s in declared.items() if name not in _NOT_SETTINGS}
 
     @property
     def needs_mask(self) -> bool:
-        """Whether `compute` compares with a mask of the object."""
+        """Whether `compute` compares the maps with a mask of the object."""
         return "mask" in signature(self.compute).parameters
 
 
 @dataclass(frozen=True)
 class FindingRequest:
-    """A kind of finding by name, and the settings that were chosen for it."""
+    """The name of a kind of finding, with settings."""
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> FindingKind:
-        """The kind.
+        """The registered kind.
 
         Raises
         ------
         ScoreError
-            When there is none of this name.
+            If the name is unknown.
         """
         return find_kind(self.name)
 
-    def arguments(self, further: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings, and those of `further` arguments that the kind takes."""
-        taken = signature(self.kind.compute).parameters
-        return {k: v for k, v in further.items() if k in taken} | dict(self.settings)
+    def arguments(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings, and those `defaults` that are parameters of the kind."""
+        parameters = signature(self.kind.compute).parameters
+        return {k: v for k, v in defaults.items() if k in parameters} | dict(self.settings)
 
 
 _KINDS: dict[str, FindingKind] = {}
 
 
 def register_finding(finding: type[Finding]) -> Callable[[Compute], Compute]:
-    """Enter a function that computes a finding into the registry.
+    """Return a decorator that registers a function as the one that computes a kind of finding.
 
     Parameters
     ----------
     finding : type
-        What the function returns. Its `kind` is the name of the kind; a registered one of that name is
+        Return type of the function. Its `kind` is the registered name; an existing kind of that name is
         replaced.
 
     Returns
     -------
     callable
-        Takes the function and returns it. Its first parameter is a `Result`, its parameters with a
-        default are settings (see `camanim.declarations`), and the first sentence of its docstring is the
-        help.
+        Decorator that returns the function unchanged. The function's first parameter is a `Result`, its
+        parameters with a default are settings (see `camanim.declarations`), and the first paragraph of
+        its docstring is the help.
     """
 
-    def enter(compute: Compute) -> Compute:
-        first = " ".join((compute.__doc__ or "").strip().partition("\n\n")[0].split())
+    def register(compute: Compute) -> Compute:
+        summary = " ".join((compute.__doc__ or "").strip().partition("\n\n")[0].split())
         name, title = finding.kind, finding.title or finding.kind
-        _KINDS[name] = FindingKind(name, title, finding, compute, first)
+        _KINDS[name] = FindingKind(name, title, finding, compute, summary)
         return compute
 
-    return enter
+    return register
 
 
 def unregister_finding(name: str) -> None:
-    """Take a kind of finding out of the registry."""
+    """Remove a kind of finding from the registry."""
     _KINDS.pop(name, None)
 
 
 def finding_kinds() -> dict[str, FindingKind]:
-    """Return the registered kinds, by name, in the order in which they are shown."""
+    """Return the registered kinds by name, in display order."""
     return dict(sorted(_KINDS.items(), key=lambda item: item[1].finding.order))
 
 
@@ -252,20 +256,20 @@ def find_kind(name: str) -> FindingKind:
     Raises
     ------
     ScoreError
-        When there is none of this name.
+        If the name is unknown.
     """
     if name not in _KINDS:
-        raise ScoreError(f"There is no finding {name!r}: there are {', '.join(_KINDS)}.")
+        raise ScoreError(f"Unknown finding {name!r}: choose one of {', '.join(_KINDS)}.")
     return _KINDS[name]
 
 
 def in_order(findings: Iterable[Finding]) -> dict[str, Finding]:
-    """Return findings by their keys, in the order in which they are shown."""
+    """Return findings by key, in display order."""
     return {finding.key: finding for finding in sorted(findings, key=lambda f: f.order)}
 
 
 def short(value: Any) -> str:
-    """Write a value of a column in a few signs; nothing where there is none."""
+    """Format a value of a column in a few characters; None and NaN as an empty string."""
     if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
         return ""
     if isinstance(value, bool | np.bool_):
@@ -274,7 +278,7 @@ def short(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Turn arrays, tuples and numpy's numbers into lists and Python's own."""
+    """Convert arrays, tuples and numpy scalars to lists and Python scalars."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, Mapping):
@@ -293,7 +297,7 @@ def _restored(value: Any, hint: Any) -> Any:
 
 
 def _numbers(values: Column) -> npt.NDArray[np.float64]:
-    """Return values as numbers; NaN where one is none."""
+    """Return values as numbers, with NaN for those that are not numbers."""
     kinds = (int, float, np.integer, np.floating)
-    usable = [isinstance(v, kinds) and not isinstance(v, bool) for v in values]
-    return np.array([float(v) if u else np.nan for v, u in zip(values, usable, strict=True)])
+    numeric = [isinstance(v, kinds) and not isinstance(v, bool) for v in values]
+    return np.array([float(v) if n else np.nan for v, n in zip(values, numeric, strict=True)])

@@ -1,4 +1,4 @@
-"""The layers of a run: every call of every module, and what became of it."""
+"""`LayerInfo`, the record of one call of one module, and its `Status`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 
 class Status:
-    """What became of a layer; the words that tables and tooltips show."""
+    """Status of a layer, as shown in tables and tooltips."""
 
     OK = "ok"
     NOT_SPATIAL = "1-D"
@@ -26,24 +26,24 @@ class LayerInfo:
     index : int
         Position in the order of execution, over all calls of all modules.
     name : str
-        The module's name as in ``named_modules()``; the network itself has the name ``""``.
+        The module's name as in ``named_modules()``; ``""`` for the network itself.
     call : int
-        0, 1, ... where a module runs more than once.
+        Number of the call, for modules that run more than once: 0, 1, ...
     kind : str
         The module's class, such as ``Conv2d``.
     shape : tuple of int or None
-        Shape of the output, with its batch axis; None where it is no tensor.
+        Shape of the output, with its batch axis; None if it is not a tensor.
     parameters : int
-        Number of parameters of the module and what it contains.
+        Number of parameters of the module and its submodules.
     same_as : int or None
-        Index of the earlier layer whose very output this one hands on.
+        Index of the earlier layer that has the identical output tensor.
     status : str
-        One of `Status`: ``ok`` where there is a map, else why there is none.
+        One of `Status`: ``ok`` if the layer has a map, otherwise the reason why not.
     milliseconds : float
-        Time its map took, beyond the network's own forward and backward; 0 without a map.
+        Time for the map, without the network's forward and backward pass; 0 without a map.
     layout : str
-        How the output was read as channels over space: ``NCHW``, ``NHWC``,
-        ``tokens 14 x 14 after 1``, ...; empty where it was not.
+        Layout in which the output was interpreted: ``NCHW``, ``NHWC``, ``tokens 14 x 14 after 1``, ...;
+        empty if the output has no spatial layout.
     """
 
     index: int
@@ -59,7 +59,7 @@ class LayerInfo:
 
     @property
     def label(self) -> str:
-        """The name, with the number of the call behind a colon from the second call on."""
+        """The name; from the second call on, followed by a colon and the number of the call."""
         name = self.name or "(network)"
         return f"{name}:{self.call}" if self.call else name
 
@@ -68,5 +68,5 @@ class LayerInfo:
         return replace(self, status=status, milliseconds=milliseconds)
 
     def with_layout(self, layout: str) -> LayerInfo:
-        """Return the same layer, read in another way."""
+        """Return the same layer with another layout."""
         return replace(self, layout=layout)

@@ -1,4 +1,4 @@
-"""What keeps the user's network as it was, and says whose an error is."""
+"""Contexts that restore the state of the user's network, and errors by their origin."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 @contextmanager
 def in_eval_mode(net: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, as it is written; and its modules and buffers back after."""
-    # Flag by flag, not with eval(): a network's own train() might do more than can be undone.
+    """Put a network into evaluation mode without compilation; restore modes and buffers on exit."""
+    # Not with eval(), which calls train(): an overridden train() may not be reversible.
     training = [module for module in net.modules() if module.training]
     try:
         for module in training:
@@ -32,7 +32,7 @@ def in_eval_mode(net: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _same_buffers(net: nn.Module) -> Iterator[None]:
-    """Give a network back the buffers that its forward writes to."""
+    """Restore the buffers of a network on exit."""
     before = [
         (module, name, buffer, buffer.clone())
         for module in net.modules()
@@ -51,7 +51,7 @@ def _same_buffers(net: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _uncompiled(net: nn.Module) -> Iterator[None]:
-    """Let compiled parts run as they were written, or nobody sees the modules in them."""
+    """Run compiled modules in eager mode, so that forward hooks of their submodules are called."""
     compiled = any(
         getattr(module, "_compiled_call_impl", None) is not None or "_orig_mod" in module._modules
         for module in net.modules()
@@ -63,7 +63,7 @@ def _uncompiled(net: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(net: nn.Module) -> Iterator[None]:
-    """Keep the parameters out of the graph, and give each its own flag back after."""
+    """Exclude the parameters from the autograd graph; restore ``requires_grad`` on exit."""
     thawed = [p for p in net.parameters() if p.requires_grad]
     try:
         for parameter in thawed:
@@ -76,7 +76,7 @@ def frozen(net: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Let torch's transformer layers call their parts, which their fast path does not."""
+    """Disable the fast path of torch's transformer layers, which skips their submodules."""
     before = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
@@ -86,16 +86,16 @@ def plain_attention() -> Iterator[None]:
 
 
 def check_weights(net: nn.Module) -> None:
-    """Refuse a network that can have no gradients."""
+    """Raise `ModelError` for a network created in inference mode, which has no gradients."""
     if any(tensor.is_inference() for tensor in chain(net.parameters(), net.buffers())):
         raise ModelError(
-            "The network was made in torch.inference_mode, so it has no gradients: "
-            "make or load it outside of that."
+            "The network was created in torch.inference_mode, so it has no gradients: "
+            "create or load it outside of that mode."
         )
 
 
 class _CallbackError(Exception):
-    """What a callback of the caller raised, on its way through the network: not the network's fault."""
+    """Wrapper of an exception of a user's callback, to distinguish it from errors of the network."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -103,7 +103,7 @@ class _CallbackError(Exception):
 
 
 def run_callback(function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function of the caller's; `as_cam_errors` lets through what goes wrong in it."""
+    """Call a user's function; `as_cam_errors` raises its exceptions unchanged."""
     try:
         return function(*arguments)
     except (CamError, _CallbackError):
@@ -114,7 +114,7 @@ def run_callback(function: Callable[..., T], *arguments: Any) -> T:
 
 @contextmanager
 def as_cam_errors(input_shape: tuple[int, ...]) -> Iterator[None]:
-    """Turn what a network raises into errors of our own, and let those of callbacks through."""
+    """Convert errors of a network to `CamError`; raise those of callbacks unchanged."""
     try:
         with as_model_error(input_shape):
             yield
@@ -124,7 +124,7 @@ def as_cam_errors(input_shape: tuple[int, ...]) -> Iterator[None]:
 
 @contextmanager
 def as_model_error(input_shape: tuple[int, ...]) -> Iterator[None]:
-    """Say that it was the network that failed, within `as_cam_errors`."""
+    """Convert errors of a network to `ModelError` or `OutOfMemory`, within `as_cam_errors`."""
     try:
         yield
     except (CamError, _CallbackError):
@@ -141,7 +141,7 @@ def as_model_error(input_shape: tuple[int, ...]) -> Iterator[None]:
 
 @contextmanager
 def as_method_error(method: str, but: type[Exception]) -> Iterator[None]:
-    """Say that it was a method that failed, within `as_cam_errors`; `but` is none of its errors."""
+    """Convert errors of a method to `MethodError`, within `as_cam_errors`; raise `but` unchanged."""
     try:
         yield
     except (CamError, _CallbackError, but):
@@ -156,12 +156,12 @@ def as_method_error(method: str, but: type[Exception]) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, on whatever device."""
+    """Return whether an error means that a device ran out of memory."""
     kinds = (torch.OutOfMemoryError, MemoryError, OutOfMemory)
-    # The processor's allocator and MPS have no kind of their own.
-    words = ("can't allocate memory", "out of memory")
+    # The CPU allocator and MPS raise plain RuntimeErrors.
+    phrases = ("can't allocate memory", "out of memory")
     return isinstance(error, kinds) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+        isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)
     )
 
 

@@ -1,7 +1,6 @@
-"""Plots as plain descriptions: what is plotted, without a library that draws it.
+"""Declarative descriptions of plots, independent of a plotting library.
 
-A finding describes its plots with these; `camanim.render.figures` draws them for files, the dock and
-movies.
+Findings return them; `camanim.render.figures` draws them for files, the dock and movies.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-#: What a colour stands for; a theme of the renderer says which it is.
+#: Role of a colour; the theme of the renderer assigns the colour.
 Color = Literal["first", "second", "third", "fourth", "reference", "best"]
 Style = Literal["solid", "dashed", "dotted", "dashdot"]
 
@@ -26,9 +25,9 @@ class Band:
     Attributes
     ----------
     name : str
-        In the legend; not listed if empty.
+        Label in the legend; not listed if empty.
     low, high : (N,) arrays
-        NaN where there is none.
+        NaN makes a gap.
     """
 
     name: str
@@ -36,27 +35,30 @@ class Band:
     high: Floats
 
     @classmethod
-    def around(cls, name: str, middle: Floats, reach: Floats) -> Band | None:
-        """Return the band ``middle ± reach``; None where no reach is known."""
-        return None if np.isnan(reach).all() else cls(name, middle - reach, middle + reach)
+    def around(cls, name: str, center: Floats, half_width: Floats) -> Band | None:
+        """Return the band ``center ± half_width``; None if all half-widths are NaN."""
+        if np.isnan(half_width).all():
+            return None
+        return cls(name, center - half_width, center + half_width)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve; NaN makes a gap.
+    """One curve.
 
     Attributes
     ----------
     name : str
-        In the legend; not listed if empty.
+        Label in the legend; not listed if empty.
     y : (N,) array
+        NaN makes a gap.
     color : Color
     style : Style
     band : Band or None
     faint : bool
-        Whether it is in the background.
+        Whether the line is thinner and its band paler.
     marker : {"", "o", "s", "|"}
-        At each value; "|" draws no line.
+        Marker at each value; with "|" no line is drawn.
     """
 
     name: str
@@ -70,19 +72,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """One value that stands out.
+    """One highlighted value.
 
     Attributes
     ----------
     name : str
-        A word or two, for the legend of a small plot.
+        Short label, for the legend of a small plot.
     at : int
         Index into the panel's `x`.
     y : float
     words : str
-        What is written about it where there is room.
+        Long label, for large plots.
     filled : bool
-        Whether it is the most important one.
+        Whether this is the most important mark.
     """
 
     name: str
@@ -109,20 +111,20 @@ class Panel:
     x : (N,) array
         In ascending order.
     lines : tuple of Line
-        The last one is drawn on top.
+        The last line is drawn on top.
     marks : tuple of Mark
     levels : tuple of Level
     x_label, y_label : str
     x_limits, y_limits : (low, high) or None
-        None for what the values need.
+        None for the range of the values.
     by_layer : bool
-        Whether `x` numbers the shown layers from 1: a cursor can stand on one.
+        Whether `x` numbers the shown layers from 1, so that a cursor can mark a layer.
     words : tuple of str
-        Lines above the panel, beside those of the marks.
+        Lines of text above the panel, after those of the marks.
     instead : str
-        One sentence, where there is nothing to plot.
+        Message shown in place of a panel without values.
     tip : str
-        One sentence: how the panel is read.
+        Tooltip that explains the panel in one sentence.
     """
 
     x: Floats
@@ -155,8 +157,9 @@ class HeatMap:
     values : (rows, columns) array
         The first row is on top; NaN is grey.
     x_label, y_label, label : str
-        Of the columns, the rows and the colour bar.
+        Labels of the columns, the rows and the colour bar.
     limits : (low, high)
+        Range of the colours.
     """
 
     values: Floats
@@ -175,7 +178,7 @@ class Plot:
     panels : tuple of (Panel or HeatMap)
         From top to bottom.
     title : str
-        The second line of the title, below what was explained.
+        Second line of the title, below the target and the method.
     """
 
     panels: tuple[Panel | HeatMap, ...]
@@ -184,18 +187,18 @@ class Plot:
 
 @dataclass(frozen=True)
 class PlotOffer:
-    """A plot that a finding can make.
+    """An additional plot of a finding, described on demand.
 
     Attributes
     ----------
     draw : callable
-        From the index of a shown layer, or None for all, to a `Plot`.
+        From the index of a shown layer, or None for all layers, to a `Plot`.
     of_layer : bool
-        Whether it is of a single layer.
+        Whether the plot is about a single layer.
     title : str
-        Of a tab, such as "Removal".
+        Title of a tab, such as "Removal".
     tip : str
-        One sentence: what it shows.
+        Tooltip of the tab, in one sentence.
     """
 
     draw: Callable[[int | None], Plot]

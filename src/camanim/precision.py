@@ -1,4 +1,4 @@
-"""Numbers that are exact enough, on every device."""
+"""Numeric precision of networks and of computations on maps."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-#: Of autocast; "float32" leaves the network as it is.
+#: Type for autocast; with "float32" autocast is off.
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def as_float64(tensor: torch.Tensor) -> torch.Tensor:
-    """Give a tensor in float64; on the CPU where its device has none, which is MPS."""
+    """Return a tensor in float64, on the CPU if its device is MPS, which does not support float64."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()

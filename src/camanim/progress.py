@@ -1,4 +1,4 @@
-"""How a long run tells its caller where it is, and how the caller stops it."""
+"""Progress callbacks of long computations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Progress = Callable[[str, int, int], None]
-"""``progress(stage, done, total)``; `total` is 0 while unknown. Raise `Cancelled` in it to stop."""
+"""``progress(stage, done, total)``; `total` is 0 if unknown. The callback raises `Cancelled` to stop."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -15,12 +15,12 @@ def silent(stage: str, done: int, total: int) -> None:
 
 @contextmanager
 def console() -> Iterator[Progress]:
-    """Show progress bars on the terminal (rich), one per stage, as long as the context lasts.
+    """Show progress bars in the terminal (rich), one per stage, within a context.
 
     Yields
     ------
     Progress
-        To be passed as ``progress=`` to `camanim.animate`, `Animation.score`, `load_model`, ...
+        Value of ``progress=`` for `camanim.animate`, `Animation.score`, `load_model`, ...
 
     Examples
     --------
@@ -38,7 +38,7 @@ def console() -> Iterator[Progress]:
     )
     from rich.progress import Progress as Bars
 
-    # On standard error, so that what a command prints can be piped.
+    # On standard error, so that the output of a command can be piped.
     with Bars(
         TextColumn("{task.description:<12}"),
         BarColumn(),

@@ -21,18 +21,18 @@ def resize(
         (..., h, w) or (..., d, h, w)
     size : (H, W) or (D, H, W)
     align_corners : bool
-        Whether the centres of the corner pixels stay in place; otherwise pixels are areas.
+        Whether the centres of the corner pixels keep their positions; otherwise pixels are areas.
 
     Returns
     -------
     torch.Tensor
         (..., H, W) or (..., D, H, W)
     """
-    # In a function: maps are shown and stored without torch.
+    # Imported here, so that modules which store maps do not import torch.
     from torch.nn.functional import interpolate
 
-    before, space = channels.shape[: -len(size)], channels.shape[-len(size) :]
+    leading, space = channels.shape[: -len(size)], channels.shape[-len(size) :]
     mode = {2: "bilinear", 3: "trilinear"}[len(size)]
-    flat = channels.reshape(math.prod(before), 1, *space)
+    flat = channels.reshape(math.prod(leading), 1, *space)
     resized = interpolate(flat, list(size), mode=mode, align_corners=align_corners)
-    return resized.reshape(*before, *size)
+    return resized.reshape(*leading, *size)

@@ -1,4 +1,4 @@
-"""The result of a run, as plain data: which layers there are, what each looked at, and where from."""
+"""The result of a run as plain data: layers, maps, target and provenance."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 class Result:
     """The maps of all shown layers of one network for one image and one target.
 
-    `maps` and `layers` run in parallel, in order of execution; `trace` lists every call of every
-    module, also those without a map, each with its status.
+    `maps` and `layers` are aligned, in order of execution; `layer_calls` lists every call of every
+    module with its status, including those without a map.
 
     Attributes
     ----------
     maps : list of numpy.ndarray
-        One float32 array per shown layer: **raw**, signed, at the layer's own resolution. (h, w); of a
-        volume (d, h, w), or (z, h, w) where a 2-D network saw each of its slices.
+        One float32 array per shown layer: **raw**, signed, at the resolution of the layer. (h, w); for
+        a volume (d, h, w), or (z, h, w) if a 2-D network explained each slice.
     layers : list of LayerInfo
         The shown layers.
     layer_calls : list of LayerInfo
@@ -40,33 +40,33 @@ class Result:
     method : str
         Name of the method, such as ``GradCAM``.
     target : Target
-        What was explained.
+        The explained target.
     probability : float
-        What the target is worth for this image: its probability where there is one, else its score (see
+        The target's probability for this image, or its score if it has no probability (see
         ``target.unit``); the mean over the slices of a volume.
     image : numpy.ndarray
         The image as shown, uint8, (H, W) or (H, W, 3); a volume (Z, Y, X) or (Z, Y, X, 3).
     geometry : Geometry
-        Leads from the network's input back to the image.
+        Maps coordinates of the network's input to the image.
     tensor : torch.Tensor
-        The network's input, (1, C, *S); (Z, C, h, w) where a 2-D network saw the slices of a volume.
+        The network's input, (1, C, *S); (Z, C, h, w) if a 2-D network explained the slices of a volume.
     model : Model
         The network that was explained.
     provenance : dict
-        Versions, hashes and settings with which the result can be made again.
+        Versions, hashes and settings that reproduce the result.
     findings : dict of str to Finding
-        What was computed about the maps, such as ROAD scores, by key; see `add`.
+        Findings about the maps by key, such as ROAD scores; see `add`.
     input_gradient : torch.Tensor or None
-        Gradient of the target's score in the network's input, as `tensor`; None for methods that
-        take none.
+        Gradient of the target's score with respect to `tensor`; None for methods without gradients.
     guided : torch.Tensor or None
-        The guided gradient in the network's input, as `tensor`; for guided methods only.
+        Guided gradient with respect to `tensor`; for guided methods only.
     notes : list of str
-        What was done otherwise than asked, such as smaller batches when memory ran out.
+        Deviations from the settings, such as smaller batches when memory ran out.
     extremes : list of (min, max) or None
-        Of the raw maps, where `maps` are planes of them (see `plane`).
+        Extremes of the raw maps of the whole volume, if `maps` are planes of them (see `plane`).
     computed_with : (Method, Settings) or None
-        How the maps were made, for `camanim.pipeline.recompute`; None where nobody made them.
+        Method and settings, for `camanim.pipeline.recompute`; None if the result was not computed by
+        `animate`.
     """
 
     maps: list[npt.NDArray[np.float32]]
@@ -92,12 +92,12 @@ class Result:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run was stopped before every selected layer had its map."""
+        """Whether the run was stopped before all selected layers had a map."""
         return any(layer.status == Status.CANCELLED for layer in self.layer_calls)
 
     @property
     def best_index(self) -> int:
-        """Index of the layer to show first: the one that a finding chooses, or the last."""
+        """Index of the layer to show first: the best layer of a finding such as ROAD, or the last."""
         for finding in self.findings.values():
             if finding.chooses_layer and finding.best is not None:
                 return self.layers.index(finding.best)
@@ -105,24 +105,20 @@ class Result:
 
     @property
     def warnings(self) -> list[str]:
-        """Return what findings say against the maps, such as a failed check."""
-        return [words for finding in self.findings.values() for words in finding.warnings()]
+        """Warnings of the findings, such as a failed check."""
+        return [text for finding in self.findings.values() for text in finding.warnings()]
 
     def add(self, finding: Finding) -> None:
-        """Keep a finding, in place of one of the same key."""
+        """Store a finding; it replaces a finding with the same key."""
         self.findings = in_order({**self.findings, finding.key: finding}.values())
 
     def caption(self, i: int) -> str:
-        """Return short lines: which layer `i` is, what was explained, and what findings say of it."""
+        """Return the caption of layer `i`: its name and kind, the target, and captions of findings."""
         layer = self.layers[i]
-        value = (
-            f"{self.probability:.2f}"
-            if self.target.unit == "probability"
-            else (f"{self.probability:.3g}")
-        )
-        about = [f"{layer.kind}  {i + 1}/{len(self)}", f"{self.target.name} {value}"]
+        value = format(self.probability, ".2f" if self.target.unit == "probability" else ".3g")
+        facts = [f"{layer.kind}  {i + 1}/{len(self)}", f"{self.target.name} {value}"]
         highest = float(self.maps[i].max()) if self.extremes is None else self.extremes[i][1]
-        # Scaled by its maximum, weak evidence looks like strong evidence.
-        about.append(f"raw max {highest:.2g}" if highest > 0 else "no positive evidence")
+        # Normalised by its maximum, weak evidence would look like strong evidence.
+        facts.append(f"raw max {highest:.2g}" if highest > 0 else "no positive evidence")
         captions = [finding.caption(i) for finding in self.findings.values()]
-        return "\n".join([layer.label, "   ".join(about), *filter(None, captions)])
+        return "\n".join([layer.label, "   ".join(facts), *filter(None, captions)])

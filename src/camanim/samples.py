@@ -1,4 +1,4 @@
-"""The sample images that ship with the package."""
+"""Sample images of the package: synthetic ultrasound, with lesion masks."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ SAMPLE_DATA = Path(__file__).parent / "sample_data"
 
 
 def names() -> list[str]:
-    """Name the sample images, such as ``benign_1``."""
+    """Return the names of the sample images, such as ``benign_1``."""
     return sorted(path.stem for path in (SAMPLE_DATA / "images").glob("*.png"))
 
 
 def image(name: str) -> npt.NDArray[Any]:
-    """Read a sample image: synthetic ultrasound, (H, W) uint8.
+    """Return a sample image, (H, W) uint8.
 
     Raises
     ------
     ImageError
-        When there is none of this name.
+        If the name is unknown.
     """
     if name not in names():
-        raise ImageError(f"There is no sample {name!r}: there are {', '.join(names())}.")
+        raise ImageError(f"Unknown sample {name!r}: choose one of {', '.join(names())}.")
     return read_image(SAMPLE_DATA / "images" / f"{name}.png")
 
 
 def mask(name: str) -> npt.NDArray[Any] | None:
-    """Read the lesion mask of a sample image, (H, W) bool; None where there is no lesion."""
+    """Return the lesion mask of a sample image, (H, W) bool; None for images without a lesion."""
     path = SAMPLE_DATA / "masks" / f"{name}.png"
     return read_image(path) > 0 if path.exists() else None

@@ -29,9 +29,9 @@ def _are_layouts(value: Any) -> bool:
 
 
 def _is_device(value: Any) -> bool:
-    # By name, as torch need not be imported to know one of its objects.
-    known = isinstance(value, str) or type(value).__module__ == "torch"
-    return known and not str(value).startswith("meta")
+    # By the name of its module, so that torch is not imported.
+    is_known_type = isinstance(value, str) or type(value).__module__ == "torch"
+    return is_known_type and not str(value).startswith("meta")
 
 
 OPTIONS = Check(_are_options, 'a mapping of options by name, such as {"channels": 64}')
@@ -54,40 +54,40 @@ class Settings(Checked):
         Layers that get a map: ``"unique"`` (each output once), ``"all"``, ``"blocks"``, a name, a glob
         (``features.*``), a kind (``Conv2d``), several of these, or a predicate of `LayerInfo`.
     fit : {"stretch", "crop", "native"}
-        How the image meets the network's input: stretch the whole image, crop the centre as torchvision
-        does, or leave the image as it is.
+        How the image is fitted to the network's input: stretch the whole image, crop the centre as
+        torchvision does, or keep the size of the image.
     window : (low, high), optional
-        Intensities that become black and white.
+        Intensities that are mapped to black and white.
     slices : bool
-        Let a 2-D network explain every slice of a volume (Z, Y, X).
+        Explain every slice of a volume (Z, Y, X) with a 2-D network.
     eigen_smooth : bool
-        Show the first principal component of what the channels contribute, instead of their sum.
+        Show the first principal component of the channels' contributions instead of their sum.
     augment : bool
-        Show the mean map of six variants of the image: mirrored or not, times 0.9, 1 and 1.1.
+        Average the maps of six variants of the image: mirrored or not, multiplied by 0.9, 1 and 1.1.
     counterfactual : bool
-        Explain minus the score: what speaks against the target.
+        Explain the negated score: evidence against the target.
     show_1d : bool
-        Show outputs without space as stripes, one per unit.
+        Show outputs without spatial axes as stripes, one per unit.
     layouts : mapping of str to (str or callable), optional
-        How outputs are read, by glob over layer names: ``"NCHW"``, ``"NHWC"``, ``"tokens"``,
+        Layout of outputs, by glob over layer names: ``"NCHW"``, ``"NHWC"``, ``"tokens"``,
         ``"tokens:2"``, ``"1-D"``, ``"stripes"``, or a function from the output to (B, C, *s).
     batch_size : int
         Images per forward pass, of slices and of methods that run the network repeatedly.
     device : str or torch.device, optional
-        Device to compute on, with a copy of the network; by default that of the network. When memory
+        Device to compute on, with a copy of the network; by default that of the network. If memory
         runs out, batches are halved, and then the CPU is used; `Animation.notes` records it.
     precision : {"float32", "bfloat16", "float16"}
         Precision of the network's arithmetic (autocast).
     seed : int
         Seed of random methods.
     progress : Progress
-        Called as ``progress(stage, done, total)``. When it raises `Cancelled`, the maps made so far are
-        kept (``Animation.cancelled``); when there is none yet, `Cancelled` is raised.
+        Called as ``progress(stage, done, total)``. If it raises `Cancelled`, the maps computed so far
+        are returned (``Animation.cancelled``); without any map, `Cancelled` is raised.
 
     Raises
     ------
     SettingError
-        When a value is of the wrong type or out of range.
+        If a value is of the wrong type or out of range.
     """
 
     options: Annotated[Mapping[str, Any], OPTIONS] = field(default_factory=dict)
@@ -109,13 +109,13 @@ class Settings(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.layers, str) and isinstance(self.layers, Iterable):
-            # Read more than once, which an iterator is not.
+            # An iterator could be read only once.
             object.__setattr__(self, "layers", list(self.layers))
 
     def record(self) -> dict[str, Any]:
-        """Return the settings as plain data, without those that do not change the result."""
-        without = ("batch_size", "device", "progress")
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in without}
+        """Return the settings that change the result, as plain data."""
+        excluded = ("batch_size", "device", "progress")
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in excluded}
         layouts = self.layouts or {}
         return values | {
             "options": dict(self.options),
@@ -126,19 +126,21 @@ class Settings(Checked):
 
 
 def checked_settings(keywords: Mapping[str, Any]) -> Settings:
-    """Return the settings that the keywords of a call are.
+    """Return the keywords of a call as `Settings`.
 
     Raises
     ------
     SettingError
-        For an unknown keyword, or a value of the wrong type or out of range.
+        If a keyword is unknown, or a value is of the wrong type or out of range.
     """
     known = [f.name for f in fields(Settings)]
     for name in keywords:
         if name not in known:
             near = get_close_matches(name, known, n=2)
             hint = (
-                f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}."
+                f"did you mean {' or '.join(near)}?"
+                if near
+                else f"choose one of {', '.join(known)}."
             )
-            raise SettingError(f"There is no setting {name!r}: {hint}")
+            raise SettingError(f"Unknown setting {name!r}: {hint}")
     return Settings(**keywords)

@@ -1,4 +1,4 @@
-"""All maps as one lazy array: ReLU, normalisation and upsampling happen when somebody looks."""
+"""Lazy array of all maps; rectification, normalisation and upsampling happen on access."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FloatMap = npt.NDArray[np.float32]
 
 
 def upsample(maps: FloatMap, size: tuple[int, ...]) -> FloatMap:
-    """Resize maps linearly along each axis; pixels are areas, not points (``align_corners=False``).
+    """Resize maps linearly; pixels are areas, not points (``align_corners=False``).
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ def upsample(maps: FloatMap, size: tuple[int, ...]) -> FloatMap:
 
 
 def relevance(raw: FloatMap, size: tuple[int, ...]) -> FloatMap:
-    """Bring a map's positive part to the network's input size, as shares of its maximum.
+    """Upsample the positive part of a map to the network's input size, as shares of its maximum.
 
-    Shares first: raw maps of deep networks come close to float32's smallest numbers.
+    The division comes first: raw maps of deep networks come close to the smallest numbers of float32.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def relevance(raw: FloatMap, size: tuple[int, ...]) -> FloatMap:
     Returns
     -------
     (H, W) or (D, H, W) float32 array
-        Zero everywhere where there is nothing positive.
+        All zero for a map without positive values.
     """
     positive = np.maximum(raw, 0).astype(np.float64)
     highest = positive.max()
@@ -59,24 +59,45 @@ def relevance(raw: FloatMap, size: tuple[int, ...]) -> FloatMap:
     return upsample(shares.astype(np.float32), size)
 
 
-class Stack:
-    """The maps as an array (L, H, W) or (L, D, H, W) of float32 that costs no more memory than they do.
+def plane_at(volume: FloatMap, share: float) -> FloatMap:
+    """Return the plane of a volume at a share of its depth, interpolated linearly.
 
-    Supports what napari, numpy and dask ask of an array: ``shape``, ``dtype``, ``ndim``, ``size``,
+    Parameters
+    ----------
+    volume : (d, h, w) float32 array
+    share : float
+        In [0, 1]; voxels are volumes, not points, so that the first plane lies at ``0.5 / d``.
+
+    Returns
+    -------
+    (h, w) float32 array
+    """
+    at = float(np.clip(share * len(volume) - 0.5, 0, len(volume) - 1))
+    below = int(at)
+    plane: FloatMap = volume[below]
+    if at > below:
+        plane = ((1 - (at - below)) * plane + (at - below) * volume[below + 1]).astype(np.float32)
+    return plane
+
+
+class Stack:
+    """Lazy float32 array (L, H, W) or (L, D, H, W) of the maps; slices are computed on access.
+
+    Supports the array protocol of napari, numpy and dask: ``shape``, ``dtype``, ``ndim``, ``size``,
     ``len``, basic and advanced indexing, ``numpy.asarray``. Limits for the normalisation are taken
     over the *raw* maps at their native resolution, after the ReLU.
 
     Parameters
     ----------
     maps : sequence of (h, w) or (d, h, w) float32 arrays
-        Raw maps, each at its own resolution.
+        Raw maps of any resolution.
     size : (H, W) or (D, H, W)
-        The network's input size, to which a layer's map is brought.
+        Size of the upsampled maps, that of the network's input.
     normalization : {"local", "global", None}
     signed : bool
         See `stack_maps`.
     extremes : sequence of (min, max), optional
-        Of the raw maps, where `maps` are parts of larger ones.
+        Extremes of the raw maps, if `maps` are planes of volumes.
     """
 
     dtype = np.dtype(np.float32)
@@ -98,38 +119,40 @@ class Stack:
         self.shape = (len(maps), *size)
         self.ndim = len(self.shape)
         self.size = math.prod(self.shape)
-        self._given = extremes
+        self._extremes = extremes
 
     def __len__(self) -> int:
         return self.shape[0]
 
     @cached_property
     def _global_limits(self) -> tuple[float, float]:
-        limits = [self._own_limits(i) for i in range(len(self))]
+        limits = [self._local_limits(i) for i in range(len(self))]
         return min(low for low, _ in limits), max(high for _, high in limits)
 
-    def _own_limits(self, i: int) -> tuple[float, float]:
-        raw = self.maps[i]
-        low, high = (float(raw.min()), float(raw.max())) if self._given is None else self._given[i]
+    def _local_limits(self, i: int) -> tuple[float, float]:
+        if self._extremes is None:
+            low, high = float(self.maps[i].min()), float(self.maps[i].max())
+        else:
+            low, high = self._extremes[i]
         if self.signed:
             return 0.0, max(abs(low), abs(high))
         return max(low, 0.0), max(high, 0.0)
 
     def limits(self, i: int) -> tuple[float, float]:
-        """Return the raw values that become 0 and 1 in layer `i`."""
+        """Return the raw values that are normalised to 0 and 1 in layer `i`."""
         if self.normalization == "global":
             return self._global_limits
-        return self._own_limits(i)
+        return self._local_limits(i)
 
     def native(self, i: int) -> FloatMap:
-        """Return the map of layer `i` normalised, at the layer's own resolution."""
+        """Return the normalised map of layer `i` at its native resolution."""
         raw = self.maps[i] if self.signed else np.maximum(self.maps[i], 0)
         if self.normalization is None:
             return raw
         low, high = self.limits(i)
-        # A flat map shows as nothing at all rather than as everything.
+        # A constant map becomes 0, not 1.
         span = high - low if high > low else np.inf
-        # In float64: raw maps of deep networks come close to float32's smallest numbers.
+        # In float64: raw maps of deep networks come close to the smallest numbers of float32.
         return ((raw.astype(np.float64) - low) / span).astype(np.float32)
 
     def plane(self, i: int) -> FloatMap:
@@ -137,20 +160,14 @@ class Stack:
         return upsample(self.native(i), self.shape[1:])
 
     def section(self, i: int, z: int) -> FloatMap:
-        """Return one plane of layer `i` of a volume, (H, W), without making the others."""
-        native, depth = self.native(i), self.shape[1]
-        at = np.clip((z + 0.5) * len(native) / depth - 0.5, 0, len(native) - 1)
-        below, share = int(at), at - int(at)
-        plane = native[below]
-        if share:
-            plane = (1 - share) * plane + share * native[below + 1]
-        return upsample(plane.astype(np.float32), self.shape[2:])
+        """Return plane `z` of layer `i` of a volume, (H, W), without computing the others."""
+        return upsample(plane_at(self.native(i), (z + 0.5) / self.shape[1]), self.shape[2:])
 
     def __getitem__(self, key: Any) -> Any:
         first, *rest = key if isinstance(key, tuple) and key else (key,)
-        if all(is_plain(part) for part in rest):
-            # What viewers and loops ask for: only the planes that are looked at are made.
-            if is_plain(first) and not isinstance(first, slice):
+        if all(is_basic_index(part) for part in rest):
+            # The indexing of viewers and loops: compute only the planes that it needs.
+            if is_basic_index(first) and not isinstance(first, slice):
                 layer = range(len(self))[first]
                 if self.ndim == 4 and rest and not isinstance(rest[0], slice):
                     z = range(self.shape[1])[rest[0]]
@@ -160,9 +177,9 @@ class Stack:
                 return self._planes(np.arange(len(self))[first])[(slice(None), *rest)]
         return self._planes(np.arange(len(self)))[key]
 
-    def _planes(self, chosen: npt.NDArray[np.intp]) -> FloatMap:
-        planes = np.empty((len(chosen), *self.shape[1:]), np.float32)
-        for row, i in zip(planes, chosen, strict=True):
+    def _planes(self, indices: npt.NDArray[np.intp]) -> FloatMap:
+        planes = np.empty((len(indices), *self.shape[1:]), np.float32)
+        for row, i in zip(planes, indices, strict=True):
             row[:] = self.plane(int(i))
         return planes
 
@@ -181,30 +198,28 @@ def stack_maps(
     ----------
     result : Result
     normalization : {"local", "global", None}
-        ``(c - min) / (max - min)`` over one layer's raw map, or over those of all layers;
-        None leaves the raw values.
+        ``(c - min) / (max - min)`` over the raw map of each layer, or over those of all layers;
+        None for raw values.
     signed : bool
         Keep negative evidence: divide by the largest absolute value, so that 0 stays 0 and
-        values lie in [-1, 1]. Otherwise negative values are cut off (ReLU) first, and values
-        lie in [0, 1].
+        values lie in [-1, 1]. Otherwise negative values are set to 0 (ReLU), and values lie in [0, 1].
 
     Returns
     -------
     Stack
-        (L, H, W) or (L, D, H, W), with ``shape``, ``dtype``, ``ndim``, ``size``; a slice is made when
-        it is read.
+        (L, H, W) or (L, D, H, W); slices are computed on access.
     """
     size, extremes = result.geometry.size, result.extremes
     return Stack(result.maps, size, normalization, signed=signed, extremes=extremes)
 
 
-def is_plain(part: Any) -> bool:
-    """Whether it is an integer or a slice; True and False are masks to numpy."""
+def is_basic_index(part: Any) -> bool:
+    """Return whether an index is an integer or a slice; numpy treats booleans as masks."""
     return isinstance(part, int | np.integer | slice) and not isinstance(part, bool)
 
 
 def _is_list(part: Any) -> bool:
-    """Whether it is a list of indices."""
+    """Return whether an index is a list of integers."""
     return (
         isinstance(part, list | np.ndarray)
         and np.ndim(part) == 1

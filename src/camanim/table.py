@@ -1,4 +1,4 @@
-"""The layers as a table: one row for each call of each module, also for those without a map."""
+"""Table of the layers: one row for each call of each module, including those without a map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from camanim.writing import cannot_write, checked_path, complete_or_absent
 
 
 def table(result: Result) -> list[dict[str, Any]]:
-    """Return one row for every call of every module, ready for pandas.
+    """Return one row for every call of every module, as input of ``pandas.DataFrame``.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def table(result: Result) -> list[dict[str, Any]]:
     -------
     list of dict
         Keys: index, name, call, kind, output shape, layout, parameters, status, raw min, raw max,
-        milliseconds; then the columns of each finding. What does not exist is None; the status says why.
+        milliseconds; then the columns of each finding. Missing values are None; see the status.
     """
     shown = {layer.index: i for i, layer in enumerate(result.layers)}
     labels = {layer.index: layer.label for layer in result.layer_calls}
@@ -66,7 +66,7 @@ def _row(result: Result, layer: LayerInfo, i: int | None, labels: dict[int, str]
 
 
 def _value(value: Any) -> Any:
-    """Return a value as one of Python's; None for NaN."""
+    """Convert a value to a Python scalar; NaN to None."""
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and np.isnan(value) else value
 
@@ -78,7 +78,7 @@ def write_table(result: Result, path: str | Path) -> Path:
     ----------
     result : Result
     path : path-like
-        Must end in ``.csv``; written beside it first and renamed when complete.
+        Must end in ``.csv``.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def write_table(result: Result, path: str | Path) -> Path:
     Raises
     ------
     RenderError
-        For another suffix, or when the file cannot be written.
+        If the suffix differs, or the file cannot be written.
     """
     target = checked_path(path, ".csv")
     rows = table(result)

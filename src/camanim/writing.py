@@ -1,4 +1,4 @@
-"""Files are there when they are complete, and not before."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from camanim.errors import RenderError
 
 
 def checked_path(path: str | Path, suffix: str) -> Path:
-    """Check a path before any work is done for it.
+    """Return the absolute path of an output file, checked before its content is computed.
 
     Raises
     ------
     RenderError
-        For another suffix, a missing folder, or a folder of that name.
+        If the suffix differs, the parent folder is missing, or the path is a folder.
     """
-    # Absolute, so that no name can look like an option or a protocol to ffmpeg.
+    # ffmpeg could take a relative name for an option or a protocol.
     target = Path(path).absolute()
     if target.suffix.lower() != suffix:
         raise RenderError(f"{target.name} must end in {suffix}.")
     if not target.parent.is_dir():
-        raise RenderError(f"There is no folder {target.parent}: create it first.")
+        raise RenderError(f"The folder {target.parent} does not exist: create it first.")
     if target.is_dir():
         raise RenderError(f"{target} is a folder: give the name of a file.")
     return target
@@ -32,7 +32,7 @@ def checked_path(path: str | Path, suffix: str) -> Path:
 
 @contextmanager
 def complete_or_absent(target: Path) -> Iterator[Path]:
-    """Give a name beside `target` to write to; it takes the target's place if nothing is raised."""
+    """Yield the path of a temporary file next to `target`, which replaces it unless an error occurs."""
     name = f"{target.stem[:40]}.{secrets.token_hex(4)}.part{target.suffix}"
     partial = target.with_name(name)
     try:
@@ -50,7 +50,7 @@ def complete_or_absent(target: Path) -> Iterator[Path]:
 
 
 def cannot_write(target: Path, error: OSError) -> RenderError:
-    """Say that a file cannot be written, and what the system says."""
+    """Return the error for a file that cannot be written, with the reason of the system."""
     return RenderError(
-        f"{target} cannot be written ({error.strerror or error}): choose another place."
+        f"{target} cannot be written ({error.strerror or error}): choose another path."
     )

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image
 
-from camanim.stack import is_plain
+from camanim.stack import is_basic_index
 from napari_camanim._metadata import KEY, metadata
 from napari_camanim._views import Part, Shown, index_in
 
@@ -61,7 +61,7 @@ class StackData:
 
     def __getitem__(self, key: Any) -> Any:
         parts = key if isinstance(key, tuple) else (key,)
-        if parts and len(parts) <= self.ndim and all(is_plain(part) for part in parts):
+        if parts and len(parts) <= self.ndim and all(is_basic_index(part) for part in parts):
             # What napari asks for: only the planes that are looked at are made.
             return self._section((*parts, *[slice(None)] * (self.ndim - len(parts))))
         return np.expand_dims(np.asarray(self._stack), self._insert)[key]

@@ -1,4 +1,4 @@
-"""A finding of a few lines, as somebody would add one."""
+"""A minimal kind of finding."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Sparsity(Finding):
 
 
 def register() -> None:
-    """Enter the finding into the registry."""
+    """Register the finding."""
 
     @register_finding(Sparsity)
     def sparsity(result, *, above: Annotated[float, Range(0, 1)] = 0.5, progress=None) -> Sparsity:
@@ -47,6 +47,6 @@ def register() -> None:
         return Sparsity(result.layers, np.array(shares))
 
 
-def forget() -> None:
-    """Take it out again."""
+def unregister() -> None:
+    """Unregister the finding."""
     unregister_finding("sparsity")

@@ -1,4 +1,4 @@
-"""How the engine is laid out: what it imports, when, and in which direction."""
+"""Architecture: imports of the engine, their time and direction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 SRC = Path(importlib.util.find_spec("camanim").origin).parents[1]
 ENGINE = SRC / "camanim"
-# The sample data's own scripts are no part of the package; its folder is a link in a checkout.
+# In a checkout, sample_data is a link to a folder with scripts that are not part of the package.
 FILES = [p for p in sorted(ENGINE.rglob("*.py")) if "sample_data" not in p.parts]
 GUI = {"napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 
@@ -33,7 +33,7 @@ by_file = pytest.mark.parametrize("path", FILES, ids=MODULES)
 
 
 def imports(node: ast.AST) -> Iterator[str]:
-    """All names that are imported anywhere below a node."""
+    """Yield all names that are imported anywhere below a node."""
     for child in ast.walk(node):
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
@@ -44,7 +44,7 @@ def imports(node: ast.AST) -> Iterator[str]:
 
 
 def at_head(body: list[ast.stmt]) -> Iterator[str]:
-    """Names that are imported when the module is; not in functions, nor for the type checker."""
+    """Yield names imported at module level, except for the type checker."""
     for statement in body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
@@ -60,28 +60,28 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_there_is_something_to_look_at() -> None:
+def test_the_modules_of_the_engine_are_collected() -> None:
     assert len(FILES) > 15
     assert {"camanim.execution.capture", "camanim.models.base", "camanim.road"} <= set(MODULES)
 
 
 @by_file
-def test_the_engine_knows_no_viewer(path: Path) -> None:
+def test_the_engine_imports_no_gui(path: Path) -> None:
     names = {name.partition(".")[0] for name in imports(tree(path))}
     assert not names & GUI
-    # The command that opens napari asks the plugin to, when it is called.
+    # The command `demo` imports the plugin when it is called.
     assert "napari_camanim" not in names or path == ENGINE / "cli" / "demo.py"
     assert "napari_camanim" not in {name.partition(".")[0] for name in at_head(tree(path).body)}
 
 
-def test_importing_all_of_it_brings_no_viewer() -> None:
-    found = python(
+def test_importing_all_modules_loads_no_gui() -> None:
+    loaded = python(
         "import importlib, sys\n"
         f"for name in {MODULES!r}: importlib.import_module(name)\n"
         "loaded = {name.partition('.')[0] for name in sys.modules}\n"
         f"print(sorted(loaded & {GUI | {'napari_camanim'}!r}))"
     )
-    assert found == "[]"
+    assert loaded == "[]"
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,12 @@ def test_importing_all_of_it_brings_no_viewer() -> None:
         "import camanim.cli",
     ],
 )
-def test_what_is_asked_for_at_once_does_not_wait_for_torch(code: str) -> None:
+def test_listings_import_no_heavy_module(code: str) -> None:
     heavy = ("torch", "torchvision", "monai", "scipy", "matplotlib")
     assert python(f"{code}\nimport sys\nprint([m for m in {heavy} if m in sys.modules])") == "[]"
 
 
-def test_all_public_names_are_there() -> None:
+def test_all_public_names_exist() -> None:
     import camanim
 
     for name in camanim.__all__:
@@ -111,7 +111,7 @@ def test_all_public_names_are_there() -> None:
 
 
 def at_head_and_functions(module: ast.Module) -> Iterator[str]:
-    """All imports but those for the type checker."""
+    """Yield all imports except those for the type checker."""
     for statement in module.body:
         if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
             continue
@@ -119,10 +119,10 @@ def at_head_and_functions(module: ast.Module) -> Iterator[str]:
 
 
 def dependencies(name: str, path: Path) -> set[str]:
-    """Modules of the project that a module imports, also within functions, but not for types alone."""
+    """Return modules of the project that a module imports, also within functions."""
     needed = set()
     for imported in at_head_and_functions(tree(path)):
-        # ``from package import name`` needs the module `name`, or the package where that is no module.
+        # ``from package import name`` needs the module `name`, or the package if that is not a module.
         parent = imported.rpartition(".")[0]
         if imported in ALL:
             needed.add(imported)
@@ -135,12 +135,12 @@ PLUGIN = {module_name(p): p for p in sorted((SRC / "napari_camanim").rglob("*.py
 ALL = dict(zip(MODULES, FILES, strict=True)) | PLUGIN
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_imports_form_no_cycle() -> None:
     graph = {name: dependencies(name, path) for name, path in ALL.items()}
-    # ``from package import submodule`` names the package, too, which hands the submodule on.
+    # ``from package import submodule`` also names the package.
     for name, needed in graph.items():
         graph[name] = {n for n in needed if not any(m.startswith(f"{n}.") for m in needed)}
-    # Raises a CycleError that names the circle.
+    # Raises a CycleError that names the cycle.
     assert len(list(TopologicalSorter(graph).static_order())) == len(graph)
 
 
@@ -149,14 +149,14 @@ def test_the_package_itself_imports_only_the_errors() -> None:
     assert {n.split(".")[1] for n in names} == {"_version", "errors"}
 
 
-def says_nothing(handler: ast.ExceptHandler) -> bool:
-    """Whether an except swallows what it caught: it neither raises, returns, calls nor assigns."""
-    telling = ast.Raise | ast.Return | ast.Call | ast.Assign | ast.AugAssign | ast.Yield
-    return not any(isinstance(n, telling) for s in handler.body for n in ast.walk(s))
+def discards_error(handler: ast.ExceptHandler) -> bool:
+    """Return whether an except neither raises, returns, calls nor assigns."""
+    effects = ast.Raise | ast.Return | ast.Call | ast.Assign | ast.AugAssign | ast.Yield
+    return not any(isinstance(n, effects) for s in handler.body for n in ast.walk(s))
 
 
 @by_file
-def test_no_error_is_caught_without_a_name_or_a_word(path: Path) -> None:
+def test_no_error_is_caught_broadly_or_discarded(path: Path) -> None:
     for handler in ast.walk(tree(path)):
         if isinstance(handler, ast.ExceptHandler):
             where = f"{path.name}:{handler.lineno}"
@@ -164,13 +164,13 @@ def test_no_error_is_caught_without_a_name_or_a_word(path: Path) -> None:
             reraised = any(isinstance(n, ast.Raise) for n in ast.walk(handler))
             names = {n.id for n in ast.walk(handler.type) if isinstance(n, ast.Name)}
             assert reraised or not names & {"Exception", "BaseException"}, f"{where}: too broad"
-            assert not says_nothing(handler), f"{where}: an error vanishes"
+            assert not discards_error(handler), f"{where}: an error is discarded"
         if isinstance(handler, ast.Call) and ast.unparse(handler.func).endswith("suppress"):
             assert "Exception" not in ast.unparse(handler).split("(", 1)[1], path.name
 
 
 def test_every_error_is_of_one_family_and_none_a_runtime_error() -> None:
-    """Napari's workers swallow a RuntimeError, and the user would wait for ever."""
+    """Napari's workers discard a RuntimeError, and the run would never end."""
     from camanim import errors
 
     kinds = [v for v in vars(errors).values() if isinstance(v, type)]

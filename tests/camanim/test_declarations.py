@@ -76,17 +76,17 @@ def test_a_declaration_has_type_range_choices_default_and_sentence() -> None:
         {"special": 3}, {"flag": 1}, {"flag": "yes"}, {"name": 3},
     ],
 )  # fmt: skip
-def test_wrong_values_are_refused_in_one_sentence(wrong) -> None:
+def test_invalid_values_raise_the_given_error(wrong) -> None:
     [name] = wrong
-    with pytest.raises(ScoreError, match=f"^{name} is ") as caught:
+    with pytest.raises(ScoreError, match=f"^{name} ") as caught:
         Example(**wrong)
     assert str(caught.value).endswith(".")
 
 
-def test_values_come_back_in_the_declared_type() -> None:
-    made = Example(count=np.int64(2), share=1, several=np.array([0.25, 1]), pair=[3, 4])
-    assert (made.count, type(made.count), type(made.share)) == (2, int, float)
-    assert (made.several, made.pair) == ((0.25, 1.0), (3, 4))
+def test_values_are_converted_to_the_declared_type() -> None:
+    example = Example(count=np.int64(2), share=1, several=np.array([0.25, 1]), pair=[3, 4])
+    assert (example.count, type(example.count), type(example.share)) == (2, int, float)
+    assert (example.several, example.pair) == ((0.25, 1.0), (3, 4))
 
 
 @given(
@@ -94,7 +94,7 @@ def test_values_come_back_in_the_declared_type() -> None:
         st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers())
     )
 )
-def test_no_value_ends_in_another_error(value) -> None:
+def test_any_value_is_accepted_or_raises_the_given_error(value) -> None:
     for name in settings_of(Example):
         with contextlib.suppress(ScoreError):
             Example(**{name: value})
@@ -106,7 +106,7 @@ def test_functions_are_checked_at_each_call() -> None:
         return x * times
 
     assert double(1.5, times=3) == 4.5
-    with pytest.raises(RenderError, match="times is an integer from 1 to 3, not 4"):
+    with pytest.raises(RenderError, match="times"):
         double(1, times=4)
 
 
@@ -143,8 +143,8 @@ def test_an_unknown_setting_names_the_nearest() -> None:
         checked_settings({"nothing": 3})
 
 
-def test_what_a_run_takes_is_taken() -> None:
-    made = checked_settings(
+def test_settings_accept_equivalent_types() -> None:
+    checked = checked_settings(
         {
             "device": torch.device("cpu"),
             "seed": np.int32(4),
@@ -153,8 +153,8 @@ def test_what_a_run_takes_is_taken() -> None:
             "layouts": {"blocks.*": torch.nn.Identity()},
         }
     )
-    assert (made.seed, made.layers) == (4, ["a", "b"])
-    assert "progress" not in made.record()
+    assert (checked.seed, checked.layers) == (4, ["a", "b"])
+    assert "progress" not in checked.record()
 
 
 @pytest.mark.parametrize(
@@ -215,16 +215,16 @@ def test_every_declared_setting_is_an_option_with_its_default_and_help(name) -> 
     group, declared = GROUPS[name]
     command = typer.main.get_command(app).commands["run"]
     parameters = {parameter.name: parameter for parameter in command.params}
-    left_out = {"progress", "resize", "interpolation", "dims", "name"}
+    excluded = {"progress", "resize", "interpolation", "dims", "name"}
     by_name = {option.setting.name: option for option in group.options}
-    assert set(by_name) == set(settings_of(declared)) - left_out
+    assert set(by_name) == set(settings_of(declared)) - excluded
     for option in by_name.values():
         parameter = parameters[option.keyword]
         assert parameter.help == option.setting.help.replace("``", "")
         assert option.value(parameter.default) == option.setting.default or option.shell
 
 
-def test_a_new_setting_is_an_option_without_another_line() -> None:
+def test_a_new_setting_becomes_an_option() -> None:
     group = options.Group(Example, "Panel")
     [share] = [o for o in group.options if o.keyword == "share"]
     parameter = share.parameter()
@@ -244,7 +244,7 @@ def test_a_new_setting_is_an_option_without_another_line() -> None:
         ["--measure", "nothing"],
     ],
 )  # fmt: skip
-def test_wrong_values_on_the_command_line_are_one_sentence(
+def test_invalid_values_on_the_command_line_end_without_a_traceback(
     arguments, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -255,7 +255,7 @@ def test_wrong_values_on_the_command_line_are_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_seeds_are_those_that_torch_and_numpy_take() -> None:
+def test_torch_and_numpy_accept_the_largest_seed() -> None:
     @checked(SettingError)
     def draw(seed: Seed = 0) -> tuple[Any, Any]:
         return torch.Generator("cpu").manual_seed(seed), np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Findings: a new one is a few lines and appears wherever a result is shown; records lead back."""
+"""Findings: a new kind appears wherever results are shown; records round-trip."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from camanim.render import plot
 
 @pytest.fixture(scope="module")
 def new() -> ModuleType:
-    """The module with the new finding; it is registered as long as the tests of this file run."""
+    """Register the finding of ``new_finding.py`` for the tests of this file."""
     path = Path(__file__).with_name("new_finding.py")
     spec = importlib.util.spec_from_file_location("new_finding", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.register()
     yield module
-    module.forget()
+    module.unregister()
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +37,18 @@ def animation() -> camanim.Animation:
 
 
 def test_a_new_finding_is_in_table_caption_and_plot(new, animation, tmp_path) -> None:
-    found = animation.find("sparsity", above=0.25)
-    assert animation.findings["sparsity"] is found
+    sparsity = animation.find("sparsity", above=0.25)
+    assert animation.findings["sparsity"] is sparsity
     rows = [row for row in animation.table() if row["status"] == "ok"]
-    assert [row["covered"] for row in rows] == found.covered.tolist()
-    assert f"covered {found.covered[2]:.3g}" in animation.caption(2)
+    assert [row["covered"] for row in rows] == sparsity.covered.tolist()
+    assert f"covered {sparsity.covered[2]:.3g}" in animation.caption(2)
     [line] = [ln for ln in plot(animation).axes[0].get_lines() if ln.get_label() == "covered"]
-    np.testing.assert_array_equal(line.get_ydata(), found.covered)
+    np.testing.assert_array_equal(line.get_ydata(), sparsity.covered)
     assert animation.write_plot(tmp_path / "plot.png").stat().st_size > 1000
-    # And in the movie's frames, which are other pictures with it.
+
+
+def test_a_new_finding_has_a_curve_in_frames(new, animation) -> None:
+    animation.find("sparsity")
     frame = camanim.render.FrameRenderer(animation).frame(2)
     animation.findings.pop("sparsity")
     assert camanim.render.FrameRenderer(animation).frame(2).shape[0] < frame.shape[0]
@@ -73,12 +76,11 @@ def test_settings_of_a_finding_are_checked_by_its_declarations(new, animation) -
     assert (setting.range.low, setting.range.high, setting.default) == (0, 1, 0.5)
     request = FindingRequest("sparsity", {"above": 0.1})
     assert request.arguments({"mask": None, "progress": print}) == {"progress": print, "above": 0.1}
-    with pytest.raises(ScoreError, match="no finding 'nothing'"):
+    with pytest.raises(ScoreError, match="nothing"):
         animation.find("nothing")
 
 
-def test_records_of_all_findings_lead_back(animation) -> None:
-    """Through JSON, and equal to the last bit."""
+def test_records_of_all_findings_round_trip_through_json(animation) -> None:
     animation.score(repeats=2)
     animation.measure("deletion", steps=4)
     animation.measure("drop", "mean")
@@ -91,13 +93,13 @@ def test_records_of_all_findings_lead_back(animation) -> None:
     assert order == sorted(order)
     for key, finding in animation.findings.items():
         record = json.loads(json.dumps(finding.record()))
-        again = find_kind(record["kind"]).finding.from_record(record, animation.layers)
-        assert (again.key, type(again)) == (key, type(finding))
+        restored = find_kind(record["kind"]).finding.from_record(record, animation.layers)
+        assert (restored.key, type(restored)) == (key, type(finding))
         for name, values in finding.columns().items():
-            for a, b in zip(values, again.columns()[name], strict=True):
+            for a, b in zip(values, restored.columns()[name], strict=True):
                 assert a == b or (a != a and b != b)
-        assert again.summary() == finding.summary()
-        assert [again.caption(i) for i in range(3)] == [finding.caption(i) for i in range(3)]
-        with pytest.raises(ScoreError, match="compute the finding again"):
+        assert restored.summary() == finding.summary()
+        assert [restored.caption(i) for i in range(3)] == [finding.caption(i) for i in range(3)]
+        with pytest.raises(ScoreError, match=record["kind"]):
             type(finding).from_record({"kind": record["kind"]}, animation.layers)
     animation.findings.clear()

@@ -1,4 +1,4 @@
-"""Which layers there are, in which order, and how they are selected."""
+"""Layer calls: their order, identity and layout, and their selection."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def trace(net: nn.Module, image: np.ndarray) -> dict[str, camanim.LayerInfo]:
 # --- Order and identity ----------------------------------------------------------------------
 
 
-def test_layers_come_in_the_order_in_which_they_finish(zoo, image) -> None:
-    """Containers after their children; registration order would show the last map first."""
+def test_layers_are_in_order_of_execution(zoo, image) -> None:
+    """Containers follow their children; the order of registration differs."""
 
     class Backwards(nn.Module):
         def __init__(self) -> None:
@@ -47,8 +47,8 @@ def test_layers_come_in_the_order_in_which_they_finish(zoo, image) -> None:
     assert [layer.label for layer in animation.layers] == ["early.0", "early.1", "early", "late"]
 
 
-def test_same_as_is_the_first_layer_that_gave_this_very_output(zoo, image) -> None:
-    """Identity, Dropout and containers hand on; a ReLU in place gives the same tensor, rewritten."""
+def test_same_as_is_the_first_layer_with_the_identical_output(zoo, image) -> None:
+    """Identity, Dropout and containers return their input; an in-place ReLU modifies it."""
     layers = trace(zoo.shake(zoo.HandsOn()), image)
     first = layers["features.0"].index
     same = {label: layer.same_as for label, layer in layers.items()}
@@ -59,7 +59,7 @@ def test_same_as_is_the_first_layer_that_gave_this_very_output(zoo, image) -> No
     assert labels(zoo.shake(zoo.HandsOn()), image) == ["features.0", "relu"]
 
 
-def test_every_in_place_writing_makes_a_layer_of_its_own(zoo, image) -> None:
+def test_every_in_place_operation_is_a_separate_layer(zoo, image) -> None:
     animation = camanim.animate(zoo.shake(zoo.Residual()), image, method="EigenCAM")
     assert [layer.label for layer in animation.layers] == [
         "stem", "bn1", "relu", "conv", "bn2", "relu:1",
@@ -68,13 +68,13 @@ def test_every_in_place_writing_makes_a_layer_of_its_own(zoo, image) -> None:
     assert np.abs(relu - animation.maps[1]).max() > 0
 
 
-def test_a_module_with_two_names_has_its_first(zoo, image) -> None:
+def test_a_module_with_two_names_has_the_first(zoo, image) -> None:
     net = zoo.shake(zoo.Residual())
     net.alias = net.conv
     assert labels(net, image, "Conv2d") == ["stem", "conv"]
 
 
-def test_a_network_that_begins_with_identity_shows_its_input(zoo, image) -> None:
+def test_a_leading_identity_has_a_map_of_the_input(zoo, image) -> None:
     net = nn.Sequential(nn.Identity(), nn.Dropout(), zoo.shake(zoo.Plain()))
     animation = camanim.animate(net, image, method="HiResCAM", target=0)
     assert [layer.label for layer in animation.layers][:2] == ["0", "2.0"]
@@ -95,7 +95,7 @@ def test_parameters_and_shapes_are_those_of_the_module(zoo, image) -> None:
     assert layers["(network)"].shape == (1, 3)
 
 
-def test_shared_modules_count_wherever_they_are(zoo, image) -> None:
+def test_parameters_of_shared_modules_count_in_each_container(zoo, image) -> None:
     shared = nn.Conv2d(4, 4, 1)
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.Sequential(shared, nn.ReLU()), nn.Sequential(shared), *zoo.head(4)
@@ -105,10 +105,10 @@ def test_shared_modules_count_wherever_they_are(zoo, image) -> None:
         assert layer.parameters == sum(p.numel() for p in module.parameters()), layer.label
 
 
-# --- What has a map --------------------------------------------------------------------------
+# --- Maps and layouts ------------------------------------------------------------------------
 
 
-def test_outputs_that_are_no_map_are_listed_with_the_reason(zoo, image) -> None:
+def test_outputs_without_a_map_have_a_status(zoo, image) -> None:
     animation = camanim.animate(zoo.shake(zoo.Shapes()), image, layers="all")
     assert {layer.name: layer.status for layer in animation.layer_calls} == {
         "stem": Status.OK,
@@ -124,8 +124,8 @@ def test_outputs_that_are_no_map_are_listed_with_the_reason(zoo, image) -> None:
     assert [m.shape for m in animation.maps] == [(20, 24)] * 4
 
 
-def test_channels_last_is_read_as_such(zoo, image) -> None:
-    """LayerNorm over (1, h, w, C): the map is that of the same numbers with channels first."""
+def test_channels_last_are_detected(zoo, image) -> None:
+    """The map of (1, h, w, C) equals that of the permuted output."""
     net = zoo.shake(zoo.Shapes())
     animation = camanim.animate(net, image, method="EigenCAM", layers="last")
     with torch.no_grad():
@@ -138,8 +138,8 @@ def test_channels_last_is_read_as_such(zoo, image) -> None:
 
 
 @pytest.mark.parametrize("size", [(96, 24), (24, 96), (64, 16), (40, 40), (30, 10)])
-def test_one_number_per_channel_is_no_map_whatever_the_images_shape(zoo, size) -> None:
-    """A squeeze-and-excitation's (1, C, 1, 1) is as tall as it is many: C by 1 pixels it is not."""
+def test_one_value_per_channel_has_no_map(zoo, size) -> None:
+    """The (1, C, 1, 1) of squeeze-and-excitation is not C by 1 pixels, for any shape of the image."""
 
     class Squeeze(nn.Module):
         def __init__(self) -> None:
@@ -158,16 +158,16 @@ def test_one_number_per_channel_is_no_map_whatever_the_images_shape(zoo, size) -
 
 @pytest.mark.parametrize("channels", [4, 12, 24, 40, 56])
 @pytest.mark.parametrize("size", [(28, 14), (14, 28), (21, 21)])
-def test_a_convolutions_channels_come_first_whatever_their_number(zoo, size, channels) -> None:
-    """Without padding a narrow image changes its ratio; its height is not its channels for that."""
+def test_convolutions_have_channels_first(zoo, size, channels) -> None:
+    """Without padding the aspect ratio changes, so that the number of channels can fit it better."""
     net = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Conv2d(8, channels, 5), *zoo.head(channels))
     picture = np.random.default_rng(0).random((*size, 3))
     shapes = [m.shape for m in camanim.animate(zoo.shake(net), picture).maps]
     assert shapes == [(size[0] - 4, size[1] - 4), (size[0] - 8, size[1] - 8)]
 
 
-def test_what_else_is_selected_does_not_change_what_a_layer_is(zoo) -> None:
-    """On a narrow image without padding, only the convolution before says how to read a ReLU."""
+def test_the_selection_does_not_change_maps(zoo) -> None:
+    """The layout of a ReLU follows from the convolution before it, selected or not."""
     net = nn.Sequential(
         nn.Conv2d(3, 8, 5), nn.ReLU(), nn.Conv2d(8, 40, 5), nn.Tanh(), *zoo.head(40)
     )
@@ -180,8 +180,8 @@ def test_what_else_is_selected_does_not_change_what_a_layer_is(zoo) -> None:
 
 
 @pytest.mark.parametrize("size", [(20, 24), (24, 24), (60, 14)])
-def test_maps_that_were_pooled_along_one_side_keep_their_shape(zoo, size) -> None:
-    """As networks for text and sound do: h : w is no longer that of the image."""
+def test_pooling_along_one_axis_changes_the_aspect_ratio(zoo, size) -> None:
+    """As in networks for text and audio."""
     net = nn.Sequential(
         nn.Conv2d(3, 7, 3, padding=1), nn.MaxPool2d((4, 1)), nn.ReLU(), nn.Conv2d(7, 9, 1),
         nn.Tanh(), *zoo.head(9),
@@ -191,8 +191,8 @@ def test_maps_that_were_pooled_along_one_side_keep_their_shape(zoo, size) -> Non
     assert [m.shape for m in animation.maps] == [size] + [(size[0] // 4, size[1])] * 4
 
 
-def test_what_is_not_selected_still_tells_the_layout_of_what_is(zoo) -> None:
-    """A ReLU's output alone, 24 channels of 20 by 6 from a 28 by 14 image, could be read either way."""
+def test_layers_that_are_not_selected_determine_an_ambiguous_layout(zoo) -> None:
+    """The layout of 24 channels of 20 by 6, from a 28 by 14 image, is ambiguous."""
     net = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Conv2d(8, 24, 5), nn.ReLU(), *zoo.head(24))
     picture = np.random.default_rng(0).random((28, 14, 3))
     [relu] = camanim.animate(zoo.shake(net), picture, layers="2").maps
@@ -233,7 +233,7 @@ SELECTIONS = [
 def test_a_selection(zoo, image, kind, selection, expected) -> None:
     animation = camanim.animate(zoo.shake(getattr(zoo, kind)()), image, layers=selection)
     assert [layer.label for layer in animation.layers] == expected
-    # What was not asked for is in the trace all the same.
+    # Other layers are in layer_calls.
     rest = [x for x in animation.layer_calls if x.label not in expected and len(x.shape) == 4]
     assert {x.status for x in rest} <= {Status.NOT_SELECTED, Status.NOT_SPATIAL}
     assert all(isinstance(value, int | str | list | type(None)) for value in (
@@ -263,13 +263,12 @@ def test_a_selection_of_one_layer_gives_the_same_map_as_all(zoo, image) -> None:
         ]),
     ],
 )  # fmt: skip
-def test_blocks_are_what_the_papers_call_so(name, expected) -> None:
-    """Also where a block's output is that of the ReLU it ends with."""
+def test_blocks_of_published_networks(name, expected) -> None:
     picture = np.random.default_rng(0).random((64, 64, 3))
     assert labels(get_model(name, weights=None), picture, "blocks") == expected
 
 
-def test_blocks_in_a_module_list_are_found(zoo, image) -> None:
+def test_items_of_a_module_list_are_blocks(zoo, image) -> None:
     class Listed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -284,7 +283,7 @@ def test_blocks_in_a_module_list_are_found(zoo, image) -> None:
     assert labels(zoo.shake(Listed()), image, "blocks") == ["stages.0", "stages.1"]
 
 
-def test_mobilenet_v2_has_149_maps_and_209_with_those_that_hand_on() -> None:
+def test_mobilenet_v2_has_149_unique_and_209_maps() -> None:
     net = get_model("mobilenet_v2", weights=None)
     picture = np.random.default_rng(0).random((64, 64, 3))
     assert len(labels(net, picture, "unique")) == 149
@@ -301,27 +300,27 @@ def test_mobilenet_v2_has_149_maps_and_209_with_those_that_hand_on() -> None:
         (["relu", "featurs"], "features"),
     ],
 )
-def test_what_names_no_layer_is_refused_with_a_suggestion(zoo, image, wrong, hint) -> None:
-    bad = wrong if isinstance(wrong, str) else wrong[-1]
-    with pytest.raises(LayerError, match=rf"{bad}.*Did you mean .*{hint}"):
+def test_an_unknown_layer_is_an_error_with_a_suggestion(zoo, image, wrong, hint) -> None:
+    unknown = wrong if isinstance(wrong, str) else wrong[-1]
+    with pytest.raises(LayerError, match=rf"{unknown}.*{hint}"):
         camanim.animate(zoo.HandsOn(), image, layers=wrong)
 
 
 @pytest.mark.parametrize(
     "wrong", ["zzz", [], (), "relu:7", lambda info: False, "Linear", "head", [0], [None]]
 )
-def test_what_selects_nothing_is_refused(zoo, image, wrong) -> None:
+def test_an_empty_selection_is_an_error(zoo, image, wrong) -> None:
     with pytest.raises(LayerError, match=r"\w+"):
         camanim.animate(zoo.HandsOn(), image, layers=wrong)
 
 
 @pytest.mark.parametrize("wrong", [5, None])
-def test_what_is_no_selection_is_a_wrong_setting(zoo, image, wrong) -> None:
+def test_a_selection_of_another_type_is_a_setting_error(zoo, image, wrong) -> None:
     with pytest.raises(SettingError, match="layers"):
         camanim.animate(zoo.HandsOn(), image, layers=wrong)
 
 
-def test_the_refusal_says_why_the_selected_have_no_map(zoo, image) -> None:
+def test_the_error_has_the_status_of_selected_layers_without_a_map(zoo, image) -> None:
     with pytest.raises(LayerError, match=Status.NOT_SPATIAL):
         camanim.animate(zoo.Plain(), image, layers="Linear")
     with pytest.raises(LayerError, match=Status.OFF_PATH):

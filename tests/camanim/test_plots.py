@@ -1,4 +1,4 @@
-"""Plots: what is drawn is what was measured, and nothing is written where there is nothing to say."""
+"""Plots of findings: drawn values, texts and files; and the measured numbers in the documentation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import Collection
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -32,7 +33,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def animation(count: int = COUNT, *, name: str = "Egyptian cat") -> Animation:
-    """Make an animation that has no network and no scores yet."""
+    """Return an animation without network and findings."""
     maps = [np.ones((2, 2), np.float32)] * count
     layers = [LayerInfo(i, f"layer{i}.conv", 0, "Conv2d", (1, 8, 2, 2), 10) for i in range(count)]
     return Animation(
@@ -51,10 +52,10 @@ def animation(count: int = COUNT, *, name: str = "Egyptian cat") -> Animation:
 
 
 def road(layers: list[LayerInfo], *, repeats: int = 3, draws: int = 4) -> Road:
-    """Make scores of which the third is undefined and the last stands alone."""
+    """Return ROAD scores of which the third and fifth are undefined."""
     random = np.random.default_rng(0)
     shape = (repeats, len(layers), 4)
-    # The gap between both grows from layer to layer: the last has the highest score.
+    # The last layer has the highest score.
     gap = np.linspace(0.1, 0.4, len(layers))[None, :, None]
     morfs = 0.4 - gap / 2 + random.uniform(0, 0.02, shape)
     lerfs = 0.4 + gap / 2 + random.uniform(0, 0.02, shape)
@@ -64,7 +65,7 @@ def road(layers: list[LayerInfo], *, repeats: int = 3, draws: int = 4) -> Road:
         undefined[2] = undefined[4] = "constant map"
     chance = random.normal(0.02, 0.01, (len(layers), draws))
     if draws:
-        # The last layer is no better than chance, so that the one before it is the best.
+        # The last layer has a low excess, so that another one is the best.
         chance[-1] += 0.2
     return Road(
         layers=layers,
@@ -81,53 +82,50 @@ def road(layers: list[LayerInfo], *, repeats: int = 3, draws: int = 4) -> Road:
 
 
 def scored(count: int = COUNT, **options) -> Animation:
-    made = animation(count)
-    made.add(road(made.layers, **options))
-    return made
+    result = animation(count)
+    result.add(road(result.layers, **options))
+    return result
 
 
-def localised(made: Animation) -> Localisation:
-    """Make an agreement with a mask in which every number is another one."""
-    count = len(made)
+def localised(result: Animation) -> Localisation:
+    """Return an agreement with a mask in which all values differ."""
+    count = len(result)
     values = np.linspace(0.1, 0.8, 3 * count).reshape(3, count)
     values[:, 1] = NAN
     pointing = np.arange(count) % 2.0
     pointing[1] = NAN
     reasons = tuple("constant map" if i == 1 else None for i in range(count))
-    return Localisation(made.layers, pointing, *values, share=0.25, undefined=reasons)
+    return Localisation(result.layers, pointing, *values, share=0.25, undefined=reasons)
 
 
-def randomised(made: Animation, **options) -> Randomisation:
-    spearman = np.linspace(0.9, -0.2, 4 * len(made)).reshape(4, len(made))
+def randomised(result: Animation, **options) -> Randomisation:
+    spearman = np.linspace(0.9, -0.2, 4 * len(result)).reshape(4, len(result))
     spearman[1, 0] = NAN
     steps = ("fc", "layer4", "layer3", "layer2")
-    return Randomisation(made.layers, steps, spearman, spearman / 2, 0.5, 0, **options)
+    return Randomisation(result.layers, steps, spearman, spearman / 2, 0.5, 0, **options)
 
 
 def lines(figure: Figure, axes: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Read the lines of a plot, by what the legend calls them."""
-    found = figure.axes[axes].get_lines()
+    """Return x and y of the lines of a plot, by label."""
     return {
         str(line.get_label()): (np.asarray(line.get_xdata()), np.asarray(line.get_ydata(), float))
-        for line in found
+        for line in figure.axes[axes].get_lines()
     }
 
 
 def bands(figure: Figure, axes: int = 0) -> dict[str, list[tuple[float, float, float]]]:
-    """Read the bands of a plot: place, lower and upper end."""
-    found = {}
-    for band in figure.axes[axes].collections:
-        points = np.concatenate([path.vertices for path in band.get_paths()])
-        places = np.unique(points[:, 0])
-        found[str(band.get_label())] = [
-            (x, points[points[:, 0] == x, 1].min(), points[points[:, 0] == x, 1].max())
-            for x in places
-        ]
-    return found
+    """Return x, lower and upper end of the bands of a plot, by label."""
+    return {str(band.get_label()): extent(band) for band in figure.axes[axes].collections}
 
 
-def said(figure: Figure) -> str:
-    """All words of a figure."""
+def extent(band: Collection) -> list[tuple[float, float, float]]:
+    points = np.concatenate([path.vertices for path in band.get_paths()])
+    columns = [(x, points[points[:, 0] == x, 1]) for x in np.unique(points[:, 0])]
+    return [(x, y.min(), y.max()) for x, y in columns]
+
+
+def texts_of(figure: Figure) -> str:
+    """Return all texts of a figure."""
     figure.draw_without_rendering()
     texts = [figure.get_suptitle()]
     for axes in figure.axes:
@@ -140,44 +138,43 @@ def said(figure: Figure) -> str:
 # Scores ---------------------------------------------------------------------------------------
 
 
-def test_scores_spread_and_chance_are_drawn_where_they_are() -> None:
-    made = scored()
-    assert made.road is not None
-    figure = plot(made)
+def test_scores_spread_and_chance_are_drawn() -> None:
+    result = scored()
+    assert result.road is not None
+    figure = plot(result)
     x, y = lines(figure)["ROAD"]
-    # By hand: mean over percentiles and repeats of half the difference.
-    by_hand = ((made.road.lerfs - made.road.morfs) / 2).mean(axis=2)
+    repeats = ((result.road.lerfs - result.road.morfs) / 2).mean(axis=2)
     assert x.tolist() == [1, 2, 3, 4, 5, 6]
-    np.testing.assert_allclose(y, by_hand.mean(axis=0))
-    np.testing.assert_allclose(lines(figure)["chance"][1], made.road.chance.mean(axis=1))
-    spread = by_hand.std(axis=0, ddof=1)
+    np.testing.assert_allclose(y, repeats.mean(axis=0))
+    np.testing.assert_allclose(lines(figure)["chance"][1], result.road.chance.mean(axis=1))
+    spread = repeats.std(axis=0, ddof=1)
     drawn = bands(figure)["± SD of 3 repeats"]
     for place, low, high in drawn:
         i = round(place) - 1
         assert (low, high) == pytest.approx((y[i] - spread[i], y[i] + spread[i]))
-    # Nothing is drawn across a layer that has no score.
+    # A layer without a score is a gap.
     assert {place for place, *_ in drawn} == {1, 2, 4, 6}
     for place, low, high in bands(figure)["95 % of chance"]:
         i = round(place) - 1
         if np.isfinite(y[i]):
-            assert (high - low) / 2 == pytest.approx(made.road.margin[i])
+            assert (high - low) / 2 == pytest.approx(result.road.margin[i])
 
 
 def test_a_layer_between_two_without_scores_has_a_dot() -> None:
-    made = animation(5)
-    made.add(road(made.layers))
+    result = animation(5)
+    result.add(road(result.layers))
     undefined = np.array([False, True, False, True, False])
-    for values in (made.road.morfs, made.road.lerfs):
+    for values in (result.road.morfs, result.road.lerfs):
         values[:] = 0.5
         values[:, undefined] = NAN
-    [dots] = [line for line in plot(made).axes[0].get_lines() if line.get_marker() == "."]
+    [dots] = [line for line in plot(result).axes[0].get_lines() if line.get_marker() == "."]
     assert np.asarray(dots.get_xdata()).tolist() == [1, 3, 5]
 
 
-def test_best_is_by_excess_and_the_highest_score_has_a_mark_of_its_own() -> None:
-    made = scored()
-    assert made.road is not None
-    marks = {label.partition(":")[0][2:]: x for label, (x, _) in lines(plot(made)).items()}
+def test_the_best_layer_and_the_highest_score_have_separate_marks() -> None:
+    result = scored()
+    assert result.road is not None
+    marks = {label.partition(":")[0][2:]: x for label, (x, _) in lines(plot(result)).items()}
     assert marks["best"].tolist() == [4]
     assert marks["highest score"].tolist() == [6]
     alone = lines(plot(scored(draws=0)))
@@ -185,19 +182,19 @@ def test_best_is_by_excess_and_the_highest_score_has_a_mark_of_its_own() -> None
     assert not any("highest" in label or "chance" in label for label in alone)
 
 
-def test_it_is_said_where_no_layer_is_above_chance_or_none_has_a_score() -> None:
-    made = scored()
-    assert made.road is not None
-    made.add(replace(made.road, chance=made.road.chance + 1))
-    assert "no layer is above chance" in said(plot(made))
-    made.add(replace(made.road, morfs=made.road.morfs * NAN))
-    assert "no layer has a score" in said(plot(made))
+def test_a_note_replaces_the_best_layer_if_there_is_none() -> None:
+    result = scored()
+    assert result.road is not None
+    result.add(replace(result.road, chance=result.road.chance + 1))
+    assert "no layer is above chance" in texts_of(plot(result))
+    result.add(replace(result.road, morfs=result.road.morfs * NAN))
+    assert "no layer has a score" in texts_of(plot(result))
 
 
 def test_agreement_with_a_mask_is_drawn_below_or_alone() -> None:
-    made = scored()
-    made.add(localised(made))
-    figure = plot(made)
+    result = scored()
+    result.add(localised(result))
+    figure = plot(result)
     assert [axes.get_ylabel() for axes in figure.axes] == ["ROAD", "agreement with the mask"]
     drawn = lines(figure, 1)
     for key, name in {
@@ -205,33 +202,33 @@ def test_agreement_with_a_mask_is_drawn_below_or_alone() -> None:
         "energy": "energy inside",
         "iou": "IoU",
     }.items():
-        np.testing.assert_array_equal(drawn[name][1], getattr(made.localisation, key))
+        np.testing.assert_array_equal(drawn[name][1], getattr(result.localisation, key))
     assert drawn["peak inside"][0].tolist() == [4, 6]
     assert drawn["chance (0.25)"][1].tolist() == [0.25, 0.25]
     assert drawn["★ best: layer5.conv (0.80)"][0].tolist() == [6]
-    made.findings.pop("road", None)
-    assert [axes.get_ylabel() for axes in plot(made).axes] == ["agreement with the mask"]
+    result.findings.pop("road", None)
+    assert [axes.get_ylabel() for axes in plot(result).axes] == ["agreement with the mask"]
 
 
-def test_one_layer_can_be_pointed_at() -> None:
-    without, pointed = plot(scored()), plot(scored(), layer=3)
-    fresh = pointed.axes[0].get_lines()[-1]
-    assert len(pointed.axes[0].get_lines()) == len(without.axes[0].get_lines()) + 1
-    assert list(fresh.get_xdata()) == [4, 4]
+def test_one_layer_can_be_marked() -> None:
+    without, marked = plot(scored()), plot(scored(), layer=3)
+    line = marked.axes[0].get_lines()[-1]
+    assert len(marked.axes[0].get_lines()) == len(without.axes[0].get_lines()) + 1
+    assert list(line.get_xdata()) == [4, 4]
 
 
 def test_long_names_do_not_squeeze_the_axes(tmp_path) -> None:
-    made = scored()
-    made.add(localised(made))
-    made.add(randomised(made))
+    result = scored()
+    result.add(localised(result))
+    result.add(randomised(result))
     widths = []
     for name in ("x", "W" * 300):
-        made.layers = [replace(layer, name=name) for layer in made.layers]
-        made.add(road(made.layers))
-        made.add(localised(made))
-        for figure in (plot(made), plot(made, "removal"), plot(made, "randomisation", 0)):
+        result.layers = [replace(layer, name=name) for layer in result.layers]
+        result.add(road(result.layers))
+        result.add(localised(result))
+        for figure in (plot(result), plot(result, "removal"), plot(result, "randomisation", 0)):
             figure.draw_without_rendering()
-            # But for the colour bar.
+            # Without the axes of the colour bar.
             widths.append(min(axes.get_position().width for axes in figure.axes[:2]))
     assert np.min(widths) > 0.65
     np.testing.assert_allclose(widths[:3], widths[3:], atol=0.01)
@@ -240,73 +237,70 @@ def test_long_names_do_not_squeeze_the_axes(tmp_path) -> None:
 # Removal --------------------------------------------------------------------------------------
 
 
-def test_removal_begins_at_the_image_itself_and_goes_by_the_share_removed() -> None:
-    made = scored()
-    assert made.road is not None
-    figure = plot(made, "removal", 1)
+def test_removal_is_plotted_over_the_removed_share() -> None:
+    result = scored()
+    assert result.road is not None
+    figure = plot(result, "removal", 1)
     for name, values in {
-        "least relevant first (LeRF)": made.road.lerfs,
-        "most relevant first (MoRF)": made.road.morfs,
+        "least relevant first (LeRF)": result.road.lerfs,
+        "most relevant first (MoRF)": result.road.morfs,
     }.items():
         x, y = lines(figure)[name]
         assert x.tolist() == [0, 20, 40, 60, 80]
-        # Kept are 20, 40, 60, 80 %: the first that is removed is the last that is kept.
+        # Percentiles are kept shares, in reverse order of removed shares.
         np.testing.assert_allclose(y, [0.9, *values[:, 1, ::-1].mean(axis=0)])
-    ends = sorted(
-        (round(x), low, high) for each in figure.axes[0].collections for x, low, high in
-        bands_of(each)
-    )  # fmt: skip
-    repeats = made.road.morfs[:, 1, 0]
-    assert (80, pytest.approx(repeats.min()), pytest.approx(repeats.max())) in ends
-    assert f"layer1.conv: ROAD {made.road.scores[1]:.2f}" in said(figure)
+    [*ends] = [extent(band)[-1] for band in figure.axes[0].collections]
+    repeats = result.road.morfs[:, 1, 0]
+    assert pytest.approx((80, repeats.min(), repeats.max())) in ends
+    assert f"layer1.conv: ROAD {result.road.scores[1]:.2f}" in texts_of(figure)
 
 
-def bands_of(band) -> list[tuple[float, float, float]]:
-    points = np.concatenate([path.vertices for path in band.get_paths()])
-    places = np.unique(points[:, 0])
-    return [(x, *(f(points[points[:, 0] == x, 1]) for f in (np.min, np.max))) for x in places]
-
-
-def test_removal_is_of_the_best_layer_unless_told() -> None:
-    assert "layer3.conv: ROAD" in said(plot(scored(), "removal"))
+def test_removal_is_by_default_of_the_best_layer() -> None:
+    assert "layer3.conv: ROAD" in texts_of(plot(scored(), "removal"))
 
 
 # Randomisation --------------------------------------------------------------------------------
 
 
 def test_randomisation_shows_the_median_and_every_layer() -> None:
-    made = animation()
-    made.add(randomised(made))
-    figure = plot(made, "randomisation")
+    result = animation()
+    result.add(randomised(result))
+    figure = plot(result, "randomisation")
     x, y = lines(figure)["Spearman"]
     assert x.tolist() == [0, 1, 2, 3, 4]
     assert y[0] == 1
-    rows = [np.median(row[~np.isnan(row)]) for row in made.randomisation.spearman]
+    rows = [np.median(row[~np.isnan(row)]) for row in result.randomisation.spearman]
     np.testing.assert_allclose(y[1:], rows)
     [matrix] = [image for axes in figure.axes for image in axes.get_images()]
     values = np.ma.filled(matrix.get_array().astype(float), NAN)
-    np.testing.assert_array_equal(values, made.randomisation.spearman)
+    np.testing.assert_array_equal(values, result.randomisation.spearman)
     assert (matrix.norm.vmin, matrix.norm.vmax) == (-1, 1)
-    # The first step on top, the first layer at the left.
+    # The first step is on top, the first layer on the left.
     assert list(matrix.get_extent()) == [0.5, 6.5, 4.5, 0.5]
-    assert made.randomisation.verdict in " ".join(said(figure).splitlines())
-    assert "median of the layers, and quartiles" in said(figure)
-    assert "layer2.conv" in said(plot(made, "randomisation", 2))
-    single = lines(plot(made, "randomisation", 2))["Spearman"][1]
-    np.testing.assert_allclose(single[1:], made.randomisation.spearman[:, 2])
+    assert result.randomisation.verdict in " ".join(texts_of(figure).splitlines())
 
 
-def test_a_method_that_fails_a_check_says_so_on_every_plot() -> None:
-    made = scored()
+def test_randomisation_of_a_single_layer() -> None:
+    result = animation()
+    result.add(randomised(result))
+    figure = plot(result, "randomisation", 2)
+    assert "layer2.conv" in texts_of(figure)
+    np.testing.assert_allclose(
+        lines(figure)["Spearman"][1][1:], result.randomisation.spearman[:, 2]
+    )
+
+
+def test_every_plot_has_the_warnings_of_failed_checks() -> None:
+    result = scored()
     same = np.ones((1, COUNT))
-    made.add(LabelRandomisation(made.layers, ("dog",), same, 0.9, method="EigenCAM"))
-    made.add(Randomisation(made.layers, ("fc",), same, same, 0.5, 0))
+    result.add(LabelRandomisation(result.layers, ("dog",), same, 0.9, method="EigenCAM"))
+    result.add(Randomisation(result.layers, ("fc",), same, same, 0.5, 0))
     for what in ("scores", "removal", "randomisation"):
-        words = " ".join(said(plot(made, what)).splitlines())
-        assert words.count("FAILS the randomisation check") == 1
-        assert words.count("FAILS the label check") == 1
-    made.add(replace(made.labels, spearman=same / 2))
-    assert "label check" not in said(plot(made))
+        text = " ".join(texts_of(plot(result, what)).splitlines())
+        assert text.count("FAILS the randomisation check") == 1
+        assert text.count("FAILS the label check") == 1
+    result.add(replace(result.labels, spearman=same / 2))
+    assert "label check" not in texts_of(plot(result))
 
 
 # Files ----------------------------------------------------------------------------------------
@@ -315,7 +309,7 @@ def test_a_method_that_fails_a_check_says_so_on_every_plot() -> None:
 @pytest.mark.parametrize(
     ("suffix", "starts"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".SVG", b"<?xml")]
 )
-def test_a_file_is_of_its_kind(tmp_path, suffix, starts) -> None:
+def test_the_suffix_determines_the_format(tmp_path, suffix, starts) -> None:
     path = scored().write_plot(tmp_path / f"plot{suffix}")
     assert path.read_bytes().startswith(starts)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
@@ -331,32 +325,28 @@ def test_a_picture_shows_the_curve_in_its_colour(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["$\\frac{1$", "a\nb", "猫 – 犬", "_hidden", "W" * 300])
 def test_any_name_can_be_written(tmp_path, name, recwarn) -> None:
-    made = animation(name=name)
-    made.layers = [replace(layer, name=name) for layer in made.layers]
-    made.add(road(made.layers))
-    made.add(localised(made))
-    made.add(randomised(made, method=name))
+    result = animation(name=name)
+    result.layers = [replace(layer, name=name) for layer in result.layers]
+    result.add(road(result.layers))
+    result.add(localised(result))
+    result.add(randomised(result, method=name))
     for what in ("scores", "removal", "randomisation"):
-        made.write_plot(tmp_path / "plot.png", what)
+        result.write_plot(tmp_path / "plot.png", what)
     assert [str(w.message) for w in recwarn if "Glyph" in str(w.message)] == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 400])
 def test_any_number_of_layers_can_be_drawn(tmp_path, count) -> None:
-    made = scored(count)
-    made.add(localised_all(made))
-    made.add(randomised(made))
+    result = scored(count)
+    half = np.full(count, 0.5)
+    result.add(Localisation(result.layers, half, half, half, half, 0.25, (None,) * count))
+    result.add(randomised(result))
     for what in ("scores", "removal", "randomisation"):
-        made.write_plot(tmp_path / "plot.png", what)
-
-
-def localised_all(made: Animation) -> Localisation:
-    half = np.full(len(made), 0.5)
-    return Localisation(made.layers, half, half, half, half, 0.25, (None,) * len(made))
+        result.write_plot(tmp_path / "plot.png", what)
 
 
 @pytest.mark.parametrize(
-    ("what", "error", "says"),
+    ("what", "error", "message"),
     [
         ("scores", ScoreError, "score"),
         ("removal", ScoreError, "road"),
@@ -364,45 +354,49 @@ def localised_all(made: Animation) -> Localisation:
         ("curve", RenderError, '"scores", "removal", "randomisation"'),
     ],
 )
-def test_what_is_not_there_is_told(tmp_path, what, error, says) -> None:
-    with pytest.raises(error, match=says):
+def test_a_plot_of_a_missing_finding_is_an_error(tmp_path, what, error, message) -> None:
+    with pytest.raises(error, match=message):
         animation().write_plot(tmp_path / "plot.png", what)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_paths_and_layers_are_told(tmp_path, monkeypatch) -> None:
-    made = scored()
-    for name, says in {
-        "plot.jpg": "must end in .png, .pdf or .svg",
-        "plot": "must end in",
-        "nowhere/plot.png": "no folder",
-    }.items():
-        with pytest.raises(RenderError, match=says):
-            made.write_plot(tmp_path / name)
-    with pytest.raises(ScoreError, match=r"layer2.conv has no ROAD score \(constant map\)"):
-        made.write_plot(tmp_path / "plot.png", "removal", 2)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("plot.jpg", ".png, .pdf or .svg"), ("plot", ".svg"), ("nowhere/plot.png", "nowhere")],
+)
+def test_invalid_paths_are_render_errors(tmp_path, name, message) -> None:
+    with pytest.raises(RenderError, match=message):
+        scored().write_plot(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_without_score_or_out_of_range_is_an_error() -> None:
+    with pytest.raises(ScoreError, match=r"layer2.conv .*constant map"):
+        plot(scored(), "removal", 2)
     for layer in (-1, 6):
         with pytest.raises(IndexError, match="0 to 5"):
-            made.write_plot(tmp_path / "plot.png", layer=layer)
+            plot(scored(), layer=layer)
 
+
+def test_an_error_while_writing_leaves_no_file(tmp_path, monkeypatch) -> None:
     def fail(self, path, **options) -> None:
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", fail)
     with pytest.raises(RenderError, match="No space left"):
-        made.write_plot(tmp_path / "plot.png")
+        scored().write_plot(tmp_path / "plot.png")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_plot_leaves_matplotlib_as_it_was(tmp_path) -> None:
-    """In a process of its own, as other tests may have loaded pyplot."""
+def test_a_plot_does_not_change_the_state_of_matplotlib(tmp_path) -> None:
+    """In a subprocess, as other tests may have loaded pyplot."""
     code = (
         "import sys; sys.path.insert(0, 'tests/camanim')\n"
         "import test_plots\n"
         "sys.modules.pop('matplotlib.pyplot', None)\n"
         "from matplotlib import rcParams\n"
-        # Asking for the backend would load pyplot.
+        # Reading the backend would load pyplot.
         "read = lambda: {key: rcParams[key] for key in rcParams if key != 'backend'}\n"
         "before = read()\n"
         f"test_plots.scored().write_plot({str(tmp_path / 'plot.png')!r})\n"
@@ -417,12 +411,12 @@ def test_a_plot_leaves_matplotlib_as_it_was(tmp_path) -> None:
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
-# The pages about trust ------------------------------------------------------------------------
+# Measured numbers in the documentation --------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def make() -> ModuleType:
-    """The script that fills in their numbers."""
+    """Return the script that fills in the numbers."""
     spec = importlib.util.spec_from_file_location("make_trust", DOCS / "make_trust.py")
     assert spec is not None
     assert spec.loader is not None
@@ -432,42 +426,41 @@ def make() -> ModuleType:
 
 
 @pytest.mark.parametrize("page", ["trust.md", "road.md"])
-def test_numbers_on_the_pages_are_those_measured(make: ModuleType, page: str) -> None:
+def test_the_numbers_in_the_pages_are_up_to_date(make: ModuleType, page: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     assert text.count("<!-- measured: ") > 1
     assert make.filled(text) == text, "run: python docs/make_trust.py --tables"
 
 
-def test_what_was_measured_is_what_comes_out(make: ModuleType) -> None:
-    """The part of the measurements that takes one pass through the demo network."""
+def test_measurements_of_one_image_are_reproduced(make: ModuleType) -> None:
     rows, differences = make.measured.read()
     model = camanim.load_model("demo/ultrasound")
     name = differences["sample"]
-    made = camanim.animate(model, samples.image(name))
-    assert differences["labels"] == [layer.label for layer in made.layers]
-    ties = make.measured.ties(made)
+    result = camanim.animate(model, samples.image(name))
+    assert differences["labels"] == [layer.label for layer in result.layers]
+    ties = make.measured.ties(result)
     for side in ("MoRF", "LeRF"):
         np.testing.assert_allclose(ties[side], differences["ties"][side], atol=0.1)
     [row] = [row for row in rows if row["image"] == name]
-    found = made.localise(samples.mask(name))
-    assert row["mask's best"] == found.best.label
-    assert row["mask's best, AP"] == pytest.approx(np.nanmax(found.average_precision), abs=1e-3)
-    assert row["last, AP"] == pytest.approx(found.average_precision[-1], abs=1e-3)
-    assert row["random, AP"] == pytest.approx(np.nanmean(found.average_precision), abs=1e-3)
-    assert row["share"] == pytest.approx(found.share, abs=1e-4)
+    localisation = result.localise(samples.mask(name))
+    precision = localisation.average_precision
+    assert row["mask's best"] == localisation.best.label
+    assert row["mask's best, AP"] == pytest.approx(np.nanmax(precision), abs=1e-3)
+    assert row["last, AP"] == pytest.approx(precision[-1], abs=1e-3)
+    assert row["random, AP"] == pytest.approx(np.nanmean(precision), abs=1e-3)
+    assert row["share"] == pytest.approx(localisation.share, abs=1e-4)
 
 
-def test_enough_was_measured_and_the_table_is_its_mean(make: ModuleType) -> None:
+def test_the_table_holds_means_of_all_phantoms(make: ModuleType) -> None:
     rows, _ = make.measured.read()
     phantoms = [row for row in rows if row["network"] == "demo/ultrasound"]
     assert len({row["image"] for row in phantoms}) == len(phantoms) >= 36
     first = next(line for line in make.agreement_table(rows).splitlines() if "mask's" in line)
-    by_hand = sum(row["mask's best, AP"] for row in phantoms) / len(phantoms)
-    assert first.split(" | ")[1] == f"{by_hand:.2f}"
+    mean = sum(row["mask's best, AP"] for row in phantoms) / len(phantoms)
+    assert first.split(" | ")[1] == f"{mean:.2f}"
 
 
-def test_what_the_page_says_of_the_measurements_holds(make: ModuleType) -> None:
-    """The words below the table, which have no numbers."""
+def test_statements_without_numbers_hold(make: ModuleType) -> None:
     phantoms, *photographs = make.groups(make.measured.read()[0]).values()
 
     def ap(part, choice: str) -> float:

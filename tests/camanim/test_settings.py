@@ -1,4 +1,4 @@
-"""What every field of `Settings` does, against independent answers."""
+"""Every field of `Settings`, against reference implementations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def by_name(animation: camanim.Animation) -> dict[str, np.ndarray]:
 
 
 def as_model(net: nn.Module, tensor: torch.Tensor, **settings) -> camanim.Model:
-    """A model whose input is given, whatever the image."""
+    """Return a model with a fixed input, independent of the image."""
     return camanim.Model(net, preprocess=lambda image: tensor, **settings)
 
 
@@ -43,7 +43,7 @@ def tensor_of(image: np.ndarray) -> torch.Tensor:
 
 
 def same(ours, theirs, tolerance: float = 1e-5) -> None:
-    """Maps of the same layers, equal up to rounding."""
+    """Assert that maps of the same layers are equal up to rounding."""
     a, b = by_name(ours), by_name(theirs)
     assert a.keys() == b.keys()
     for name, raw in a.items():
@@ -54,8 +54,8 @@ def same(ours, theirs, tolerance: float = 1e-5) -> None:
 # --- options, layers, fit --------------------------------------------------------------------
 
 
-def test_options_reach_the_method(zoo, image) -> None:
-    """Two channels alone are ablated; by hand, the map is of these two."""
+def test_options_are_passed_to_the_method(zoo, image) -> None:
+    """Only two channels are ablated."""
     net = zoo.shake(zoo.Plain(inplace=False))
     whole = camanim.animate(net, image, method="AblationCAM", target=1, layers="0")
     part = camanim.animate(
@@ -77,7 +77,7 @@ def test_options_reach_the_method(zoo, image) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "error", "says"),
+    ("settings", "error", "message"),
     [
         ({"options": {"chanels": 2}}, MethodError, "chanels"),
         ({"precision": "float8"}, camanim.SettingError, "float8"),
@@ -93,23 +93,23 @@ def test_options_reach_the_method(zoo, image) -> None:
         ({"nonsense": 1}, TypeError, "nonsense"),
     ],
 )
-def test_a_wrong_setting_is_named_in_one_sentence(zoo, image, settings, error, says) -> None:
+def test_an_invalid_setting_is_named(zoo, image, settings, error, message) -> None:
     net = zoo.shake(zoo.Plain())
     before = zoo.state_of(net)
-    with pytest.raises(error, match=says) as info:
+    with pytest.raises(error, match=message) as info:
         camanim.animate(net, image, **settings)
     assert "\n" not in str(info.value)
     assert zoo.state_of(net) == before
 
 
-def test_without_a_target_there_is_nothing_to_explain(zoo, image) -> None:
-    with pytest.raises(TargetError, match="no target"):
+def test_an_empty_list_of_targets_is_an_error(zoo, image) -> None:
+    with pytest.raises(TargetError, match="target"):
         animate_targets(zoo.shake(zoo.Plain()), image, [])
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop", "native"])
-def test_the_map_lies_where_the_fit_says(image, fit) -> None:
-    """A bright spot is found where it is, whatever becomes of the image on its way."""
+def test_the_geometry_matches_the_fit(image, fit) -> None:
+    """The maximum of the map has the position of a bright spot in the image."""
     net = nn.Sequential(nn.Identity(), nn.AdaptiveMaxPool2d(1), nn.Flatten())
     spot = np.zeros((30, 44), np.float32)
     spot[18:21, 24:27] = 1
@@ -145,9 +145,9 @@ def test_eigen_smoothing_is_grad_cams(zoo, image, name) -> None:
             start = ours.tensor.clone().requires_grad_()
             output = cam.activations_and_grads(start)
             targets[0](output[0]).backward()
-            seen = cam.activations_and_grads
-            given = [t[0].cpu().data.numpy() for t in (seen.activations, seen.gradients)]
-            theirs = cam.get_cam_image(start, layer, targets, *given, True)[0]
+            hooks = cam.activations_and_grads
+            arrays = [t[0].cpu().data.numpy() for t in (hooks.activations, hooks.gradients)]
+            theirs = cam.get_cam_image(start, layer, targets, *arrays, True)[0]
         # The sign of a component is a convention.
         sign = np.sign((raw * theirs).sum())
         tolerance = 1e-3 * np.abs(theirs).max()
@@ -179,7 +179,7 @@ def test_augmentation_is_the_mean_of_six_variants(zoo, image, method) -> None:
 
 
 class Pixels(nn.Module):
-    """A class score for every pixel: the pixel, and its opposite."""
+    """Class scores for every pixel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class Pixels(nn.Module):
 
 @pytest.mark.parametrize("how", ["alone", "contrast", "counterfactual"])
 def test_a_mask_is_mirrored_with_the_image(zoo, image, how) -> None:
-    """Only what lies in the mask may light, in the mirror image too."""
+    """The map is zero outside of the mask, also for the mirrored variants."""
     net = zoo.shake(Pixels())
     mask = np.zeros((20, 24), bool)
     mask[3:9, 2:7] = True
@@ -225,8 +225,8 @@ def test_a_detection_is_not_augmented(zoo, image) -> None:
         camanim.animate(zoo.shake(Boxes()), image, augment=True)
 
 
-def test_what_only_a_variant_lacks_says_so(image) -> None:
-    """A layer that is not finite for the brighter image has no mean, and a status that says why."""
+def test_a_layer_without_a_map_for_one_variant_has_a_status(image) -> None:
+    """The output of a layer is not finite for the brighter image."""
 
     class Bursts(nn.Module):
         def forward(self, x):
@@ -242,7 +242,7 @@ def test_what_only_a_variant_lacks_says_so(image) -> None:
 
 
 class Side(nn.Module):
-    """Runs a module beside the path."""
+    """Runs a module off the path to the output."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -281,7 +281,7 @@ def test_stripes_have_a_cell_for_each_unit(zoo, image) -> None:
         pooled = nn.Sequential(*list(net)[:8])(shown.tensor)[0]
         logits = net(shown.tensor)[0]
     maps, layers = by_name(shown), {layer.label: layer for layer in shown.layers}
-    # The gradient of a logit in the last layer is that logit's alone, in the pooled one its weights.
+
     one_hot = np.eye(3)[1]
     np.testing.assert_allclose(maps["8"], (logits.numpy() * one_hot)[None], rtol=1e-5)
     expected = (net[8].weight[1].detach() * pooled).numpy()[None]
@@ -289,7 +289,7 @@ def test_stripes_have_a_cell_for_each_unit(zoo, image) -> None:
     np.testing.assert_allclose(maps["6"], expected, rtol=1e-4)
     assert {layers[name].layout for name in more} == {"stripes"}
     assert shown.stack().shape == (len(shown), 20, 24)
-    # Seen at the input's size, a unit is an upright stripe.
+    # At the input size, each unit is a vertical stripe.
     large = shown.stack(None, signed=True)[[layer.label for layer in shown.layers].index("7")]
     np.testing.assert_allclose(large, np.broadcast_to(large[:1], large.shape), rtol=1e-5)
     for name, raw in by_name(hidden).items():
@@ -310,7 +310,7 @@ def test_every_method_takes_stripes(zoo, image, method) -> None:
 
 
 class Last(nn.Module):
-    """Gives (B, C, h, w) as (B, h, w, C), as wide as it has channels: a shape that does not tell."""
+    """Returns (B, h, w, C) with w equal to C, so that the layout is ambiguous."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -328,15 +328,15 @@ class Last(nn.Module):
     ["NHWC", lambda output: output.permute(0, 3, 1, 2)],
     ids=["a word", "grad-cam's reshape_transform"],
 )
-def test_a_layout_is_read_as_the_user_says(zoo, method, override) -> None:
-    """What is handed on with its channels last has the map of what it was."""
+def test_a_layout_overrides_the_detected_one(zoo, method, override) -> None:
+    """A permuted output has the same map as the original."""
     net = zoo.shake(Last())
     square = np.random.default_rng(1).random((8, 8, 3)).astype(np.float32)
     animation = camanim.animate(net, square, method=method, target=1, layouts={"norm": override})
     maps = by_name(animation)
     np.testing.assert_allclose(maps["norm"], maps["conv"], rtol=1e-4, atol=1e-6)
-    told = camanim.animate(net, square, method=method, target=1, layouts={"no*": "1-D"})
-    statuses = {layer.name: layer.status for layer in told.layer_calls}
+    without = camanim.animate(net, square, method=method, target=1, layouts={"no*": "1-D"})
+    statuses = {layer.name: layer.status for layer in without.layer_calls}
     assert statuses["norm"] == Status.NOT_SPATIAL
     assert animation.provenance["layouts"].keys() == {"norm"}
 
@@ -344,16 +344,16 @@ def test_a_layout_is_read_as_the_user_says(zoo, method, override) -> None:
 # --- batch_size, device, precision, seed -----------------------------------------------------
 
 
-class Watched(nn.Module):
-    """Notes how many images it gets; it may have room for so many only."""
+class Recorder(nn.Module):
+    """Records batch sizes, and runs out of memory above a maximum."""
 
-    def __init__(self, net: nn.Module, room: int = 10**6) -> None:
+    def __init__(self, net: nn.Module, max_images: int = 10**6) -> None:
         super().__init__()
-        self.net, self.room, self.sizes = net, room, []
+        self.net, self.max_images, self.sizes = net, max_images, []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.sizes.append(len(x))
-        if len(x) > self.room:
+        if len(x) > self.max_images:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return self.net(x)
 
@@ -362,9 +362,9 @@ class Watched(nn.Module):
 def test_batches_change_nothing_but_their_size(zoo, image, method) -> None:
     runs = {}
     for size in (1, 3, 16):
-        net = Watched(zoo.shake(zoo.Plain()))
+        net = Recorder(zoo.shake(zoo.Plain()))
         runs[size] = camanim.animate(net, image, method=method, target=1, batch_size=size)
-        # Checks of a layer ask for two images, of a faster copy for four.
+        # Checks of a layer use batches of two, those of the fast copy batches of four.
         assert max(net.sizes) <= max(size, 4)
     same(runs[1], runs[16], 1e-4)
     same(runs[3], runs[16], 1e-4)
@@ -372,56 +372,56 @@ def test_batches_change_nothing_but_their_size(zoo, image, method) -> None:
 
 @pytest.mark.parametrize("method", ["ScoreCAM", "AblationCAM", "GradCAM", "CAM"])
 @pytest.mark.parametrize("slices", [False, True])
-def test_where_memory_runs_out_batches_shrink(zoo, image, method, slices) -> None:
+def test_batches_are_halved_when_memory_runs_out(zoo, image, method, slices) -> None:
     picture = image[:, :, 0] if not slices else np.moveaxis(image, 2, 0)[:, :16, :16]
     picture = np.repeat(picture, 2, 0) if slices else picture
     settings = {"method": method, "target": 1, "slices": slices, "batch_size": 4}
-    plenty = camanim.animate(Watched(zoo.shake(zoo.Plain())), picture, **settings)
-    net = Watched(zoo.shake(zoo.Plain()), room=1)
+    plenty = camanim.animate(Recorder(zoo.shake(zoo.Plain())), picture, **settings)
+    net = Recorder(zoo.shake(zoo.Plain()), max_images=1)
     before = zoo.state_of(net)
     tight = camanim.animate(net, picture, **settings)
     assert zoo.state_of(net) | {" attributes": 0} == before | {" attributes": 0}
     same(tight, plenty, 1e-3)
     if slices or method in ("ScoreCAM", "AblationCAM"):
-        assert any("Memory ran out" in note for note in tight.notes)
+        assert any("emory" in note for note in tight.notes)
     with pytest.raises(OutOfMemory):
-        camanim.animate(Watched(zoo.shake(zoo.Plain()), room=0), picture, **settings)
+        camanim.animate(Recorder(zoo.shake(zoo.Plain()), max_images=0), picture, **settings)
 
 
-def test_a_processor_of_apples_that_is_full_is_full(zoo, image) -> None:
-    words = "MPS backend out of memory (MPS allocated: 8 GB, max allowed: 9 GB)."
+def test_mps_out_of_memory_is_recognised(zoo, image) -> None:
+    message = "MPS backend out of memory (MPS allocated: 8 GB, max allowed: 9 GB)."
     with pytest.raises(OutOfMemory):
-        camanim.animate(zoo.Raises(RuntimeError(words)), image)
+        camanim.animate(zoo.Raises(RuntimeError(message)), image)
 
 
 class OtherDevice(camanim.Model):
-    """A model that says it lies on a GPU, whose memory is too small even for one image."""
+    """A model on a simulated GPU with too little memory for one image."""
 
-    elsewhere = True
+    on_gpu = True
 
     @property
     def device(self):
-        return SimpleNamespace(type="cuda") if self.elsewhere else torch.device("cpu")
+        return SimpleNamespace(type="cuda") if self.on_gpu else torch.device("cpu")
 
     def prepare(self, *args, **settings):
-        here = self.elsewhere
-        self.elsewhere = False
+        on_gpu = self.on_gpu
+        self.on_gpu = False
         prepared = super().prepare(*args, **settings)
-        self.elsewhere = here
+        self.on_gpu = on_gpu
         return prepared
 
     def to(self, device):
         if str(device) != "cpu":
             raise OutOfMemory("There is not enough memory on cuda.")
         moved = OtherDevice(self.net.net, self.preprocess)
-        moved.elsewhere = False
+        moved.on_gpu = False
         return moved
 
 
 @pytest.mark.parametrize("device", [None, "cuda"])
-def test_where_the_devices_memory_is_too_small_the_processor_does_it(zoo, image, device) -> None:
+def test_the_cpu_is_used_when_the_device_has_too_little_memory(zoo, image, device) -> None:
     plain = zoo.shake(zoo.Plain())
-    model = OtherDevice(Watched(plain, room=0))
+    model = OtherDevice(Recorder(plain, max_images=0))
     animation = camanim.animate(model, image, target=1, device=device)
     assert any("CPU" in note for note in animation.notes)
     same(animation, camanim.animate(plain, image, target=1))
@@ -443,12 +443,12 @@ def test_mixed_precision_is_close(zoo, image, method, precision) -> None:
         expected = by_name(single)[name]
         assert np.corrcoef(raw.ravel(), expected.ravel())[0, 1] > 0.97, name
     assert any(not np.array_equal(a, b) for a, b in zip(mixed.maps, single.maps, strict=True)), (
-        "it was computed in another precision"
+        "single and mixed precision are identical"
     )
 
 
 @pytest.mark.parametrize("method", ["RandomCAM", "SmoothGradCAM++", "SS-CAM"])
-def test_the_seed_decides_and_nothing_else(zoo, image, method) -> None:
+def test_maps_depend_on_the_seed_only(zoo, image, method) -> None:
     net = zoo.shake(zoo.Plain())
     runs = []
     for seed in (0, 0, 1):
@@ -462,7 +462,7 @@ def test_the_seed_decides_and_nothing_else(zoo, image, method) -> None:
 
 
 class Stop:
-    """A progress callback that raises at its k-th call, once, and counts them all."""
+    """A progress callback that records its calls and raises an error at one of them."""
 
     def __init__(self, at: int | None = None, error: BaseException | None = None) -> None:
         self.at, self.error = at, error or Cancelled("enough")
@@ -501,7 +501,7 @@ KINDS: dict[str, dict] = {
 
 
 class Small(nn.Module):
-    """A convolution in place, twice called, and a linear layer."""
+    """Two convolutions, an in-place ReLU that is called twice, and a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -528,7 +528,7 @@ def picture_for(settings: dict) -> np.ndarray:
 
 
 def steps(count: int) -> list[int]:
-    """All of a short run's; of a long one's the first, the last and some between."""
+    """Return the steps to test: all of a short run; the first, last and some others of a long run."""
     every = range(count)
     return (
         list(every) if count <= 60 else sorted({*every[:12], *every[-12:], *every[:: count // 30]})
@@ -536,49 +536,49 @@ def steps(count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_cancelled_anywhere_the_maps_that_are_whole_are_kept(zoo, small, kind) -> None:
+def test_a_cancel_at_any_step_keeps_complete_maps(zoo, small, kind) -> None:
     settings, picture = KINDS[kind] | {"target": 1}, picture_for(KINDS[kind])
-    told = Stop()
-    whole = camanim.animate(small, picture, progress=told, **settings)
+    progress = Stop()
+    whole = camanim.animate(small, picture, progress=progress, **settings)
     complete = by_name(whole)
     assert not whole.cancelled
-    assert all(total == 0 or 0 <= done <= total for _, done, total in told.calls)
+    assert all(total == 0 or 0 <= done <= total for _, done, total in progress.calls)
     before = zoo.state_of(small)
     kept_some = False
-    for at in steps(len(told.calls)):
+    for at in steps(len(progress.calls)):
         stop = Stop(at)
         try:
             animation = camanim.animate(small, picture, progress=stop, **settings)
         except Cancelled:
             animation = None
         assert zoo.state_of(small) == before, at
-        assert len(stop.calls) == at + 1, f"step {at}: it went on after it was told to stop"
+        assert len(stop.calls) == at + 1, f"step {at}: not stopped"
         if animation is None:
             continue
         kept = by_name(animation)
         for name, raw in kept.items():
             np.testing.assert_allclose(raw, complete[name], rtol=1e-5, err_msg=f"{at} {name}")
         lost = {layer.label for layer in animation.layer_calls if layer.status == Status.CANCELLED}
-        # One that has no map in the end is lost before that is known.
+        # A cancelled layer may be one without a map.
         assert kept.keys() | lost >= complete.keys(), at
         assert not kept.keys() & lost, at
         assert animation.cancelled == bool(lost)
         kept_some |= bool(lost)
         ok = {layer.label for layer in animation.layer_calls if layer.status == Status.OK}
         assert ok == kept.keys(), at
-    # Means are of everything; and what is made of all later layers waits for the last.
+    # These have no complete map before the end: means, and maps that depend on all later layers.
     alone = ("augmented", "windows", "windows, re-evaluation", "augmented, forward")
     assert kept_some == (kind not in (*alone, "all layers, forward", "augmented slices"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, RuntimeError])
-def test_an_error_in_progress_is_the_callers_own(zoo, small, kind, error) -> None:
+def test_an_error_of_the_callback_is_raised_unchanged(zoo, small, kind, error) -> None:
     settings, picture = KINDS[kind] | {"target": 1}, picture_for(KINDS[kind])
-    told = Stop()
-    camanim.animate(small, picture, progress=told, **settings)
+    progress = Stop()
+    camanim.animate(small, picture, progress=progress, **settings)
     before = zoo.state_of(small)
-    for at in steps(len(told.calls))[:: 1 if error is ValueError else 7]:
+    for at in steps(len(progress.calls))[:: 1 if error is ValueError else 7]:
         mine = error("mine")
         with pytest.raises(error) as info:
             camanim.animate(small, picture, progress=Stop(at, mine), **settings)
@@ -587,20 +587,20 @@ def test_an_error_in_progress_is_the_callers_own(zoo, small, kind, error) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_several_targets_are_cancelled_each_for_itself(zoo, small, kind) -> None:
+def test_a_cancel_of_several_targets_keeps_complete_maps(zoo, small, kind) -> None:
     settings, picture = KINDS[kind], picture_for(KINDS[kind])
-    told = Stop()
-    whole = animate_targets(small, picture, [0, 2], progress=told, **settings)
+    progress = Stop()
+    whole = animate_targets(small, picture, [0, 2], progress=progress, **settings)
     before = zoo.state_of(small)
-    for at in steps(len(told.calls)):
+    for at in steps(len(progress.calls)):
         stop = Stop(at)
         try:
-            found = animate_targets(small, picture, [0, 2], progress=stop, **settings)
+            animations = animate_targets(small, picture, [0, 2], progress=stop, **settings)
         except Cancelled:
-            found = []
+            animations = []
         assert zoo.state_of(small) == before
         assert len(stop.calls) == at + 1, at
-        for animation, complete in zip(found, whole, strict=False):
+        for animation, complete in zip(animations, whole, strict=False):
             kept = by_name(animation)
             for name, raw in kept.items():
                 np.testing.assert_allclose(raw, by_name(complete)[name], rtol=1e-5)
@@ -611,7 +611,7 @@ def test_several_targets_are_cancelled_each_for_itself(zoo, small, kind) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_several_targets_have_the_maps_that_each_has_alone(small, kind) -> None:
+def test_several_targets_have_the_maps_of_separate_runs(small, kind) -> None:
     settings, picture = KINDS[kind], picture_for(KINDS[kind])
     together = animate_targets(small, picture, [0, 2, 1], **settings)
     for target, animation in zip((0, 2, 1), together, strict=True):
@@ -631,7 +631,7 @@ def alive() -> int:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_stays_in_memory(small, kind) -> None:
+def test_no_tensors_remain_in_memory(small, kind) -> None:
     settings, picture = KINDS[kind] | {"target": 1}, picture_for(KINDS[kind])
 
     def run() -> None:
@@ -646,7 +646,7 @@ def test_nothing_stays_in_memory(small, kind) -> None:
 
 
 def test_animations_share_no_maps(small) -> None:
-    """Whoever scales one in place does not scale the other."""
+    """A map can be changed in place without changing those of other targets."""
     for method in ("EigenCAM", "GradCAM", "AblationCAM", "RefineCAM"):
         first, second = animate_targets(small, picture_for({}), [0, 1], method=method)
         for a in first.maps:
@@ -661,22 +661,22 @@ def test_animations_share_no_maps(small) -> None:
 def test_several_targets_take_one_forward_and_a_backward_each(zoo, image, method) -> None:
     net = zoo.shake(zoo.Plain())
     forwards, backwards = [], []
-    net[0].register_forward_hook(lambda *told: forwards.append(0))
-    net[0].register_full_backward_hook(lambda *told: backwards.append(0))
+    net[0].register_forward_hook(lambda *arguments: forwards.append(0))
+    net[0].register_full_backward_hook(lambda *arguments: backwards.append(0))
     animate_targets(net, image, [0, 1, 2, "0 - 1"], method=method)
     assert len(forwards) == 1
     assert len(backwards) == 4
 
 
 def gradcam_of(net: nn.Module, layer: nn.Module, tensor: torch.Tensor, score) -> np.ndarray:
-    """GradCAM by autograd, of any function of the network's output."""
-    seen: list[torch.Tensor] = []
-    handle = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    """Return GradCAM by autograd, for any function of the network's output."""
+    outputs: list[torch.Tensor] = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     output = net(tensor.clone().requires_grad_())
     handle.remove()
-    (gradient,) = torch.autograd.grad(score(output).sum(), seen[0])
+    (gradient,) = torch.autograd.grad(score(output).sum(), outputs[0])
     weights = gradient[0].mean((1, 2))
-    return torch.einsum("c,chw->hw", weights, seen[0][0]).detach().numpy()
+    return torch.einsum("c,chw->hw", weights, outputs[0][0]).detach().numpy()
 
 
 class Fields(nn.Module):
@@ -702,7 +702,7 @@ class Single(nn.Module):
 
 
 class TheirTarget:
-    """As grad-cam's targets are: called with one image's output."""
+    """A target with the interface of grad-cam: called with the output for one image."""
 
     __module__ = "pytorch_grad_cam.utils.model_targets"
 
@@ -714,7 +714,7 @@ MASK = np.zeros((20, 24), bool)
 MASK[4:9, 5:20] = True
 REFERENCE = torch.tensor([0.3, -1.0, 2.0])
 
-#: The network, how its outputs are read, what is asked, its score, its value, and the value's unit.
+#: Network, its number of outputs and their kind, target, score and value (None: equal to the score).
 TARGETS = {
     "class": (Single, 3, "auto", 1, lambda y: y[:, 1], lambda y: y.softmax(1)[:, 1]),
     "contrast": (Single, 3, "auto", "2 - 0", lambda y: y[:, 2] - y[:, 0], None),
@@ -743,27 +743,27 @@ TARGETS = {
 }  # fmt: skip
 
 
-def asked(kind: str, zoo) -> tuple[camanim.Model, object, object, object]:
+def target_of(kind: str, zoo) -> tuple[camanim.Model, object, object, object]:
     network, outputs, read, target, score, value = TARGETS[kind]
     net = zoo.shake(network(outputs) if outputs else network())
     return camanim.Model(net, outputs=read), target, score, value or score
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_a_target_is_what_autograd_is_asked_for(zoo, image, kind) -> None:
-    model, target, score, value = asked(kind, zoo)
+def test_maps_of_a_target_are_those_of_autograd(zoo, image, kind) -> None:
+    model, target, score, value = target_of(kind, zoo)
     animation = camanim.animate(model, image, target=target)
     expected = gradcam_of(model.net, model.net.conv, animation.tensor, score)
     np.testing.assert_allclose(by_name(animation)["conv"], expected, rtol=1e-3, atol=1e-7)
     with torch.no_grad():
-        worth = float(value(model.net(animation.tensor))[0])
-    assert animation.probability == pytest.approx(worth, rel=1e-5, abs=1e-7)
+        expected_value = float(value(model.net(animation.tensor))[0])
+    assert animation.probability == pytest.approx(expected_value, rel=1e-5, abs=1e-7)
 
 
 @pytest.mark.parametrize("kind", TARGETS)
 @pytest.mark.parametrize("method", ["AblationCAM", "ScoreCAM", "SmoothGradCAM++", "ShapleyCAM"])
-def test_every_kind_of_method_takes_every_kind_of_target(zoo, image, kind, method) -> None:
-    model, target, _, _ = asked(kind, zoo)
+def test_every_kind_of_method_supports_every_kind_of_target(zoo, image, kind, method) -> None:
+    model, target, _, _ = target_of(kind, zoo)
     before = zoo.state_of(model.net)
     animation = camanim.animate(model, image, method=method, target=target, batch_size=3)
     assert zoo.state_of(model.net) == before
@@ -771,8 +771,8 @@ def test_every_kind_of_method_takes_every_kind_of_target(zoo, image, kind, metho
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_road_compares_what_the_target_is_worth(zoo, image, kind) -> None:
-    model, target, _, value = asked(kind, zoo)
+def test_road_compares_values_of_the_target(zoo, image, kind) -> None:
+    model, target, _, value = target_of(kind, zoo)
     animation = camanim.animate(model, image, target=target)
     before = animation.tensor.clone()
     road = animation.score(percentiles=(40, 60), noise=0.0)
@@ -786,8 +786,8 @@ def test_road_compares_what_the_target_is_worth(zoo, image, kind) -> None:
         assert ((known >= 0) & (known <= 1)).all()
 
 
-def test_road_asks_a_network_that_decides_for_each_image(zoo, image) -> None:
-    """In a batch it would decide for all of them at once."""
+def test_road_with_control_flow_that_depends_on_the_input(zoo, image) -> None:
+    """A batch would take one branch for all images."""
 
     class Decides(nn.Module):
         def __init__(self) -> None:
@@ -803,8 +803,7 @@ def test_road_asks_a_network_that_decides_for_each_image(zoo, image) -> None:
     np.testing.assert_allclose(many.scores, single.scores, rtol=1e-5)
 
 
-def test_one_target_off_the_path_does_not_speak_for_the_other(zoo, image) -> None:
-    """A network with two heads: what leads to one leads not to the other."""
+def test_layers_off_the_path_of_one_target_have_maps_of_another(zoo, image) -> None:
 
     class Heads(nn.Module):
         def __init__(self) -> None:
@@ -822,10 +821,9 @@ def test_one_target_off_the_path_does_not_speak_for_the_other(zoo, image) -> Non
     for order in itertools.permutations([0, 2]):
         for target, animation in zip(order, animate_targets(net, image, order), strict=True):
             statuses = {layer.name: layer.status for layer in animation.layer_calls}
-            own = "one" if target == 0 else "other"
-            assert statuses[own] == Status.OK
-            assert own in by_name(animation)
-    # A score without a gradient in the network takes nothing from the one beside it.
+            head = "one" if target == 0 else "other"
+            assert statuses[head] == Status.OK
+            assert head in by_name(animation)
     both = animate_targets(net, image, [first, 1])
     assert [a.input_gradient.abs().sum() > 0 for a in both] == [True, True]
     with pytest.raises(LayerError):
@@ -841,7 +839,7 @@ def test_the_guided_map_is_the_product_of_both(zoo, image, method, network) -> N
     reference = pytest.importorskip("pytorch_grad_cam")
     net = zoo.shake(getattr(zoo, network)())
     animation = camanim.animate(net, image, method=method, target=1)
-    # grad-cam swaps modules, and cannot do so where one of them is called twice or in place.
+    # grad-cam replaces modules, which fails for in-place modules.
     fresh = zoo.shake(getattr(zoo, network)(inplace=False))
     theirs = reference.GuidedBackpropReLUModel(model=fresh, device="cpu")(
         animation.tensor.clone(), target_category=1
@@ -856,28 +854,28 @@ def test_the_guided_map_is_the_product_of_both(zoo, image, method, network) -> N
         np.testing.assert_allclose(ours, large * guided.sum(2), rtol=1e-4, atol=1e-7)
 
 
-# --- Methods of the user's own ---------------------------------------------------------------
+# --- Custom methods --------------------------------------------------------------------------
 
 
 def fails_in_a_pass(activation, gradient):
     raise ValueError("mine")
 
 
-def fails_asking(activation, predict, image):
+def fails_after_predict(activation, predict, image):
     predict(2, lambda start, stop: image.expand(stop - start, *image.shape))
     raise KeyError("mine")
 
 
-@pytest.mark.parametrize("method", [fails_in_a_pass, fails_asking])
-def test_a_method_that_fails_is_not_blamed_on_the_network(zoo, image, method) -> None:
+@pytest.mark.parametrize("method", [fails_in_a_pass, fails_after_predict])
+def test_an_error_in_a_method_is_a_method_error(zoo, image, method) -> None:
     net = zoo.shake(zoo.Plain())
     before = zoo.state_of(net)
-    with pytest.raises(MethodError, match=f"{method.__name__} fails with .*mine"):
+    with pytest.raises(MethodError, match=f"{method.__name__}.*mine"):
         camanim.animate(net, image, method=method, target=1)
     assert zoo.state_of(net) == before
 
 
-def test_a_network_that_fails_when_asked_again_is_named(zoo, image) -> None:
+def test_an_error_of_the_network_in_predict_is_a_model_error(zoo, image) -> None:
     class Once(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -885,17 +883,17 @@ def test_a_network_that_fails_when_asked_again_is_named(zoo, image) -> None:
 
         def forward(self, x):
             if x.min() == x.max():
-                raise ValueError("nothing there")
+                raise ValueError("constant input")
             return self.conv(x).mean((2, 3))
 
-    def asks(activation, predict, image):
+    def method(activation, predict, image):
         return predict(len(activation), lambda start, stop: 0 * image.repeat(stop - start, 1, 1, 1))
 
-    with pytest.raises(ModelError, match="nothing there"):
-        camanim.animate(zoo.shake(Once()), image, method=asks)
+    with pytest.raises(ModelError, match="constant input"):
+        camanim.animate(zoo.shake(Once()), image, method=method)
 
 
-# --- Networks that hand on no gradient -------------------------------------------------------
+# --- Networks without gradients --------------------------------------------------------------
 
 
 class Nothing(torch.autograd.Function):
@@ -929,7 +927,7 @@ class Broken(nn.Module):
 
 @pytest.mark.parametrize("how", ["inference", "no derivative"])
 @pytest.mark.parametrize("method", ["GradCAM", "ShapleyCAM", "Guided Grad-CAM", "AblationCAM"])
-def test_a_way_without_gradients_costs_no_other_its_map(zoo, image, how, method) -> None:
+def test_a_branch_without_gradients_keeps_the_maps_of_others(zoo, image, how, method) -> None:
     animation = camanim.animate(zoo.shake(Broken(how)), image, method=method, target=1)
     statuses = {layer.name: layer.status for layer in animation.layer_calls}
     assert statuses["beside"] == Status.OK
@@ -937,7 +935,7 @@ def test_a_way_without_gradients_costs_no_other_its_map(zoo, image, how, method)
     assert statuses["before"] == expected
 
 
-def test_a_scripted_network_says_what_is_wrong(zoo, image) -> None:
+def test_a_scripted_network_is_an_error(zoo, image) -> None:
     net = torch.jit.trace(zoo.shake(zoo.Plain()), torch.rand(1, 3, 20, 24))
     with pytest.raises(camanim.CamError):
         camanim.animate(net, image)
@@ -945,7 +943,7 @@ def test_a_scripted_network_says_what_is_wrong(zoo, image) -> None:
 
 @pytest.mark.parametrize("targets", [[1], [1, 0]])
 def test_curvature_of_a_transformer(zoo, image, targets) -> None:
-    """Attention's fused kernels have no gradient of their gradient."""
+    """The fused kernels of attention have no second derivative."""
 
     class Attends(nn.Module):
         def __init__(self) -> None:
@@ -958,8 +956,8 @@ def test_curvature_of_a_transformer(zoo, image, targets) -> None:
             return self.head(self.encoder(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
 
     net = zoo.shake(Attends())
-    found = animate_targets(net, image, targets, method="ShapleyCAM", layers="patches")
-    for target, animation in zip(targets, found, strict=True):
+    animations = animate_targets(net, image, targets, method="ShapleyCAM", layers="patches")
+    for target, animation in zip(targets, animations, strict=True):
         a = net.patches(animation.tensor).detach().requires_grad_()
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             torch.backends.mha.set_fastpath_enabled(False)
@@ -975,10 +973,10 @@ def test_curvature_of_a_transformer(zoo, image, targets) -> None:
 
 
 @pytest.mark.parametrize("method", ["GradCAM", "ShapleyCAM"])
-def test_a_layer_whose_gradient_is_not_finite_costs_no_other(zoo, image, method) -> None:
+def test_a_gradient_that_is_not_finite_keeps_the_maps_of_others(zoo, image, method) -> None:
     class Root(nn.Module):
         def forward(self, x):
-            # At zero a root has no slope.
+            # The derivative of the root is infinite at zero.
             return (x * 0).abs().sqrt() + x
 
     net = zoo.shake(nn.Sequential(nn.Conv2d(3, 4, 3), Root(), nn.Sigmoid(), *zoo.head(4)))

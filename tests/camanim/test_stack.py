@@ -1,4 +1,4 @@
-"""All maps as one lazy array."""
+"""The lazy array of all maps."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def test_indexing_is_numpys(key) -> None:
     rng = np.random.default_rng(0)
     stack = Stack([rng.random((3, 4), np.float32) for _ in range(5)], (8, 9))
     whole = np.asarray(stack)
-    got = stack[key]
-    np.testing.assert_array_equal(got, whole[key])
-    assert np.asarray(got).dtype == np.float32
+    section = stack[key]
+    np.testing.assert_array_equal(section, whole[key])
+    assert np.asarray(section).dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_indexing_is_numpys(key) -> None:
          "around a slice of a plane", "2-D list", "new axis", "mask"],
 )  # fmt: skip
 def test_the_rarer_kinds_of_indexing_are_numpys_too(maps, key) -> None:
-    """Several lists pick points, one list after another; a silent grid instead would be a trap."""
+    """Several lists select points, not a grid."""
     stack = Stack(maps, (8, 9))
     np.testing.assert_array_equal(stack[key], np.asarray(stack)[key])
 
@@ -95,7 +95,7 @@ def test_indexing_beyond_the_array_is_an_index_error(maps, key) -> None:
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("signed", [False, True])
-def test_it_is_what_napari_and_dask_take_for_an_array(maps, normalization, signed) -> None:
+def test_it_supports_the_array_protocol(maps, normalization, signed) -> None:
     stack = Stack(maps, (8, 9), normalization, signed=signed)
     whole = np.asarray(stack)
     assert stack.shape == whole.shape == (5, 8, 9)
@@ -105,14 +105,14 @@ def test_it_is_what_napari_and_dask_take_for_an_array(maps, normalization, signe
     assert np.asarray(stack, dtype=np.float64).dtype == np.float64
 
 
-def test_a_slice_is_computed_when_it_is_asked_for_and_only_that_one(maps, monkeypatch) -> None:
-    asked = []
+def test_only_indexed_slices_are_computed(maps, monkeypatch) -> None:
+    computed = []
     plane = Stack.plane
-    monkeypatch.setattr(Stack, "plane", lambda self, i: asked.append(i) or plane(self, i))
+    monkeypatch.setattr(Stack, "plane", lambda self, i: computed.append(i) or plane(self, i))
     stack = Stack(maps, (8, 9))
-    assert asked == []
+    assert computed == []
     stack[3], stack[-1], stack[1:3], stack[[0, 0]]
-    assert asked == [3, 4, 1, 2, 0, 0]
+    assert computed == [3, 4, 1, 2, 0, 0]
 
 
 def test_writing_into_a_slice_changes_no_map(maps) -> None:
@@ -146,8 +146,8 @@ def test_local_is_min_max_after_the_relu(maps) -> None:
         positive = np.maximum(raw, 0).astype(np.float64)
         native = stack.native(i)
         if np.ptp(positive) > 0:
-            want = (positive - positive.min()) / np.ptp(positive)
-            np.testing.assert_allclose(native, want, atol=1e-6)
+            expected = (positive - positive.min()) / np.ptp(positive)
+            np.testing.assert_allclose(native, expected, atol=1e-6)
             assert (native.min(), native.max()) == (0, 1)
         else:
             assert not native.any()
@@ -163,8 +163,8 @@ def test_global_is_min_max_over_all_layers(maps) -> None:
     if np.ptp(every) > 0:
         assert max(n.max() for n in natives) == 1
         assert min(n.min() for n in natives) == 0
-        want = (np.maximum(maps[0].astype(np.float64), 0) - every.min()) / np.ptp(every)
-        np.testing.assert_allclose(natives[0], want, atol=1e-6)
+        expected = (np.maximum(maps[0].astype(np.float64), 0) - every.min()) / np.ptp(every)
+        np.testing.assert_allclose(natives[0], expected, atol=1e-6)
     else:
         assert not any(n.any() for n in natives)
     assert all(stack.limits(i) == stack.limits(0) for i in range(len(maps)))
@@ -192,7 +192,7 @@ def test_signed_keeps_zero_and_signs(maps) -> None:
 
 @pytest.mark.parametrize("normalization", ["local", "global"])
 @pytest.mark.parametrize("value", [0.0, 5.0, -5.0, 1e-38, 1e-45, 3e38])
-def test_a_constant_map_shows_nothing(normalization, value) -> None:
+def test_a_constant_map_is_zero(normalization, value) -> None:
     stack = Stack([np.full((3, 4), value, np.float32)], (8, 9), normalization)
     assert not np.asarray(stack).any()
 
@@ -204,8 +204,7 @@ def test_a_constant_map_among_others_keeps_its_height() -> None:
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_a_map_without_positive_evidence_shows_nothing(normalization) -> None:
-    """Min-maxed as it is, it would glow."""
+def test_a_map_without_positive_values_is_zero(normalization) -> None:
     negative = -np.arange(1, 13, dtype=np.float32).reshape(3, 4)
     positive = np.arange(12, dtype=np.float32).reshape(3, 4)
     stack = Stack([negative, positive], (8, 9), normalization)
@@ -227,7 +226,7 @@ def test_without_normalisation_it_is_the_raw_map_upsampled(maps) -> None:
 
 
 def test_the_smallest_numbers_still_fill_the_range() -> None:
-    """Raw maps of an untrained MobileNetV2 are of 1e-9; grad-cam's 1e-7 makes them nearly black."""
+    """Raw maps of an untrained MobileNetV2 reach 1e-9; grad-cam's 1e-7 makes them nearly black."""
     tiny = np.array([[0, 1, 2, 4]], np.float32) * np.float32(1e-44)
     np.testing.assert_allclose(Stack([tiny], (1, 4))[0], [[0, 0.25, 0.5, 1]], atol=0.1)
 
@@ -248,7 +247,7 @@ def test_an_animations_stack_is_of_the_networks_input_size(zoo, image) -> None:
 
 
 def test_upsampling_takes_pixels_for_areas() -> None:
-    """Doubled, a pixel's two halves lie a quarter to either side of its centre; corners stay flat."""
+
     ramp = np.array([[0.0, 4.0]], np.float32)
     np.testing.assert_allclose(upsample(ramp, (1, 4)), [[0, 1, 3, 4]])
     np.testing.assert_allclose(upsample(ramp, (3, 2)), np.repeat(ramp, 3, axis=0))

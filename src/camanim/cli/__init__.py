@@ -1,6 +1,6 @@
 """The command line: ``camanim demo | run | models | methods | findings``.
 
-Exit codes: 0 done, 1 an error that one sentence explains, 2 a wrong call, 130 interrupted.
+Exit codes: 0 success, 1 a `CamError`, 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from camanim.errors import CamError
 
 app = typer.Typer(
     name="camanim",
-    help="See what every layer of a network looks at: class activation maps of all layers.",
+    help="Class activation maps of all layers of a network.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,7 +28,7 @@ for command in (run, demo, models, methods, findings):
 
 
 def main() -> None:
-    """Run the command line; errors of ours end in one sentence and exit code 1."""
+    """Run the command line; print a `CamError` without traceback and exit with code 1."""
     try:
         app()
     except CamError as error:

@@ -1,4 +1,4 @@
-"""``camanim demo``: the main job on a sample image."""
+"""``camanim demo``: explain a sample image."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def demo(
         Path, typer.Option(help="Folder for the files that are written without a display.")
     ] = Path("."),
     window: Annotated[
-        bool, typer.Option(help="Open napari; by default where there is a display.")
+        bool, typer.Option(help="Open napari; by default if a display is available.")
     ] = True,
 ) -> None:
-    """Run the main job on a sample image: in napari, or into files where there is no display.
+    """Explain a sample image, in napari or, without a display, in files.
 
-    The network is a teaching aid trained on synthetic ultrasound, not a diagnosis.
+    The network is a teaching aid trained on synthetic ultrasound, not for diagnosis.
     """
     if window and _has_display():
         from napari_camanim._demo import open_demo
@@ -49,7 +49,7 @@ def demo(
 
 
 def _has_display() -> bool:
-    """Whether napari can open a window here."""
+    """Return whether napari can open a window."""
     if importlib.util.find_spec("napari") is None or importlib.util.find_spec("qtpy") is None:
         return False
     if sys.platform.startswith("linux"):

@@ -1,4 +1,4 @@
-"""Findings on the command line: requested by name, each with settings of its kind."""
+"""``camanim findings``, and the options of ``camanim run`` that request findings."""
 
 from __future__ import annotations
 
@@ -31,12 +31,27 @@ def findings() -> None:
             )
 
 
-def requested(
+def parse_requests(
     find: Sequence[str] | None, measure: Sequence[str] | None, *, mask: bool, checks: bool
 ) -> list[FindingRequest]:
-    """Read which findings were requested, also by the short forms, and check their settings."""
+    """Return the findings requested by options, with checked settings.
+
+    Parameters
+    ----------
+    find, measure : sequence of str or None
+        Values of ``--find`` and ``--measure``.
+    mask, checks : bool
+        Whether ``--mask`` and ``--checks`` are given.
+
+    Raises
+    ------
+    typer.BadParameter
+        If a text cannot be parsed, or a mask is missing.
+    ScoreError
+        If a finding is unknown or a setting is wrong.
+    """
     requests = [FindingRequest("localisation")] if mask else []
-    requests += [_read(text) for text in find or ()]
+    requests += [_parse_request(text) for text in find or ()]
     for text in measure or ():
         name, _, imputation = text.partition(":")
         requests.append(
@@ -52,32 +67,34 @@ def requested(
     return requests
 
 
-def check_plot_kind(what: str, requests: Sequence[FindingRequest]) -> None:
-    """Refuse a plot for which nothing will be computed."""
-    if what == SCORES:
+def check_plot_kind(name: str, requests: Sequence[FindingRequest]) -> None:
+    """Raise `typer.BadParameter` if no requested finding provides the plot."""
+    if name == SCORES:
         if not requests:
-            raise typer.BadParameter("--plot has nothing to show: add --road, --mask or --find.")
+            raise typer.BadParameter("--plot needs scores: add --road, --mask or --find.")
         return
-    kind = kind_of_plot(what)
+    kind = kind_of_plot(name)
     if kind.name not in [request.name for request in requests]:
-        raise typer.BadParameter(f"--plot has nothing to show: add --find {kind.name}.")
+        raise typer.BadParameter(f"--plot-kind {name} needs a finding: add --find {kind.name}.")
 
 
-def _read(text: str) -> FindingRequest:
-    """Read ``road:repeats=3,draws=16``."""
-    name, _, rest = text.partition(":")
-    known = find_kind(name).settings
+def _parse_request(text: str) -> FindingRequest:
+    """Parse ``road:repeats=3,draws=16``."""
+    name, _, assignments = text.partition(":")
+    declared = find_kind(name).settings
     settings: dict[str, Any] = {}
-    for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or key not in known:
-            names = ", ".join(known) or "none"
-            raise typer.BadParameter(f"Settings of {name} are {names}, as key=value, not {part!r}.")
-        settings[key] = _value(value)
+    for assignment in filter(None, assignments.split(",")):
+        key, equals, value = assignment.partition("=")
+        if not equals or key not in declared:
+            names = ", ".join(declared) or "none"
+            raise typer.BadParameter(
+                f"Settings of {name} are {names}, as key=value, not {assignment!r}."
+            )
+        settings[key] = _literal_or_text(value)
     return FindingRequest(name, settings)
 
 
-def _value(text: str) -> Any:
+def _literal_or_text(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -85,19 +102,28 @@ def _value(text: str) -> Any:
 
 
 def compute(
-    animation: Animation, requests: Sequence[FindingRequest], further: Mapping[str, Any]
+    animation: Animation, requests: Sequence[FindingRequest], defaults: Mapping[str, Any]
 ) -> list[str]:
-    """Compute what was requested; return why some of it cannot be, as the rest is kept.
+    """Compute the requested findings, and return the messages of those that failed.
 
-    Each compute function gets those of `further` arguments that it takes.
+    Parameters
+    ----------
+    animation : Animation
+    requests : sequence of FindingRequest
+    defaults : mapping
+        Arguments for all kinds that have these parameters.
+
+    Raises
+    ------
+    ScoreError
+        If the mask does not fit the image; it is checked first.
     """
-    refused = []
+    problems = []
     for request in requests:
         try:
-            animation.find(request.name, **request.arguments(further))
+            animation.find(request.name, **request.arguments(defaults))
         except ScoreError as error:
-            # A mask of another size is told before anything long is computed.
             if request.kind.needs_mask:
                 raise
-            refused.append(str(error))
-    return refused
+            problems.append(str(error))
+    return problems

@@ -1,7 +1,7 @@
-"""The options of ``camanim run``, made from the declarations of settings.
+"""Options of ``camanim run``, generated from the declarations of settings.
 
-Type, range, choices, default and help of an option are those of the setting. Written by hand is only
-what is particular to a shell: files, short forms, and how a text becomes a value.
+Type, range, choices, default and help of an option are those of the setting. `SHELL` holds the
+exceptions, and `EXTRA_OPTIONS` the options that are not settings: files and short forms.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from camanim.settings import Settings
 
 NETWORK, EXPLAIN, SCORE, OUTPUT = "The network", "What is explained, and how", "Scores", "Output"
 
-# -- How texts are read ----------------------------------------------------------------------------
+# -- Parsing ---------------------------------------------------------------------------------------
 
 
-def pairs(texts: list[str] | None, of: str) -> list[tuple[str, str]]:
-    """Read texts such as ``key=value``."""
+def pairs(texts: list[str] | None, option: str) -> list[tuple[str, str]]:
+    """Parse texts such as ``key=value``."""
     for text in texts or ():
         if "=" not in text:
-            raise typer.BadParameter(f"{of} is key=value, not {text!r}.")
+            raise typer.BadParameter(f"{option} must be key=value, not {text!r}.")
     return [(key, value) for key, _, value in (text.partition("=") for text in texts or ())]
 
 
 def literal(text: str) -> Any:
-    """Read a value as Python writes it; whatever is no literal is a text."""
+    """Parse a Python literal, or true, false and none in any case; return other texts unchanged."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -43,7 +43,7 @@ def literal(text: str) -> Any:
 
 
 def numbers(text: str) -> list[Any]:
-    """Read numbers with commas between; what is none is left for the declaration to refuse."""
+    """Parse numbers separated by commas; other texts are returned unchanged and fail the later check."""
     return [_number(part.strip()) for part in text.split(",")]
 
 
@@ -55,39 +55,39 @@ def _number(text: str) -> Any:
 
 
 def size(text: str) -> Any:
-    """Read an input size: one number, several, or "native"."""
+    """Parse an input size: one number, several, or "native"."""
     if text == "native":
         return text
     sides = numbers(text)
     return sides if len(sides) > 1 else sides[0]
 
 
-# -- From settings to options ----------------------------------------------------------------------
+# -- Options from settings -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Shell:
-    """How a setting is given in a shell, where its type does not say it.
+    """The option of a setting whose type typer cannot parse.
 
     Attributes
     ----------
     type : object
-        What typer reads.
-    read : callable
-        From that to the setting's value.
+        Type of the option for typer.
+    parse : callable
+        From the option's value to that of the setting.
     names : tuple of str
-        Names of the option; by default the setting's.
+        Names of the option; by default from the setting's name.
     default : object
-        Of the option, where it is not the setting's.
+        Default of the option.
     """
 
     type: Any
-    read: Callable[[Any], Any] = lambda value: value
+    parse: Callable[[Any], Any] = lambda value: value
     names: tuple[str, ...] = ()
     default: Any = None
 
 
-#: Settings that a text does not stand for as it is.
+#: Options of settings that need parsing, by the setting's name.
 SHELL = {
     "options": Shell(
         list[str] | None,
@@ -108,15 +108,15 @@ SHELL = {
 
 @dataclass(frozen=True)
 class Option:
-    """One option of the command line, made from a setting.
+    """One option of the command line, generated from a setting.
 
     Attributes
     ----------
     keyword : str
-        Of the command's function.
+        Keyword of the command's function.
     setting : Setting
     panel : str
-        Of the help.
+        Title of the group in the help.
     """
 
     keyword: str
@@ -125,15 +125,15 @@ class Option:
 
     @property
     def shell(self) -> Shell | None:
-        """What is particular to a shell."""
+        """The exception for this setting, if any."""
         return SHELL.get(self.keyword)
 
     def parameter(self) -> Parameter:
-        """Return the option as a parameter that typer reads."""
+        """Return the option as a parameter for typer."""
         setting, shell = self.setting, self.shell
         names: tuple[str, ...] = ("--" + self.keyword.replace("_", "-"),)
         default = setting.default
-        more: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
         if shell is not None:
             kind, default, names = shell.type, shell.default, shell.names or names
         elif setting.choices:
@@ -141,73 +141,74 @@ class Option:
         else:
             kind = setting.kind or str
             if kind in (int, float):
-                more = {"min": setting.range.low, "max": setting.range.high}
+                extra = {"min": setting.range.low, "max": setting.range.high}
         if shell is None and setting.optional:
             kind = kind | None
         if default is None:
-            more["show_default"] = False
+            extra["show_default"] = False
         option = typer.Option(
-            *names, help=setting.help.replace("``", ""), rich_help_panel=self.panel, **more
+            *names, help=setting.help.replace("``", ""), rich_help_panel=self.panel, **extra
         )
         return _parameter(self.keyword, Annotated[kind, option], default)
 
-    def value(self, given: Any) -> Any:
-        """Return the setting's value for what was given."""
-        return given if self.shell is None else self.shell.read(given)
+    def value(self, argument: Any) -> Any:
+        """Return the setting's value for an argument of the command."""
+        return argument if self.shell is None else self.shell.parse(argument)
 
 
 class Group:
-    """The options of one set of settings.
+    """The options of one group of settings.
 
     Parameters
     ----------
     declared : dataclass or function
         See `camanim.declarations.settings_of`.
     panel : str
-    without : tuple of str
-        Settings that are no options.
+        Title of the group in the help.
+    excluded : tuple of str
+        Settings without an option.
     prefix : str
-        Before a keyword that another group has, too.
-    taken : tuple of str
-        Those keywords.
+        Prefix of keywords that another group also has.
+    prefixed : tuple of str
+        These keywords.
     """
 
     def __init__(
         self,
         declared: Any,
         panel: str,
-        without: tuple[str, ...] = (),
+        excluded: tuple[str, ...] = (),
         *,
         prefix: str = "",
-        taken: tuple[str, ...] = (),
+        prefixed: tuple[str, ...] = (),
     ) -> None:
         settings = settings_of(declared)
         self.options = [
-            Option(f"{prefix}_{name}" if name in taken else name, setting, panel)
+            Option(f"{prefix}_{name}" if name in prefixed else name, setting, panel)
             for name, setting in settings.items()
-            if name not in without
+            if name not in excluded
         ]
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The settings' values where nothing is given."""
+        """Default values of the settings."""
         return {o.setting.name: o.setting.default for o in self.options}
 
-    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings' values out of all that was given."""
-        return {o.setting.name: o.value(given[o.keyword]) for o in self.options}
+    def values(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of the settings from all arguments of the command."""
+        return {o.setting.name: o.value(arguments[o.keyword]) for o in self.options}
 
 
-#: A card has the other settings of a network.
+#: The other settings of a network can be set in a card.
 NETWORK_OPTIONS = Group(ModelOverrides, NETWORK, ("resize", "interpolation", "dims", "name"))
 RUN_OPTIONS = Group(Settings, EXPLAIN, ("progress",))
 MOVIE_OPTIONS = Group(
-    write_movie, OUTPUT, ("progress",), prefix="movie", taken=("size", "layers", "window")
+    write_movie, OUTPUT, ("progress",), prefix="movie", prefixed=("size", "layers", "window")
 )
 ROAD_OPTIONS = Group(
     finding_kinds()["road"].compute,
     SCORE,
-    # The others are given as in --find road:noise=0.02.
+    # These can be set as in --find road:noise=0.02.
     (
         "seed",
         "percentiles",
@@ -225,81 +226,76 @@ def _parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Pa
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _hand_made(panel: str, kind: Any, default: Any, help: str, *names: str) -> tuple[Any, Any]:
+def _extra(panel: str, kind: Any, default: Any, help: str, *names: str) -> tuple[Any, Any]:
     option = typer.Option(
         *names, help=help, rich_help_panel=panel, show_default=default not in (None, False)
     )
     return Annotated[kind, option], default
 
 
-#: Options that are no settings: what is read and written, and short forms.
-HAND_MADE = {
-    "model": _hand_made(
+#: Options that are not settings: input and output files, and short forms.
+EXTRA_OPTIONS = {
+    "model": _extra(
         NETWORK, str, "demo/ultrasound",
-        "A name of `camanim models`, a card (.toml), a MONAI bundle's folder, an exported network "
+        "A name of `camanim models`, a card (.toml), the folder of a MONAI bundle, an exported network "
         "(.pt2) or Python code (file.py:build).",
     ),
-    "weights": _hand_made(
-        NETWORK, str, "DEFAULT", "DEFAULT, a torchvision name, a file, or 'none' for random ones."
+    "weights": _extra(
+        NETWORK, str, "DEFAULT", "DEFAULT, a torchvision name, a file, or 'none' for random weights."
     ),
-    "trust": _hand_made(
+    "trust": _extra(
         NETWORK, bool, False, "Allow the network's files to run code.", "--trust"
     ),
-    "save_card": _hand_made(
-        NETWORK, Path | None, None, "Write the network and its settings here (.toml)."
+    "save_card": _extra(
+        NETWORK, Path | None, None, "Write the network and its settings to this card (.toml)."
     ),
-    "method": _hand_made(EXPLAIN, str, "GradCAM", "A method of `camanim methods`."),
-    "target": _hand_made(
+    "method": _extra(EXPLAIN, str, "GradCAM", "A method of `camanim methods`."),
+    "target": _extra(
         EXPLAIN, str | None, None,
         "Class to explain, by number or name, or 'A - B'; by default the likeliest.",
     ),
-    "road": _hand_made(SCORE, bool, False, "Score every layer with ROAD.", "--road"),
-    "checks": _hand_made(
+    "road": _extra(SCORE, bool, False, "Score every layer with ROAD.", "--road"),
+    "checks": _extra(
         SCORE, bool, False,
         "Check the method with shuffled weights, from the output backwards, and for other classes.",
         "--checks",
     ),
-    "mask": _hand_made(
+    "mask": _extra(
         SCORE, Path | None, None,
-        "Compare every layer's map with this mask, an image file as large as the image.",
+        "Compare the maps with this mask, an image file of the same size as the image.",
     ),
-    "mask_label": _hand_made(
-        SCORE, int | None, None, "Value of the mask that is the object; by default all but 0."
+    "mask_label": _extra(
+        SCORE, int | None, None, "Value of the object in the mask; by default all values but 0."
     ),
-    "measure": _hand_made(
+    "measure": _extra(
         SCORE, list[str] | None, None,
-        "deletion, insertion, drop or increase, with blur, or as deletion:mean or deletion:road; may "
-        "be given several times.",
+        "deletion, insertion, drop or increase, with blur, or as deletion:mean or deletion:road; can "
+        "be repeated.",
         "--measure",
     ),
-    "find": _hand_made(
+    "find": _extra(
         SCORE, list[str] | None, None,
-        "A finding of `camanim findings`, with settings as in road:repeats=3,draws=16; may be given "
-        "several times.",
+        "A finding of `camanim findings`, with settings as in road:repeats=3,draws=16; can be "
+        "repeated.",
         "--find",
     ),
-    "plot": _hand_made(SCORE, Path | None, None, "Write a plot here (.png, .pdf, .svg)."),
-    "plot_kind": _hand_made(
+    "plot": _extra(SCORE, Path | None, None, "Write a plot to this file (.png, .pdf, .svg)."),
+    "plot_kind": _extra(
         SCORE, str, "scores",
-        "What the plot shows: scores, or a plot of a finding: removal, randomisation.",
+        "Content of the plot: scores, or a plot of a finding: removal, randomisation.",
     ),
-    "movie": _hand_made(OUTPUT, Path | None, None, "Write the movie here (.mp4)."),
-    "table": _hand_made(OUTPUT, Path | None, None, "Write one row per layer here (.csv)."),
+    "movie": _extra(OUTPUT, Path | None, None, "Write the movie to this file (.mp4)."),
+    "table": _extra(OUTPUT, Path | None, None, "Write one row per layer to this file (.csv)."),
 }  # fmt: skip
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of all groups, and those made by hand."""
+    """Set the signature of a command to the image, `EXTRA_OPTIONS` and the options of all groups."""
     image = Annotated[Path, typer.Argument(help="The image file.", show_default=False)]
-    parameters = [replace_kind(_parameter("image", image))]
-    parameters += [_parameter(name, *made) for name, made in HAND_MADE.items()]
+    parameters = [_parameter("image", image).replace(kind=Parameter.POSITIONAL_OR_KEYWORD)]
+    parameters += [_parameter(name, *option) for name, option in EXTRA_OPTIONS.items()]
     for group in (NETWORK_OPTIONS, RUN_OPTIONS, ROAD_OPTIONS, MOVIE_OPTIONS):
         parameters += [option.parameter() for option in group.options]
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
-
-
-def replace_kind(parameter: Parameter) -> Parameter:
-    """Return a parameter that may be given by place."""
-    return parameter.replace(kind=Parameter.POSITIONAL_OR_KEYWORD)

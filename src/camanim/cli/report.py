@@ -1,4 +1,4 @@
-"""What a command prints at its end."""
+"""Output of commands in the terminal."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 
 
 def listing(result: Result) -> Table:
-    """Return the shown layers as a table for the terminal, with the columns that findings list."""
+    """Return the shown layers as a table for the terminal, with the columns of the findings."""
     columns = {
         name: texts
         for finding in result.findings.values()
         for name, texts in finding.listing().items()
         if any(texts)
     }
-    listed = Table(Column("layer", overflow="fold"), "kind", "output", "raw max", *columns)
+    table = Table(Column("layer", overflow="fold"), "kind", "output", "raw max", *columns)
     for i, layer in enumerate(result.layers):
         shape = "" if layer.shape is None else "x".join(map(str, layer.shape))
         highest = f"{result.maps[i].max():.3g}"
-        listed.add_row(
+        table.add_row(
             layer.label, layer.kind, shape, highest, *(texts[i] for texts in columns.values())
         )
-    return listed
+    return table
 
 
 def report(result: Result, files: list[Path]) -> None:
-    """Print what was explained, notes, findings and warnings, and what was written."""
+    """Print the target, notes, summaries of findings, warnings and the paths of written files."""
     value = f"{result.target.unit} {result.probability:.3f}"
     lines = [
         f"{result.target.name}, with {value}; {len(result)} layers with {result.method}.",

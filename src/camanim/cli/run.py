@@ -10,7 +10,7 @@ from rich.console import Console
 
 import camanim
 from camanim.cli import options
-from camanim.cli.findings import check_plot_kind, compute, requested
+from camanim.cli.findings import check_plot_kind, compute, parse_requests
 from camanim.cli.report import listing, report
 from camanim.errors import ScoreError
 from camanim.findings import FindingRequest
@@ -22,82 +22,89 @@ from camanim.writing import checked_path
 
 
 @options.with_options
-def run(image: Path, **given: Any) -> None:
-    """Explain one image: the maps of all layers, their scores, a movie, a table, a plot.
+def run(image: Path, **arguments: Any) -> None:
+    """Explain one image: maps of all layers, their scores, a movie, a table, a plot.
 
-    Without --table the layers are listed on the terminal.
+    Without --table the layers are listed in the terminal.
 
     Example: camanim run cat.jpg --model torchvision/mobilenet_v2 --road --movie cat.mp4
     """
-    # Everything that can be refused is refused before the work.
+    # All arguments are checked before the computation.
     for name, suffix in (("movie", ".mp4"), ("table", ".csv"), ("save_card", ".toml")):
-        if given[name] is not None:
-            checked_path(given[name], suffix)
-    overrides = options.NETWORK_OPTIONS.values(given)
-    settings = options.RUN_OPTIONS.values(given)
+        if arguments[name] is not None:
+            checked_path(arguments[name], suffix)
+    overrides = options.NETWORK_OPTIONS.values(arguments)
+    settings = options.RUN_OPTIONS.values(arguments)
     ModelOverrides(**overrides)
     Settings(**settings)
-    requests = _requests(given)
-    if given["plot"] is not None:
-        checked_plot(given["plot"])
-        check_plot_kind(given["plot_kind"], requests)
+    requests = _requests(arguments)
+    if arguments["plot"] is not None:
+        checked_plot(arguments["plot"])
+        check_plot_kind(arguments["plot_kind"], requests)
     pixels = camanim.read_image(image)
-    mask = None if given["mask"] is None else _read_mask(given["mask"])
+    mask = None if arguments["mask"] is None else _read_mask(arguments["mask"])
     with console() as progress:
         model = camanim.load_model(
-            given["model"],
-            None if given["weights"].lower() == "none" else given["weights"],
+            arguments["model"],
+            None if arguments["weights"].lower() == "none" else arguments["weights"],
             **overrides,
-            trust=given["trust"],
+            trust=arguments["trust"],
             progress=progress,
         )
         animation = camanim.animate(
             model,
             pixels,
-            method=given["method"],
-            target=given["target"],
+            method=arguments["method"],
+            target=arguments["target"],
             **settings,
             progress=progress,
         )
-        further = {
+        defaults = {
             "mask": mask,
-            "label": given["mask_label"],
+            "label": arguments["mask_label"],
             "seed": settings["seed"],
             "progress": progress,
         }
-        refused = compute(animation, requests, further)
-        if given["movie"] is not None:
+        problems = compute(animation, requests, defaults)
+        if arguments["movie"] is not None:
             animation.write_movie(
-                given["movie"], **options.MOVIE_OPTIONS.values(given), progress=progress
+                arguments["movie"], **options.MOVIE_OPTIONS.values(arguments), progress=progress
             )
-    if given["save_card"] is not None:
-        model.save_card(given["save_card"])
-    if given["plot"] is not None and not refused:
-        animation.write_plot(given["plot"], given["plot_kind"])
-    if given["table"] is not None:
-        animation.write_table(given["table"])
+    if arguments["save_card"] is not None:
+        model.save_card(arguments["save_card"])
+    if arguments["plot"] is not None and not problems:
+        animation.write_plot(arguments["plot"], arguments["plot_kind"])
+    if arguments["table"] is not None:
+        animation.write_table(arguments["table"])
     else:
         Console().print(listing(animation))
-    files = [given["movie"], given["table"], None if refused else given["plot"], given["save_card"]]
+    files = [
+        arguments["movie"],
+        arguments["table"],
+        None if problems else arguments["plot"],
+        arguments["save_card"],
+    ]
     report(animation, [path for path in files if path is not None])
-    if refused:
-        raise ScoreError(" ".join(refused))
+    if problems:
+        raise ScoreError(" ".join(problems))
 
 
-def _requests(given: dict[str, Any]) -> list[FindingRequest]:
-    """Return the findings that were requested, ROAD by its short form, too."""
-    masked = given["mask"] is not None
-    requests = requested(given["find"], given["measure"], mask=masked, checks=given["checks"])
-    road = options.ROAD_OPTIONS.values(given)
-    if given["road"]:
+def _requests(arguments: dict[str, Any]) -> list[FindingRequest]:
+    """Return the requested findings, including ROAD by ``--road``."""
+    masked = arguments["mask"] is not None
+    requests = parse_requests(
+        arguments["find"], arguments["measure"], mask=masked, checks=arguments["checks"]
+    )
+    road = options.ROAD_OPTIONS.values(arguments)
+    if arguments["road"]:
         requests.append(FindingRequest("road", road))
     elif road != options.ROAD_OPTIONS.defaults:
-        raise typer.BadParameter("--repeats, --draws and --no-baseline are of --road: add it.")
+        raise typer.BadParameter("--repeats, --draws and --no-baseline need --road.")
     return requests
 
 
 def _read_mask(path: Path) -> Any:
-    """Read a mask; a grey one that is stored in colour becomes grey."""
+    """Read a mask; one with three equal colour channels is reduced to a single channel."""
     labels = camanim.read_image(path)
     if labels.ndim == 3 and labels.shape[2] in (3, 4):
         colours = labels[..., :3]

@@ -1,4 +1,4 @@
-"""Movies, pictures and plots of an animation: what each layer looked at, and how well that explains."""
+"""Movies, pictures and plots of a result."""
 
 from camanim.render.frames import FrameRenderer
 from camanim.render.movie import write_movie, write_picture

@@ -1,4 +1,4 @@
-"""The curve below a movie's frames: one finding over the layers, with a cursor."""
+"""The curve below the frames of a movie: a finding over the layers, with a cursor."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ from camanim.plots import Panel
 from camanim.render.figures import MOVIE, draw, dress
 from camanim.render.pen import BACKGROUND, QUIET, TEXT, Box, Pen, Point
 
-#: Above the plot: two lines of words about the shown layer.
+#: Height of a line of text, and of the caption of the shown layer, which has two lines.
 LINE, HEAD = 20, 44
-#: Left and below of the plot, for numbers and words.
-LEFT, BELOW = 44, 40
-#: Above of it, for the legend.
-ABOVE = 22
+#: Margins of the axes for tick labels, axis labels and the legend.
+LEFT, BELOW, ABOVE = 44, 40, 22
 
 
 class Curve:
-    """A finding's panel, drawn once; each frame adds the cursor and what the finding says of its layer.
+    """The panel of a finding, drawn once; each frame adds the cursor and the caption of its layer.
 
     Parameters
     ----------
     finding : Finding
     panel : Panel
-        Of the finding, by layer.
+        Panel of the finding over the layers.
     box : (left, top, right, bottom)
-        In pixels of the frame.
+        Position in the frame in pixels.
     pen : Pen
     """
 
@@ -38,7 +36,7 @@ class Curve:
         self.values = np.asarray(panel.lines[-1].y, np.float64)
         self.caption_at, self.width = (left, top + pen.px(14)), right - left
         self.box: Box = (left, top + pen.px(HEAD), right, bottom)
-        # Pillow draws without antialiasing: draw large, then shrink.
+        # Pillow draws without antialiasing: draw the dot larger and reduce it.
         side = 8 * pen.px(5)
         large = Image.new("L", (side, side))
         ImageDraw.Draw(large).ellipse((0, 0, side - 1, side - 1), 255)
@@ -46,12 +44,12 @@ class Curve:
         self._picture, self._points, self._span = self._drawn(panel)
 
     def _drawn(self, panel: Panel) -> tuple[Image.Image, np.ndarray, tuple[int, int]]:
-        """Draw the panel; return it, the pixel of each layer's value, and the axes' top and bottom."""
+        """Return the picture of the panel, the pixel of each value, and top and bottom of the axes."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         width, height = self.box[2] - self.box[0], self.box[3] - self.box[1]
-        # As many dots per inch as make the theme's letters those of the frame.
+        # The theme's font sizes are in points at 100 dots per inch.
         dpi = 100 * self.pen.unit
         background = "#{:02x}{:02x}{:02x}".format(*BACKGROUND)
         figure = Figure((width / dpi, height / dpi), dpi=dpi, facecolor=background)
@@ -60,7 +58,7 @@ class Curve:
         top = self.pen.px(ABOVE) / height
         axes = figure.add_axes((left, below, 1 - left - 6 / width, 1 - below - top))
         dress(axes, MOVIE)
-        # The caption names what is plotted.
+        # The caption above replaces the label of the y axis.
         draw(figure, axes, replace(panel, y_label=""), MOVIE)
         canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
@@ -72,16 +70,16 @@ class Curve:
         return Image.fromarray(np.ascontiguousarray(pixels)), points, span
 
     def at(self, i: int) -> Point:
-        """Return the pixel of layer `i`'s value in the frame."""
+        """Return the pixel of the value of layer `i` in the frame."""
         x, y = self._points[i]
         return self.box[0] + float(x), self.box[1] + float(y)
 
     def draw(self, canvas: Image.Image) -> None:
-        """Draw all but the cursor."""
+        """Draw the panel without the cursor."""
         canvas.paste(self._picture, self.box[:2])
 
     def mark(self, canvas: Image.Image, i: int) -> None:
-        """Draw the cursor at layer `i`, without a dot where it has no value, and write its caption."""
+        """Draw the cursor and the caption of layer `i`; a layer without a value has no dot."""
         pen, defined = self.pen, bool(np.isfinite(self.values[i]))
         left, baseline = self.caption_at
         for k, line in enumerate(self.finding.caption(i).splitlines()[:2]):

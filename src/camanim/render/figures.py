@@ -1,9 +1,9 @@
-"""The one renderer of plots: `camanim.plots` descriptions drawn with matplotlib.
+"""Drawing of plot descriptions (`camanim.plots`) with matplotlib, for files, the dock and movies.
 
-Files, the dock and movies differ by their `Theme`. Figures are made without pyplot, so that nothing of
-a user's session changes and any thread may draw. The colours of `PRINT` are Okabe and Ito's, which
-people with colour-deficient vision can tell apart; lines differ in their strokes, too. matplotlib loads
-slowly and is imported within functions.
+The `Theme` differs for each. Figures are created without pyplot, so that the state of a user's session
+is unchanged and any thread can draw. The colours of `PRINT` are those of Okabe and Ito, which are
+distinguishable with colour vision deficiency; lines also differ in their dashes. matplotlib is imported
+in functions, because its import is slow.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-#: Signs and sizes of the most important mark and of others.
+#: Symbol in text, marker and size of the most important mark and of others.
 BEST, OTHER = ("★", "*", 13.0), ("◆", "D", 6.0)
 DASHES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
-#: Of names, in letters.
-LONGEST = 60
+#: Maximum length of a name in characters.
+MAX_LENGTH = 60
 
 
 @dataclass(frozen=True)
 class Theme:
-    """How plots look.
+    """Style of plots.
 
     Attributes
     ----------
     colors : mapping of Color to str
     mark : str
-        Colour of marks that are not the best.
+        Colour of marks that are not the most important one.
     text, quiet, background, grid : str
-        Colours of words, of reference levels, behind everything, and of grid lines.
+        Colours of text, of spines and reference levels, of the background, and of grid lines.
     size : float
-        Of the letters, in points.
+        Font size in points.
     width : float
-        Of lines, in points.
+        Line width in points.
     legend : bool
-        Whether lines are named above the panel.
+        Whether a legend is drawn above the panel.
     words : bool
-        Whether the words of panel and marks are written above it.
+        Whether the text of the panel and its marks is drawn above the panel.
     area : bool
         Whether the area between lines and zero is shaded.
     columns : int
-        Of the legend.
+        Number of columns of the legend.
     """
 
     colors: Mapping[Color, str]
@@ -79,7 +79,7 @@ PRINT = Theme(
         "best": "#D55E00",
     }
 )
-#: Docks of napari's dark and light theme; text and background are those of the window.
+#: For the dock in napari's dark and light themes.
 DARK = Theme(
     {
         "first": "#F0F1F2",
@@ -138,23 +138,24 @@ MOVIE = Theme(
 
 
 def themed(theme: Theme, *, text: str, background: str) -> Theme:
-    """Return a theme with the colours of a window."""
+    """Return a theme with other colours of text and background."""
     return replace(theme, text=text, background=background)
 
 
 def new_figure(
     width: float, height: float, rows: int, theme: Theme, *, share_x: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """Return an empty figure with its axes, from top to bottom.
+    """Return an empty figure and its axes, from top to bottom.
 
     Parameters
     ----------
     width, height : float
         In inches.
     rows : int
+        Number of axes.
     theme : Theme
     share_x : bool
-        Whether all axes show the same range of x.
+        Whether all axes have the same range of x.
     """
     from matplotlib.figure import Figure
 
@@ -166,7 +167,7 @@ def new_figure(
 
 
 def dress(axes: Axes, theme: Theme) -> None:
-    """Give axes the look of a theme."""
+    """Apply a theme to axes."""
     axes.set_facecolor(theme.background)
     axes.tick_params(labelsize=theme.size, colors=theme.text, which="both")
     axes.spines[["top", "right"]].set_visible(False)
@@ -194,9 +195,7 @@ def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
         _draw_line(axes, panel.x, line, theme)
     for level in panel.levels:
         axes.axhline(level.y, color=theme.quiet, linewidth=1, linestyle=":", label=level.name)
-    words = []
-    for mark in panel.marks:
-        words.append(_draw_mark(axes, panel.x, mark, theme))
+    mark_labels = [_draw_mark(axes, panel.x, mark, theme) for mark in panel.marks]
     for axis, text in ((axes.xaxis, panel.x_label), (axes.yaxis, panel.y_label)):
         axis.set_label_text(text, fontsize=theme.size + 1, color=theme.text)
     if panel.x_limits is not None:
@@ -206,7 +205,8 @@ def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
     if panel.by_layer or not np.mod(panel.x, 1).any():
         whole_numbers(axes.xaxis)
     if theme.legend:
-        legend(axes, [*words, *map(shortened, panel.words)] if theme.words else [], theme)
+        lines = [*mark_labels, *map(shortened, panel.words)] if theme.words else []
+        legend(axes, lines, theme)
 
 
 def _draw_line(axes: Axes, x: Floats, line: Line, theme: Theme) -> None:
@@ -230,14 +230,14 @@ def _draw_line(axes: Axes, x: Floats, line: Line, theme: Theme) -> None:
         label=line.name,
     )
     if not line.marker:
-        # A value between two gaps has no line, so that it gets a dot.
+        # A single value between two gaps is drawn as a dot.
         single = np.isfinite(line.y) & ~_has_neighbour(line.y)
         if single.any():
             axes.plot(x[single], line.y[single], ".", color=color)
 
 
 def _draw_band(axes: Axes, x: Floats, band: Band, color: str, alpha: float) -> None:
-    """Draw a band, and a bar where it has a single value between gaps."""
+    """Draw a band, with a bar at each single value between gaps."""
     low, high = band.low, band.high
     axes.fill_between(x, low, high, color=color, alpha=alpha, linewidth=0, label=band.name)
     single = np.isfinite(low) & ~_has_neighbour(low)
@@ -246,9 +246,9 @@ def _draw_band(axes: Axes, x: Floats, band: Band, color: str, alpha: float) -> N
 
 
 def _draw_mark(axes: Axes, x: Floats, mark: Mark, theme: Theme) -> str:
-    """Draw a mark; return its words with its sign."""
-    sign, marker, size = BEST if mark.filled else OTHER
-    words = shortened(f"{sign} {mark.words}", LONGEST + 20) if theme.words else mark.name
+    """Draw a mark and return its label."""
+    symbol, marker, size = BEST if mark.filled else OTHER
+    label = shortened(f"{symbol} {mark.words}", MAX_LENGTH + 20) if theme.words else mark.name
     axes.plot(
         [x[mark.at]],
         [mark.y],
@@ -257,13 +257,13 @@ def _draw_mark(axes: Axes, x: Floats, mark: Mark, theme: Theme) -> str:
         markersize=size,
         markeredgecolor=theme.background,
         zorder=5,
-        label=words,
+        label=label,
     )
-    return words
+    return label
 
 
 def _draw_heat_map(figure: Figure, axes: Axes, heat: HeatMap, theme: Theme) -> None:
-    """Draw (rows, columns), the first row on top; grey where there is no value."""
+    """Draw a heat map with the first row on top."""
     from matplotlib import colormaps
 
     rows, columns = heat.values.shape
@@ -285,13 +285,13 @@ def _draw_heat_map(figure: Figure, axes: Axes, heat: HeatMap, theme: Theme) -> N
     bar.ax.tick_params(labelsize=theme.size, colors=theme.text)
 
 
-def legend(axes: Axes, words: Sequence[str], theme: Theme) -> None:
-    """Put the legend above the axes, where it hides nothing, and above it lines of words.
+def legend(axes: Axes, lines: Sequence[str], theme: Theme) -> None:
+    """Draw the legend above the axes, and lines of text above the legend.
 
-    A legend as wide as names of layers would squeeze the axes; a title does not.
+    Long names of layers are in the text, since a wide legend would reduce the width of the axes.
     """
-    named = axes.get_legend_handles_labels()[0]
-    handles = [handle for handle in named if handle.get_label() not in words]
+    labelled = axes.get_legend_handles_labels()[0]
+    handles = [handle for handle in labelled if handle.get_label() not in lines]
     box = axes.legend(
         handles=handles, fontsize=theme.size - 1, ncols=theme.columns, loc="lower left",
         bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2, alignment="left", handlelength=2.2,
@@ -301,29 +301,29 @@ def legend(axes: Axes, words: Sequence[str], theme: Theme) -> None:
         text.set_parse_math(False)
     rows = -(-len(handles) // theme.columns)
     axes.set_title(
-        "\n".join(words), loc="left", fontsize=theme.size - 1, pad=8 + 12.5 * rows, parse_math=False,
+        "\n".join(lines), loc="left", fontsize=theme.size - 1, pad=8 + 12.5 * rows, parse_math=False,
         color=theme.text,
     )  # fmt: skip
 
 
 def whole_numbers(axis: Axis) -> None:
-    """Put ticks at whole numbers only."""
+    """Set ticks at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
 
 
-def shortened(text: str, longest: int = LONGEST) -> str:
-    """Leave out the middle of a long text, and what the font cannot draw."""
-    # The signs of marks are in matplotlib's font.
-    text = "".join(sign if sign in (BEST[0], OTHER[0]) else plain(sign) for sign in text)
-    if len(text) <= longest:
+def shortened(text: str, max_length: int = MAX_LENGTH) -> str:
+    """Remove the middle of a long text, and replace characters that the font lacks."""
+    # The symbols of marks are in matplotlib's font.
+    text = "".join(char if char in (BEST[0], OTHER[0]) else plain(char) for char in text)
+    if len(text) <= max_length:
         return text
-    return f"{text[: longest // 2 - 1]}…{text[-longest // 2 :]}"
+    return f"{text[: max_length // 2 - 1]}…{text[-max_length // 2 :]}"
 
 
 def _has_neighbour(values: Floats) -> npt.NDArray[np.bool_]:
-    """Return whether a line leads to each value, (N,)."""
+    """Return for each value whether the previous or next value is finite, (N,)."""
     finite = np.pad(np.isfinite(values), 1)
     beside: npt.NDArray[np.bool_] = finite[:-2] | finite[2:]
     return beside

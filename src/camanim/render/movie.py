@@ -1,4 +1,4 @@
-"""Frames into files: a movie (mp4, H.264) or one picture (PNG), complete or not there at all."""
+"""Writing of frames as a movie (mp4, H.264) or as a picture (PNG)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ from camanim.writing import cannot_write, checked_path, complete_or_absent
 
 Quality = Literal["standard", "high"]
 
-#: What x264 is told. Measured: at 448 pixels, a lossless movie with colour at half resolution comes to
-#: 39.7 dB, "high" to 39.2 dB at 1.5 times the size of "standard" and three times its encoding time.
-#: "standard" is superfast with the one thing from veryfast that pays here, a weighing of blocks by how
-#: long they last; the short lookahead holds few frames, which counts where these are large.
+#: Options of x264. Measured at 448 pixels: a lossless movie with chroma at half resolution has 39.7 dB,
+#: "high" has 39.2 dB at 1.5 times the size and three times the encoding time of "standard". "standard"
+#: is the preset superfast with mbtree, which reduces the size most; a short lookahead saves memory.
 _X264: dict[str, list[str]] = {
     "standard": ["-preset", "superfast", "-crf", "23", "-x264-params", "mbtree=1:rc-lookahead=10"],
     "high": ["-preset", "medium", "-crf", "16", "-x264-params", "rc-lookahead=15"],
@@ -48,10 +47,10 @@ def write_movie(
     z: int | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Write the movie: one frame per layer, with its name, class, colour bar and score curve.
+    """Write a movie: one frame per layer, with its name, class, colour bar and score curve.
 
-    The movie is written beside `path` and takes its place when complete. Whatever is raised before,
-    also by `progress`, leaves no new file and an older one as it was.
+    The movie is written to a temporary file, which replaces `path` when complete. If an error occurs,
+    also in `progress`, an existing file is unchanged and no new file remains.
 
     Parameters
     ----------
@@ -59,21 +58,21 @@ def write_movie(
     path : path-like
         Must end in ``.mp4``.
     normalization : {"local", "global"}
-        Scale of the maps: each layer on a scale of its own, or all layers on one.
+        Scale of the maps: a separate scale for each layer, or a common scale for all layers.
     signed : bool
         Show negative evidence too, in diverging colours.
     fps : float
-        Frames a second of the movie.
+        Frames per second.
     size : int
         Longer side of the image within the frame, in pixels.
     colormap : str, optional
-        Name of a colour map that ``cmap`` knows; by default turbo, or a diverging one with ``signed``.
+        Name of a colour map of ``cmap``; by default turbo, or a diverging one with ``signed``.
     opacity : float
         Opacity of the map over the image, in [0, 1].
     quality : {"standard", "high"}
         Quality of the H.264 compression.
     z : int or None
-        Plane of a volume that is shown; by default the middle of what the maps cover.
+        Plane of a volume; by default the middle of the range that the maps cover.
     progress : Progress
         Called after every frame.
 
@@ -84,7 +83,7 @@ def write_movie(
     Raises
     ------
     RenderError
-        For a path or setting that cannot be used, or when writing fails.
+        If the path or a setting is invalid, or writing fails.
     """
     target = checked_path(path, ".mp4")
     plane = take_plane(result, z)
@@ -103,10 +102,10 @@ def write_movie(
                 try:
                     encode(renderer.frame(i))
                 except OSError as error:
-                    raise _failure(target) from error
+                    raise _write_error(target) from error
                 progress("movie", i + 1, len(renderer))
-        if not _is_whole(partial):
-            raise _failure(target)
+        if not _is_complete(partial):
+            raise _write_error(target)
     return target
 
 
@@ -129,9 +128,9 @@ def write_picture(
     ----------
     result : Result
     path : path-like
-        Must end in ``.png``. Written beside it first and renamed when complete.
+        Must end in ``.png``.
     layer : int, optional
-        Which of `layers`; by default the one to show first, as ROAD's best.
+        Index into `layers`; by default the layer to show first, such as the best one by ROAD.
     normalization, signed, size, colormap, opacity, z
         As for `write_movie`.
 
@@ -142,9 +141,9 @@ def write_picture(
     Raises
     ------
     RenderError
-        For a path or setting that cannot be used, or when writing fails.
+        If the path or a setting is invalid, or writing fails.
     IndexError
-        When there is no such layer.
+        If `layer` is out of range.
     """
     target = checked_path(path, ".png")
     renderer = FrameRenderer(
@@ -165,7 +164,7 @@ def write_picture(
 
 
 def _metadata(result: Result) -> list[str]:
-    """Say in the file what it shows."""
+    """Return options of ffmpeg that store title and comment in the file."""
     model = str(result.provenance.get("model", ""))
     class_name = f"{result.target.name} ({result.probability:.2f})"
     tags = {
@@ -177,7 +176,7 @@ def _metadata(result: Result) -> list[str]:
 
 
 def _argument(text: str) -> str:
-    """Make of a name, which may hold anything, what a program takes as an argument."""
+    """Return a text without characters that are invalid in arguments of a program."""
     return text[:1000].replace("\0", "").encode("utf-8", "replace").decode()
 
 
@@ -185,8 +184,8 @@ def _argument(text: str) -> str:
 def _encoder(
     path: Path, size: tuple[int, int], fps: float, options: list[str]
 ) -> Iterator[Callable[[Frame], None]]:
-    """Run ffmpeg as long as the context lasts; what it gives takes one frame."""
-    # Players take small movies without these tags for BT.601, and large ones for BT.709.
+    """Run ffmpeg within a context; yield a function that encodes one frame."""
+    # Without these tags, players assume BT.601 for small movies and BT.709 for large ones.
     color = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"
     filters = ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,{color}"]
     writer = imageio_ffmpeg.write_frames(
@@ -203,7 +202,7 @@ def _encoder(
     try:
         try:
             next(writer)
-        # imageio-ffmpeg raises RuntimeError where it finds no ffmpeg.
+        # imageio-ffmpeg raises RuntimeError if ffmpeg is missing.
         except (OSError, RuntimeError) as error:
             raise RenderError(
                 "ffmpeg does not start: install imageio-ffmpeg, or correct IMAGEIO_FFMPEG_EXE."
@@ -213,11 +212,11 @@ def _encoder(
         writer.close()
 
 
-def _is_whole(path: Path) -> bool:
-    """Tell whether ffmpeg came to its end: its exit status is not to be had, the file's boxes are.
+def _is_complete(path: Path) -> bool:
+    """Return whether an mp4 file is complete, as imageio-ffmpeg does not report ffmpeg's exit status.
 
-    An mp4 is a row of boxes, each with its length in front. ffmpeg writes the length of the frames' box
-    and the table of contents last.
+    An mp4 file is a sequence of boxes, each preceded by its length. ffmpeg writes the length of the box
+    with the frames (mdat) and the index (moov) last.
     """
     position, kinds, size = 0, set(), path.stat().st_size
     with path.open("rb") as file:
@@ -234,9 +233,9 @@ def _is_whole(path: Path) -> bool:
     return position == size and {b"moov", b"mdat"} <= kinds
 
 
-def _failure(target: Path) -> RenderError:
+def _write_error(target: Path) -> RenderError:
     free = shutil.disk_usage(target.parent).free / 1e6
     return RenderError(
-        f"Writing {target} failed with {free:.0f} MB free there: make room or choose another place; "
-        "ffmpeg's own words are on the terminal."
+        f"Writing {target} failed; the disk has {free:.0f} MB free: free disk space or choose another "
+        "path. The message of ffmpeg is in the terminal."
     )

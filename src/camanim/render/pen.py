@@ -1,4 +1,4 @@
-"""Words on frames: Pillow's own font at one scale, and the colours that all of a frame shares."""
+"""Text on frames in Pillow's default font, and the colours of frames."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ from PIL import Image, ImageDraw, ImageFont
 Box = tuple[int, int, int, int]
 Point = tuple[float, float]
 
-BACKGROUND, SURFACE, RULE = (15, 18, 24), (24, 29, 38), (56, 64, 79)
+BACKGROUND = (15, 18, 24)
 TEXT, QUIET, ACCENT, WARM = (242, 245, 250), (158, 168, 184), (86, 184, 255), (255, 184, 92)
 STYLES = {"title": (21, TEXT), "body": (15, TEXT), "warning": (15, WARM), "small": (13, QUIET),
           "number": (13, TEXT), "place": (13, ACCENT), "best": (13, WARM),
           "failed": (13, WARM)}  # fmt: skip
-# Signs that Pillow's own font lacks and that have a plain neighbour.
+# Replacements of characters that Pillow's font lacks.
 _PLAIN = dict(zip("×–—−‐‑’‘“”→", "x-----''\"\">", strict=True)) | {"ß": "ss", "æ": "ae", "ø": "o"}
 
 
 class Pen:
-    """Writes with Pillow's own font, at one scale."""
+    """Text in Pillow's default font, at one scale.
+
+    Parameters
+    ----------
+    unit : float
+        Pixels per unit of length.
+    """
 
     def __init__(self, unit: float) -> None:
         self.unit = unit
         self.fonts = {name: ImageFont.load_default(p * unit) for name, (p, _) in STYLES.items()}
 
     def px(self, length: float) -> int:
-        """Scale a length to whole pixels, one at least."""
+        """Return a length in whole pixels, at least one."""
         return max(1, round(length * self.unit))
 
     def write(
@@ -41,44 +47,44 @@ class Pen:
         anchor: str = "ls",
         width: float = np.inf,
     ) -> None:
-        """Write one line, at `at` by Pillow's anchor (left, on the baseline), within `width`."""
-        words = self.shorten(plain(text), style, width)
-        ImageDraw.Draw(canvas).text(at, words, STYLES[style][1], self.fonts[style], anchor)
+        """Write one line at a position, by default of its left end on the baseline, within `width`."""
+        line = self.shorten(plain(text), style, width)
+        ImageDraw.Draw(canvas).text(at, line, STYLES[style][1], self.fonts[style], anchor)
 
     def shorten(self, text: str, style: str, width: float) -> str:
-        """Leave out the middle of `text`, so that it is no wider than `width` pixels."""
+        """Remove the middle of a text, so that it is at most `width` pixels wide."""
         short, kept, length = text, len(text), self.fonts[style].getlength
         while kept and length(short) > width:
-            # Far too long names come near in one step.
+            # The first step estimates the number of characters, for very long names.
             kept = min(kept - 1, int(kept * width / length(short)) + 1)
             short = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
         return short
 
     def wrap(self, text: str, style: str, width: float) -> list[str]:
-        """Set `text` in one line, or in two, of which the second may be shortened."""
+        """Return a text as one line, or as two lines of which the second is shortened if necessary."""
         text, length = plain(text), self.fonts[style].getlength
         if length(text) <= width:
             return [text]
         cut = bisect_right(range(1, len(text)), width, key=lambda k: length(text[:k]))
-        # Rather behind a dot or a space, unless that leaves the first line half empty.
-        gap = max(text.rfind(sign, 0, cut) for sign in " ._/") + 1
+        # Prefer a break after a separator, unless it leaves the first line half empty.
+        gap = max(text.rfind(separator, 0, cut) for separator in " ._/") + 1
         cut = gap if gap > cut / 2 else cut
         return [text[:cut].rstrip(), self.shorten(text[cut:].lstrip(), style, width)]
 
 
 def plain(text: str) -> str:
-    """Write `text` with what the font can draw: without accents, and ``?`` for foreign scripts."""
-    return "".join(map(_plain_sign, text))
+    """Replace characters that the font lacks: accents are removed, other scripts become ``?``."""
+    return "".join(map(_plain_character, text))
 
 
 @lru_cache(maxsize=4096)
-def _plain_sign(sign: str) -> str:
-    if sign.isspace():
+def _plain_character(char: str) -> str:
+    if char.isspace():
         return " "
-    if unicodedata.category(sign)[0] in "CM":
+    if unicodedata.category(char)[0] in "CM":
         return ""
     font = ImageFont.load_default(20)
-    if bytes(font.getmask(sign)) != bytes(font.getmask("\uffff")):
-        return sign
-    parts = unicodedata.normalize("NFKD", _PLAIN.get(sign, sign))
+    if bytes(font.getmask(char)) != bytes(font.getmask("\uffff")):
+        return char
+    parts = unicodedata.normalize("NFKD", _PLAIN.get(char, char))
     return "".join(p for p in parts if p.isascii()) or "?"

@@ -1,4 +1,4 @@
-"""Plots of a result for papers and reports, as files or figures of matplotlib."""
+"""Plots of findings, as files or figures of matplotlib."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".pdf", ".svg")
-#: Inches, and dots per inch: 1200 pixels wide, and legible at half of that.
+#: Width in inches and resolution in dots per inch; legible at half of the 1200 pixels.
 WIDTH, DPI = 6.0, 200
 #: The plot of all findings over the layers.
 SCORES = "scores"
@@ -27,22 +27,22 @@ SCORES = "scores"
 def write_plot(
     result: Result, path: str | Path, what: str = SCORES, layer: int | None = None
 ) -> Path:
-    """Write a plot of what was found about the layers.
+    """Write a plot of findings.
 
     Parameters
     ----------
     result : Result
     path : path-like
-        Must end in ``.png``, ``.pdf`` or ``.svg``. Written beside it first and renamed when complete.
+        Must end in ``.png``, ``.pdf`` or ``.svg``.
     what : str
-        ``"scores"``: every finding over the layers, one below the other, such as the ROAD scores with
-        the standard deviation of their repeats, the scores of random maps and the best layer. Or a plot
-        of one of the findings: ``"removal"`` (ROAD), the target's probability after the removal of more
-        and more pixels, for one layer; ``"randomisation"``, how much of each map is left, the more of
-        the network is randomised.
+        ``"scores"``: all findings over the layers, one panel each, such as the ROAD scores with the
+        standard deviation of their repeats, the scores of random maps and the best layer. Otherwise a
+        plot of one finding: ``"removal"`` (ROAD), the target's probability against the share of removed
+        pixels, for one layer; ``"randomisation"``, the similarity of each map to the original against
+        the randomised part of the network.
     layer : int, optional
-        Which of `layers`. Of a plot of a single layer, by default the one to show first; others show all
-        layers, and mark or single out this one.
+        Index into `layers`. Plots of a single layer show this layer, by default the one to show first;
+        other plots show all layers and mark this one.
 
     Returns
     -------
@@ -51,11 +51,11 @@ def write_plot(
     Raises
     ------
     ScoreError
-        When what is to be plotted was not computed, or the layer has no score.
+        If the finding was not computed, or the layer has no score.
     RenderError
-        For another suffix, or when the file cannot be written.
+        If the suffix differs, the plot is unknown, or the file cannot be written.
     IndexError
-        When there is no such layer.
+        If `layer` is out of range.
     """
     target = checked_plot(path)
     figure = plot(result, what, layer)
@@ -68,7 +68,7 @@ def write_plot(
 
 
 def checked_plot(path: str | Path) -> Path:
-    """Check a plot's path before any work is done for it; see `camanim.writing.checked_path`."""
+    """Return the checked path of a plot; see `camanim.writing.checked_path`."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise RenderError(f"{Path(path).name} must end in {', '.join(SUFFIXES[:-1])} or .svg.")
@@ -76,17 +76,17 @@ def checked_plot(path: str | Path) -> Path:
 
 
 def plot(result: Result, what: str = SCORES, layer: int | None = None) -> Figure:
-    """Draw a plot as a figure of matplotlib, to be changed further.
+    """Return a plot as a figure of matplotlib.
 
     Parameters and errors are those of `write_plot`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Without a canvas of any window; ``savefig`` works.
+        Not managed by pyplot; ``savefig`` works.
     """
     if layer is not None and not 0 <= layer < len(result):
-        raise IndexError(f"The layers are 0 to {len(result) - 1}, there is no {layer}.")
+        raise IndexError(f"Layer {layer} is out of range: the layers are 0 to {len(result) - 1}.")
     described = over_layers(result) if what == SCORES else _of_finding(result, what, layer)
     panels = described.panels
     empty = next((p.instead for p in panels if isinstance(p, Panel) and p.instead), "")
@@ -94,12 +94,11 @@ def plot(result: Result, what: str = SCORES, layer: int | None = None) -> Figure
         raise ScoreError(empty)
     height = 2.2 + 1.6 * len(panels)
     figure, axes = new_figure(WIDTH, height, len(panels), PRINT, share_x=what == SCORES)
-    words = (result.target.name, result.method, str(result.provenance.get("model", "")))
-    lines = [", ".join(shortened(part) for part in words if part)]
-    # What speaks against a method stands beside its results.
+    names = (result.target.name, result.method, str(result.provenance.get("model", "")))
+    lines = [", ".join(shortened(name) for name in names if name)]
     for sentence in dict.fromkeys((described.title, *result.warnings)):
         lines += wrap(plain(sentence), 80)
-    # Names may hold dollars, which are no formulas here.
+    # A dollar in a name does not start a formula.
     figure.suptitle("\n".join(lines), fontsize=10, parse_math=False)
     for each, panel in zip(axes, panels, strict=True):
         draw(figure, each, panel, PRINT)
@@ -111,39 +110,39 @@ def plot(result: Result, what: str = SCORES, layer: int | None = None) -> Figure
 
 
 def over_layers(result: Result) -> Plot:
-    """Describe all findings over the layers, one panel each."""
+    """Return the plot of all findings over the layers, one panel each."""
     panels = [finding.panel() for finding in result.findings.values()]
-    known = tuple(panel for panel in panels if panel is not None)
-    if not known:
-        raise ScoreError("There is nothing to plot: compute some finding first, as with score().")
-    return Plot(known)
+    panels_with_values = tuple(panel for panel in panels if panel is not None)
+    if not panels_with_values:
+        raise ScoreError("The result has no findings to plot: compute one first, as with score().")
+    return Plot(panels_with_values)
 
 
 def kind_of_plot(what: str) -> FindingKind:
-    """Return the kind of finding that makes a plot.
+    """Return the kind of finding that provides a plot.
 
     Raises
     ------
     RenderError
-        When none does.
+        If no kind provides it.
     """
     kinds = finding_kinds().values()
     by_name = {name: kind for kind in kinds for name in kind.finding.plot_names}
     if what not in by_name:
         names = ", ".join(f'"{name}"' for name in (SCORES, *by_name))
-        raise RenderError(f"There is no plot {what!r}: there are {names}.")
+        raise RenderError(f"Unknown plot {what!r}: choose one of {names}.")
     return by_name[what]
 
 
 def offers(result: Result) -> dict[str, PlotOffer]:
-    """Return the further plots that findings of a result make, by name."""
+    """Return the additional plots of all findings, by name."""
     return {name: o for f in result.findings.values() for name, o in f.plots().items()}
 
 
 def _of_finding(result: Result, what: str, layer: int | None) -> Plot:
-    known = offers(result)
-    if what not in known:
+    plots = offers(result)
+    if what not in plots:
         kind = kind_of_plot(what)
-        raise ScoreError(f"There is nothing to plot: compute it first, with find({kind.name!r}).")
-    offer = known[what]
+        raise ScoreError(f"The finding was not computed: call find({kind.name!r}) first.")
+    offer = plots[what]
     return offer.draw(result.best_index if offer.of_layer and layer is None else layer)
