@@ -1,4 +1,4 @@
-"""Volumes: through 3-D networks, and slice by slice through 2-D ones."""
+"""Volumes in 3-D networks, and slice by slice in 2-D networks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Flat(nn.Sequential):
 
 @pytest.fixture
 def volume() -> np.ndarray:
-    """Of three different lengths, so that no two axes can be mixed up."""
+    """Return a volume with three different lengths, so that no axes can be confused."""
     return np.random.default_rng(0).random((6, 8, 10)).astype(np.float32)
 
 
@@ -74,11 +74,11 @@ def by_name(animation: camanim.Animation) -> dict[str, np.ndarray]:
     return {a.label: m for a, m in zip(animation.layers, animation.maps, strict=True)}
 
 
-# --- 3-D networks, by brute force ------------------------------------------------------------
+# --- 3-D networks ----------------------------------------------------------------------------
 
 
-def seen_by_hand(zoo, tensor: torch.Tensor) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Activation and gradient of each layer with space, (C, d, h, w), by autograd."""
+def by_autograd(zoo, tensor: torch.Tensor) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return activation and gradient of each layer with space, (C, d, h, w)."""
     net = zoo.shake(Volume(inplace=False))
     outputs, x = {}, tensor.clone().requires_grad_()
     for i, module in enumerate(net):
@@ -93,13 +93,13 @@ def seen_by_hand(zoo, tensor: torch.Tensor) -> dict[str, tuple[np.ndarray, np.nd
 
 
 def loops(function):
-    """Weigh channels one by one, cell by cell."""
+    """Return a function that weights and sums channels one by one."""
 
-    def by_hand(a: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def weighted_sum(a: np.ndarray, g: np.ndarray) -> np.ndarray:
         a, g = a.astype(np.float64), g.astype(np.float64)
         return sum(function(a[c], g[c]) * a[c] for c in range(len(a)))
 
-    return by_hand
+    return weighted_sum
 
 
 def plus_plus(a: np.ndarray, g: np.ndarray) -> float:
@@ -107,7 +107,7 @@ def plus_plus(a: np.ndarray, g: np.ndarray) -> float:
     return float((alpha * np.maximum(g, 0)).sum())
 
 
-BY_HAND = {
+REFERENCE = {
     "GradCAM": loops(lambda a, g: g.mean()),
     "HiResCAM": loops(lambda a, g: g),
     "GradCAM++": loops(plus_plus),
@@ -121,7 +121,7 @@ BY_HAND = {
 
 
 def component(products: np.ndarray) -> np.ndarray:
-    """First principal component by a full SVD, its largest magnitude positive."""
+    """Return the first principal component by a full SVD, with a positive largest magnitude."""
     flat = products.reshape(len(products), -1).astype(np.float64).T
     centred = flat - flat.mean(0)
     direction = np.linalg.svd(centred, full_matrices=False)[2][0]
@@ -129,32 +129,32 @@ def component(products: np.ndarray) -> np.ndarray:
     return projected * np.sign(projected.flat[np.abs(projected).argmax()])
 
 
-@pytest.mark.parametrize("method", BY_HAND)
-def test_every_layer_of_a_3d_network_by_hand(zoo, net, volume, method) -> None:
+@pytest.mark.parametrize("method", REFERENCE)
+def test_maps_of_a_3d_network_against_brute_force(zoo, net, volume, method) -> None:
     before = zoo.state_of(net)
     animation = camanim.animate(net, volume, method=method, target=TARGET)
     assert zoo.state_of(net) == before
-    expected = seen_by_hand(zoo, animation.tensor)
+    expected = by_autograd(zoo, animation.tensor)
     assert by_name(animation).keys() == expected.keys()
     for name, raw in by_name(animation).items():
-        theirs = BY_HAND[method](*expected[name])
-        tolerance = 1e-3 * np.abs(theirs).max()
-        np.testing.assert_allclose(raw, theirs, atol=tolerance, err_msg=name)
+        reference = REFERENCE[method](*expected[name])
+        tolerance = 1e-3 * np.abs(reference).max()
+        np.testing.assert_allclose(raw, reference, atol=tolerance, err_msg=name)
 
 
 def replaced(net: nn.Module, tensor: torch.Tensor, name: str, value: torch.Tensor) -> float:
-    handle = net.get_submodule(name).register_forward_hook(lambda *told: value[None].clone())
+    handle = net.get_submodule(name).register_forward_hook(lambda *call: value[None].clone())
     with torch.no_grad():
         score = float(net(tensor.clone())[0, TARGET])
     handle.remove()
     return score
 
 
-def test_ablation_in_3d_by_hand(zoo, net, volume) -> None:
+def test_ablation_in_3d_against_brute_force(zoo, net, volume) -> None:
     animation = camanim.animate(net, volume, method="AblationCAM", target=TARGET, batch_size=3)
     with torch.no_grad():
         first = float(net(animation.tensor)[0, TARGET])
-    for name, (activation, _) in seen_by_hand(zoo, animation.tensor).items():
+    for name, (activation, _) in by_autograd(zoo, animation.tensor).items():
         expected = np.zeros(activation.shape[1:])
         for c in range(len(activation)):
             off = torch.from_numpy(activation.copy())
@@ -167,9 +167,9 @@ def test_ablation_in_3d_by_hand(zoo, net, volume) -> None:
         )
 
 
-def test_scores_in_3d_by_hand(zoo, net, volume) -> None:
+def test_scorecam_in_3d_against_brute_force(zoo, net, volume) -> None:
     animation = camanim.animate(net, volume, method="ScoreCAM", target=TARGET, batch_size=3)
-    for name, (activation, _) in seen_by_hand(zoo, animation.tensor).items():
+    for name, (activation, _) in by_autograd(zoo, animation.tensor).items():
         scores = []
         for channel in torch.from_numpy(activation):
             mask = functional.interpolate(channel[None, None], volume.shape, mode="trilinear")
@@ -192,7 +192,7 @@ def test_cam_in_3d_adds_up_to_the_logit(net, volume) -> None:
 
 
 def test_full_gradients_add_up_to_the_logit_in_3d(zoo, volume) -> None:
-    """Input times gradient, and each bias times its gradient: nothing of the logit is left."""
+    """The logit is the sum of the input times its gradient and of each bias times its gradient."""
     net = zoo.shake(
         nn.Sequential(
             nn.Conv3d(1, 4, 3), nn.BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, 3, 3),
@@ -204,13 +204,13 @@ def test_full_gradients_add_up_to_the_logit_in_3d(zoo, volume) -> None:
     tensor = animation.tensor
     with torch.no_grad():
         logit = float(net(tensor)[0, TARGET])
-    seen = {}
+    outputs = {}
     for name in ("0", "1", "3"):
         net.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output, name=name: seen.__setitem__(name, output)
+            lambda module, inputs, output, name=name: outputs.__setitem__(name, output)
         )
     score = net(tensor.clone().requires_grad_())[0, TARGET]
-    gradients = dict(zip(seen, torch.autograd.grad(score, list(seen.values())), strict=True))
+    gradients = dict(zip(outputs, torch.autograd.grad(score, list(outputs.values())), strict=True))
     norm = net[1]
     biases = {
         "0": net[0].bias,
@@ -238,12 +238,12 @@ def test_every_method_has_maps_of_a_volume(zoo, net, volume, method) -> None:
     )
     assert zoo.state_of(net) == before
     assert animation.stack().shape == (len(animation), 6, 8, 10)
-    own = animation.tensor.shape[2:]
-    large = method in ("SESS", "RefineCAM", "Guided Grad-CAM", "Guided Grad-CAM++")
+    input_size = animation.tensor.shape[2:]
+    has_input_size = method in ("SESS", "RefineCAM", "Guided Grad-CAM", "Guided Grad-CAM++")
     for layer, raw in zip(animation.layers, animation.maps, strict=True):
         assert np.isfinite(raw).all()
         assert raw.ndim == 3
-        assert raw.shape == (own if large else layer.shape[2:]), layer.label
+        assert raw.shape == (input_size if has_input_size else layer.shape[2:]), layer.label
     statuses = {layer.status for layer in animation.layer_calls}
     assert all(statuses)
 
@@ -262,13 +262,14 @@ def test_stripes_of_a_volume_have_three_axes(net, volume, method) -> None:
 
 def test_augmentation_mirrors_the_last_axis_of_a_volume(net, volume) -> None:
     tensor = torch.from_numpy(volume)[None, None]
-    model = lambda given: camanim.Model(net, preprocess=lambda image: given)
+    model = lambda variant: camanim.Model(net, preprocess=lambda image: variant)
     ours = camanim.animate(model(tensor), volume, target=TARGET, augment=True)
     expected: dict[str, np.ndarray] = {}
     for flip in (False, True):
         for factor in (0.9, 1.0, 1.1):
-            given = (tensor.flip(4) if flip else tensor) * factor
-            for name, raw in by_name(camanim.animate(model(given), volume, target=TARGET)).items():
+            variant = (tensor.flip(4) if flip else tensor) * factor
+            single = camanim.animate(model(variant), volume, target=TARGET)
+            for name, raw in by_name(single).items():
                 expected[name] = expected.get(name, 0) + (raw[..., ::-1] if flip else raw) / 6
     for name, raw in by_name(ours).items():
         np.testing.assert_allclose(raw, expected[name], rtol=1e-4, atol=1e-7)
@@ -276,32 +277,32 @@ def test_augmentation_mirrors_the_last_axis_of_a_volume(net, volume) -> None:
 
 # --- Slices of a volume through a 2-D network ------------------------------------------------
 
-#: No two runs of these draw the same noise for a slice.
+#: Methods whose noise for a slice differs between runs.
 NOISY = {"SmoothGradCAM++"}
 SLICED = [m for m in camanim.methods() if m not in NOISY | {"SESS"}]
 
 
 @pytest.mark.parametrize("method", SLICED)
-def test_slices_are_each_slice_by_itself(zoo, flat, volume, method) -> None:
+def test_maps_of_slices_equal_those_of_single_slices(zoo, flat, volume, method) -> None:
     before = zoo.state_of(flat)
     options = SLOW.get(method, {})
     ours = camanim.animate(
         flat, volume, method=method, target=TARGET, slices=True, batch_size=4, options=options
     )
     assert zoo.state_of(flat) == before
-    alone = [
+    single = [
         camanim.animate(flat, plane, method=method, target=TARGET, options=options, window=(0, 1))
         for plane in volume
     ]
     assert ours.stack().shape == (len(ours), 6, 8, 10)
-    assert [layer.label for layer in ours.layers] == [layer.label for layer in alone[0].layers]
+    assert [layer.label for layer in ours.layers] == [layer.label for layer in single[0].layers]
     for i, raw in enumerate(ours.maps):
-        expected = np.stack([one.maps[i] for one in alone])
+        expected = np.stack([one.maps[i] for one in single])
         tolerance = 1e-3 * np.abs(expected).max() + 1e-7
         np.testing.assert_allclose(raw, expected, atol=tolerance, err_msg=ours.layers[i].label)
-    assert ours.probability == pytest.approx(np.mean([one.probability for one in alone]), rel=1e-5)
+    assert ours.probability == pytest.approx(np.mean([one.probability for one in single]), rel=1e-5)
     for part in ("input_gradient", "guided"):
-        theirs = [getattr(one, part) for one in alone]
+        theirs = [getattr(one, part) for one in single]
         if theirs[0] is None:
             assert getattr(ours, part) is None
         else:
@@ -312,7 +313,7 @@ def test_slices_are_each_slice_by_itself(zoo, flat, volume, method) -> None:
     "settings", [{"eigen_smooth": True}, {"counterfactual": True}, {"show_1d": True}, {"augment": True}],
     ids=lambda s: next(iter(s)),
 )  # fmt: skip
-def test_settings_hold_for_slices_too(flat, volume, settings) -> None:
+def test_settings_apply_to_slices(flat, volume, settings) -> None:
     ours = camanim.animate(
         flat, volume, method="HiResCAM", target=TARGET, slices=True, batch_size=4, **settings
     )
@@ -325,7 +326,7 @@ def test_settings_hold_for_slices_too(flat, volume, settings) -> None:
             np.testing.assert_allclose(raw[z], one.maps[i], atol=tolerance)
 
 
-def test_the_class_of_slices_is_that_of_all_of_them(flat, volume) -> None:
+def test_the_class_of_slices_is_that_of_their_mean(flat, volume) -> None:
     ours = camanim.animate(flat, volume, slices=True, batch_size=4)
     with torch.no_grad():
         expected = flat(ours.tensor).double().softmax(1).mean(0)
@@ -336,14 +337,14 @@ def test_the_class_of_slices_is_that_of_all_of_them(flat, volume) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_a_volume_of_few_slices_is_still_a_volume(flat, volume, depth) -> None:
+def test_a_volume_of_few_slices_has_3d_maps(flat, volume, depth) -> None:
     ours = camanim.animate(flat, volume[:depth], slices=True)
     assert ours.stack().shape == (len(ours), depth, 8, 10)
     assert {raw.ndim for raw in ours.maps} == {3}
 
 
-def test_a_network_that_decides_does_so_for_each_slice(zoo, volume) -> None:
-    class Decides(nn.Module):
+def test_data_dependent_branches_are_chosen_per_slice(zoo, volume) -> None:
+    class Branching(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.one, self.other = nn.Conv2d(1, 3, 3), nn.Conv2d(1, 3, 3)
@@ -353,13 +354,13 @@ def test_a_network_that_decides_does_so_for_each_slice(zoo, volume) -> None:
             x = self.one(x) if x.mean() > 0.5 else self.other(x)
             return self.last(x.sigmoid()).mean((2, 3))
 
-    net = zoo.shake(Decides())
+    net = zoo.shake(Branching())
     volume = volume - volume.mean((1, 2), keepdims=True) + np.linspace(0.4, 0.6, 6)[:, None, None]
     volume = volume.clip(0, 1)
     ours = camanim.animate(net, volume, target=TARGET, slices=True, window=(0, 1))
     assert any("one at a time" in note for note in ours.notes)
     maps = by_name(ours)
-    assert maps.keys() == {"last"}, "no other layer is there for all slices"
+    assert maps.keys() == {"last"}, "no other layer is called for all slices"
     for z, plane in enumerate(volume):
         one = camanim.animate(net, plane, target=TARGET, window=(0, 1))
         np.testing.assert_allclose(maps["last"][z], by_name(one)["last"], rtol=1e-4, atol=1e-7)
@@ -367,35 +368,35 @@ def test_a_network_that_decides_does_so_for_each_slice(zoo, volume) -> None:
     assert statuses["one" if "one" in statuses else "other"] == "another course"
 
 
-def test_windows_of_slices_are_refused_in_one_sentence(flat, volume) -> None:
+def test_sess_of_slices_is_refused(flat, volume) -> None:
     with pytest.raises(MethodError, match="not slices"):
         camanim.animate(flat, volume, method="SESS", slices=True, options=SLOW["SESS"])
 
 
-def test_networks_that_return_more_than_a_tensor_are_joined_over_slices(zoo, volume) -> None:
+def test_structured_outputs_are_joined_over_slices(zoo, volume) -> None:
     from dataclasses import dataclass
 
     @dataclass
-    class Answer:
+    class Output:
         logits: torch.Tensor
         loss: torch.Tensor
         parts: dict
 
-    class Talks(nn.Module):
+    class Structured(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.net = Flat()
 
-        def forward(self, x: torch.Tensor) -> Answer:
+        def forward(self, x: torch.Tensor) -> Output:
             logits = self.net(x)
-            return Answer(logits, logits.sum(), {"again": logits})
+            return Output(logits, logits.sum(), {"logits": logits})
 
     plain = zoo.shake(Flat())
-    talks = Talks()
-    talks.net.load_state_dict(plain.state_dict())
+    structured = Structured()
+    structured.net.load_state_dict(plain.state_dict())
     for method in ("GradCAM", "AblationCAM"):
         ours = camanim.animate(
-            talks.eval(), volume, method=method, target=TARGET, slices=True, batch_size=2
+            structured.eval(), volume, method=method, target=TARGET, slices=True, batch_size=2
         )
         theirs = camanim.animate(
             plain, volume, method=method, target=TARGET, slices=True, batch_size=2
@@ -408,19 +409,19 @@ def test_networks_that_return_more_than_a_tensor_are_joined_over_slices(zoo, vol
 # --- ROAD in 3-D -----------------------------------------------------------------------------
 
 
-def filled_by_a_dense_solve(image: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Each removed voxel is the weighted mean of its neighbours: all equations at once, dense."""
+def impute_densely(image: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Impute removed voxels as weighted means of their neighbours, by a dense linear system."""
     shape, neighbours = image.shape[1:], weights(3)
     index = np.arange(kept.size).reshape(shape)
     system, right = np.eye(kept.size), np.zeros((kept.size, len(image)))
-    for place in np.ndindex(shape):
-        i = index[place]
-        if kept[place]:
-            right[i] = image[(slice(None), *place)]
+    for voxel in np.ndindex(shape):
+        i = index[voxel]
+        if kept[voxel]:
+            right[i] = image[(slice(None), *voxel)]
             continue
         inside = {}
         for step, weight in neighbours.items():
-            other = tuple(np.add(place, step))
+            other = tuple(np.add(voxel, step))
             if all(0 <= o < n for o, n in zip(other, shape, strict=True)):
                 inside[index[other]] = weight
         for j, weight in inside.items():
@@ -441,33 +442,33 @@ def test_road_of_a_volume_by_dense_solves(net, volume) -> None:
         )[0, 0].numpy()
         ranks = large.ravel().argsort(kind="stable")
         if np.unique(large).size < size:
-            continue  # Ties are broken by a seed; elsewhere that is tested.
+            continue  # Ties are broken at random.
         for p, share in enumerate(shares):
             keep = round(share / 100 * size)
-            for which, chosen in ((road.morf, ranks[:keep]), (road.lerf, ranks[size - keep :])):
+            for scores, chosen in ((road.morf, ranks[:keep]), (road.lerf, ranks[size - keep :])):
                 kept = np.zeros(size, bool)
                 kept[chosen] = True
-                filled = filled_by_a_dense_solve(tensor[0].numpy(), kept.reshape(volume.shape))
+                filled = impute_densely(tensor[0].numpy(), kept.reshape(volume.shape))
                 with torch.no_grad():
                     logits = net(torch.from_numpy(filled).float()[None])
                 expected = float(logits.double().softmax(1)[0, TARGET])
-                assert which[i, p] == pytest.approx(expected, abs=1e-4)
+                assert scores[i, p] == pytest.approx(expected, abs=1e-4)
     assert road.probability == pytest.approx(animation.probability)
 
 
-def test_road_of_slices_is_refused_and_of_a_plane_too(net, flat, volume) -> None:
+def test_road_of_slices_and_of_a_plane_is_refused(net, flat, volume) -> None:
     with pytest.raises(ScoreError, match="slices"):
         camanim.animate(flat, volume, slices=True).score()
     with pytest.raises(ScoreError, match="planes"):
         camanim.animate(net, volume).plane(2).score()
 
 
-# --- Looking at it: stack, planes, pictures --------------------------------------------------
+# --- Stack, planes, pictures -----------------------------------------------------------------
 
 
 @st.composite
 def indices(draw, shape: tuple[int, ...]):
-    """Whatever numpy takes: integers, slices, lists, masks, dots, new axes."""
+    """Draw an index: integers, slices, lists, masks, ellipsis and new axes."""
     parts = []
     for n in shape[: draw(st.integers(0, len(shape)))]:
         parts.append(
@@ -502,27 +503,27 @@ DENSE = {key: np.stack([stack.plane(i) for i in range(4)]) for key, stack in STA
 
 @settings(deadline=None, max_examples=300)
 @given(key=indices((4, 6, 7, 8)), kind=st.sampled_from(sorted(STACK, key=str)))
-def test_indexing_four_axes_is_numpys(key, kind) -> None:
+def test_indexing_four_axes_equals_numpy(key, kind) -> None:
     try:
         expected = DENSE[kind][key]
     except IndexError:
         with pytest.raises(IndexError):
             STACK[kind][key]
         return
-    got = STACK[kind][key]
-    assert np.shape(got) == expected.shape
-    np.testing.assert_allclose(got, expected, atol=1e-5)
+    actual = STACK[kind][key]
+    assert np.shape(actual) == expected.shape
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     "key", [4, (0, 6), (0, 0, 7), (0, 0, 0, 8), (0, 0, 0, 0, 0), (-5,), (0, -7)]
 )
-def test_beyond_the_volume_is_an_index_error(key) -> None:
+def test_an_index_outside_the_volume_is_an_index_error(key) -> None:
     with pytest.raises(IndexError):
         STACK["local", False][key]
 
 
-def test_a_stack_of_volumes_is_what_torch_upsamples() -> None:
+def test_a_stack_of_volumes_equals_upsampling_by_torch() -> None:
     for i, raw in enumerate(MAPS):
         expected = functional.interpolate(
             torch.from_numpy(raw)[None, None], (6, 7, 8), mode="trilinear"
@@ -534,32 +535,32 @@ def test_a_stack_of_volumes_is_what_torch_upsamples() -> None:
 
 @pytest.mark.parametrize("slices", [False, True])
 @pytest.mark.parametrize("z", [None, 0, 3, -1])
-def test_a_plane_is_that_of_the_stack(net, flat, volume, slices, z) -> None:
+def test_a_plane_equals_that_of_the_stack(net, flat, volume, slices, z) -> None:
     animation = camanim.animate(flat if slices else net, volume, slices=slices, target=TARGET)
     plane = animation.plane(z)
-    at = {None: 3, -1: 5}.get(z, z)
+    index = {None: 3, -1: 5}.get(z, z)
     assert plane.plane() is plane
-    np.testing.assert_array_equal(plane.image, animation.image[at])
+    np.testing.assert_array_equal(plane.image, animation.image[index])
     for normalization in ("local", "global", None):
         for signed in (False, True):
             ours = np.asarray(plane.stack(normalization, signed=signed))
-            whole = np.asarray(animation.stack(normalization, signed=signed))[:, at]
+            whole = np.asarray(animation.stack(normalization, signed=signed))[:, index]
             assert ours.shape == (len(animation), 8, 10)
-            # Between two cells, what is cut off below zero differs from what is cut off after.
+            # Clipping at 0 before the interpolation along z differs from clipping after it.
             if signed or slices:
                 np.testing.assert_allclose(ours, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("z", [6, -7, 100])
-def test_there_is_no_plane_beyond_the_volume(net, volume, z) -> None:
+def test_a_plane_outside_the_volume_is_refused(net, volume, z) -> None:
     animation = camanim.animate(net, volume)
     with pytest.raises(ImageError, match=str(z)):
         animation.plane(z)
-    with pytest.raises(ImageError, match="no depth"):
+    with pytest.raises(ImageError, match="depth"):
         animation.plane(0).plane(0)
 
 
-def test_a_picture_and_a_movie_show_the_plane_that_is_asked_for(net, volume, tmp_path) -> None:
+def test_pictures_and_movies_of_a_plane(net, volume, tmp_path) -> None:
     from imageio_ffmpeg import count_frames_and_secs, read_frames
     from PIL import Image
 
@@ -590,8 +591,8 @@ def test_a_picture_and_a_movie_show_the_plane_that_is_asked_for(net, volume, tmp
     assert not (tmp_path / "none.mp4").exists()
 
 
-def test_anisotropic_voxels_keep_their_place(volume) -> None:
-    """A bright voxel is found where it is, when every axis is resized by another factor."""
+def test_anisotropic_voxels_keep_their_position(volume) -> None:
+    """A bright voxel has its position in the map if each axis is resized by another factor."""
     net = nn.Sequential(nn.Identity(), nn.AdaptiveMaxPool3d(1), nn.Flatten())
     spot = np.zeros((12, 20, 33), np.float32)
     spot[7:9, 4:7, 21:25] = 1
@@ -599,14 +600,14 @@ def test_anisotropic_voxels_keep_their_place(volume) -> None:
     animation = camanim.animate(model, spot, target=0, layers="0")
     raw = np.abs(animation.maps[0])
     scale, translate = animation.geometry.affine(raw.shape)
-    at = np.unravel_index(raw.argmax(), raw.shape)
-    place = np.multiply(scale, at) + translate
-    np.testing.assert_allclose(place, (7.5, 5, 22.5), atol=2)
+    cell = np.unravel_index(raw.argmax(), raw.shape)
+    position = np.multiply(scale, cell) + translate
+    np.testing.assert_allclose(position, (7.5, 5, 22.5), atol=2)
 
 
 @pytest.mark.parametrize("fit", ["crop", "stretch", "native"])
-def test_a_plane_is_cut_where_the_fit_put_it(volume, fit) -> None:
-    """The brightest plane of the volume is the brightest of the map, whatever was cropped."""
+def test_planes_of_maps_follow_the_fit(volume, fit) -> None:
+    """The brightest plane of the volume is the brightest of the map with every fit."""
     net = nn.Sequential(nn.Identity(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
     bright = np.zeros((14, 10, 10), np.float32)
     bright[6:9] = 1
