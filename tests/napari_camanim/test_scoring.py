@@ -87,7 +87,7 @@ def test_a_sample_offers_its_mask_and_nothing_is_selected(viewer, dock):
 def scored_sample(viewer, dock, stacks):
     """Return the stack of a sample, scored with three repeats and compared with its mask."""
     viewer.open_sample("napari-camanim", "malignant_1")
-    dock.advanced.layers.setCurrentText("*denseblock3*layer2*conv2")
+    dock.advanced.layers.setCurrentText("*denseblock3*conv2")
     road_form(dock)["repeats"].value = 3
     dock.advanced.scoring.mask.setCurrentIndex(1)
     dock.road.setChecked(True)

@@ -71,10 +71,10 @@ class Predictor:
         self._imputer, self._target = imputer, target
         self._image, self._type = image[0].float(), image.dtype
         self._fields, self._noise = dict[int, torch.Tensor](), noise
-        with ValueAccessDetector() as looking:
+        with ValueAccessDetector() as detector:
             output = forward(image)
         self.before = float(run_callback(target.value, output)[0])
-        self.one_at_a_time = looking.seen or self._depends_on_batch(image)
+        self.one_at_a_time = detector.seen or self._depends_on_batch(image)
         self.settings = InferenceSettings()
 
     def _depends_on_batch(self, image: torch.Tensor) -> bool:
