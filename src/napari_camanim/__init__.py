@@ -1,4 +1,4 @@
-"""The napari plugin: what every layer of a network looks at, under napari's dimension slider."""
+"""The napari plugin: maps of all layers of a network as a stack with a slider ``layer``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from camanim import Animation, Model
     from camanim.stack import Normalization
-    from napari_camanim._views import Shown
+    from napari_camanim._views import RegionData
 
 __all__ = ["add_animation", "animate_layer"]
 
@@ -25,17 +25,17 @@ def add_animation(
     *,
     normalization: Normalization = "local",
 ) -> Image:
-    """Add the maps of all layers to a viewer, as one stack over its image.
+    """Add the maps of all layers to a viewer, as one stack over the image.
 
-    The slider is labelled `layer`; it starts at the layer that ROAD finds best, or at the last one
-    without scores. The canvas names the shown layer. Earlier stacks are hidden: two at once would blend.
+    The slider is labelled `layer`; it starts at the best layer by ROAD, or at the last layer without
+    scores. The canvas shows a caption of the layer. Other stacks are hidden.
 
     Parameters
     ----------
     viewer : napari.Viewer
         Or a `napari.components.ViewerModel`, without a window.
     animation : Animation
-        Of the slice of `image_layer` that the viewer shows, or of the volume along its last three axes.
+        Result for the slice of `image_layer` that the viewer shows, or for its last three axes.
     image_layer : napari.layers.Image
         Must be in the viewer.
     normalization : {"local", "global"}
@@ -49,7 +49,7 @@ def add_animation(
     Raises
     ------
     camanim.ImageError
-        When the viewer shows no slice of the image, or the animation is of another image.
+        If the viewer shows no slice of the image, or the animation has another shape.
     """
     from camanim.errors import ImageError
     from napari_camanim._views import take_view
@@ -57,10 +57,12 @@ def add_animation(
     _check_layer(viewer, image_layer)
     space = len(animation.geometry.size)
     shown = take_view(viewer, image_layer).read(space)
-    ours, theirs = animation.image.shape[:space], shown.pixels.shape[:space]
-    if ours != theirs:
-        raise ImageError(f"The animation is of a {ours} image, the layer shows one of {theirs}.")
-    return _add(viewer, animation, image_layer, shown, normalization)
+    explained_shape, shown_shape = animation.image.shape[:space], shown.pixels.shape[:space]
+    if explained_shape != shown_shape:
+        raise ImageError(
+            f"The animation has the shape {explained_shape}, the shown image {shown_shape}."
+        )
+    return _add_stack(viewer, animation, image_layer, shown, normalization)
 
 
 def animate_layer(
@@ -72,29 +74,28 @@ def animate_layer(
     normalization: Normalization = "local",
     **settings: Any,
 ) -> Image:
-    """Explain the shown slice of an image layer, or its volume, and add the stack to the viewer.
+    """Explain the shown slice or the volume of an image layer, and add the stack to the viewer.
 
-    A network of volumes explains the volume along the image's last three axes, and so does one of
-    images with ``slices=True``; else it is the slice that the viewer shows.
+    A 3-D network explains the volume along the last three axes of the image, as does a 2-D network with
+    ``slices=True``; otherwise the slice that the viewer shows is explained.
 
     Parameters
     ----------
     viewer, image_layer, normalization
         See `add_animation`.
     model : str, path, Model or torch.nn.Module
-        What `camanim.load_model` knows, or a network.
+        A source of `camanim.load_model`, or a network.
     road : bool
-        Whether to score all layers with ROAD too.
+        Whether to score all layers with ROAD.
     **settings
-        Passed on to `camanim.animate`: ``method``, ``target``, and all of `camanim.Settings`.
-        ``progress`` is also told of a download and of ROAD. The window is the layer's contrast limits,
-        for what has more than 8 bits. It all happens before the call returns; the dock runs the same
-        in a thread.
+        Keywords of `camanim.animate`: ``method``, ``target``, and all of `camanim.Settings`.
+        ``progress`` also reports downloads and ROAD. By default ``window`` is the contrast limits of
+        the layer, except for 8-bit and colour images.
 
     Returns
     -------
     napari.layers.Image
-        The stack. A guided method's own image becomes a hidden layer beside it.
+        The stack. The image of a guided method is added as another, hidden layer.
 
     Raises
     ------
@@ -103,10 +104,10 @@ def animate_layer(
     """
     import camanim
     from camanim.progress import silent
-    from napari_camanim._triton import load_apart
+    from napari_camanim._triton import import_triton
     from napari_camanim._views import take_view
 
-    load_apart()
+    import_triton()
     _check_layer(viewer, image_layer)
     progress = settings.setdefault("progress", silent)
     loaded = camanim.load_model(model, progress=progress)
@@ -116,7 +117,7 @@ def animate_layer(
     animation = camanim.animate(loaded, shown.pixels, **settings)
     if road:
         animation.score(settings.get("seed", 0), progress=progress)
-    return _add(viewer, animation, image_layer, shown, normalization)
+    return _add_stack(viewer, animation, image_layer, shown, normalization)
 
 
 def _check_layer(viewer: ViewerModel, image_layer: Image) -> None:
@@ -128,22 +129,22 @@ def _check_layer(viewer: ViewerModel, image_layer: Image) -> None:
         raise ImageError("The image must be an Image layer of the viewer.")
 
 
-def _add(
+def _add_stack(
     viewer: ViewerModel,
     animation: Animation,
     image_layer: Image,
-    shown: Shown,
+    shown: RegionData,
     normalization: Normalization,
 ) -> Image:
     from napari_camanim._layers import guided_layer, is_stack, show_index, stack_layer
     from napari_camanim._overlay import Caption
 
-    # Two stacks at once would blend into a picture that is neither.
+    # Two visible stacks would blend.
     for other in viewer.layers:
         if is_stack(other):
             other.visible = False
     above = viewer.layers.index(image_layer) + 1
-    # Added by the list, which gives them names of their own when there are some like them already.
+    # Inserted into the list, which makes their names unique.
     guided = guided_layer(animation, image_layer, shown)
     if guided is not None:
         viewer.layers.insert(above, guided)

@@ -1,4 +1,4 @@
-"""The folded part of the dock: network, maps, scores, computing; most runs leave it as it is."""
+"""The collapsible part of the form: settings of network, maps, scores and computation."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from napari_camanim._scoring import ScoringFields
 from napari_camanim._settings_form import LABEL, IgnoreWheel, SettingsForm
 
 FROM_SOURCE = "from the network"
-#: Settings that are chosen elsewhere on the dock, or have no place in one.
-OTHERWISE = (
+#: Settings with a field in another part of the dock, or without one.
+EXCLUDED = (
     "classes", "resize", "interpolation", "dims", "name",
     "options", "layers", "window", "layouts", "device", "progress",
 )  # fmt: skip
@@ -40,11 +40,11 @@ LABELS = {
     "augment": "Augmentation",
     "show_1d": "1-D layers as stripes",
 }
-UNFOLDED, FOLDED = "▼", "▶"
+EXPANDED, COLLAPSED = "▼", "▶"
 
 
 class FileField(QWidget):
-    """A path that can be typed or chosen."""
+    """A field for a path, with a button that opens a file dialog."""
 
     def __init__(self, title: str, pattern: str) -> None:
         super().__init__()
@@ -53,58 +53,58 @@ class FileField(QWidget):
         self.line.setPlaceholderText(FROM_SOURCE)
         button = QPushButton("…")
         button.setMaximumWidth(button.fontMetrics().horizontalAdvance("…") * 3)
-        button.clicked.connect(self._ask)
+        button.clicked.connect(self._choose)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.line, 1)
         row.addWidget(button)
 
     def text(self) -> str:
-        """Return the path, or nothing."""
+        """Return the path, or an empty string."""
         text: str = self.line.text().strip()
         return text
 
-    def _ask(self) -> None:
+    def _choose(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, self._title, "", self._pattern)
         if path:
             self.line.setText(path)
 
 
 class Advanced(QCollapsible):
-    """The folded part of the dock.
+    """The collapsible part of the form.
 
     Signals
     -------
     network_changed : ()
-        Something about the network or its input was changed.
+        A setting of the network or its input was changed.
     """
 
     network_changed = Signal()
 
     def __init__(self) -> None:
-        super().__init__("Advanced", expandedIcon=UNFOLDED, collapsedIcon=FOLDED)
+        super().__init__("Advanced", expandedIcon=EXPANDED, collapsedIcon=COLLAPSED)
         self.toggleButton().setStyleSheet(
             "text-align: left; border: none; background: transparent; padding-left: 0"
         )
-        # An animation would still run while the dock is looked at.
+        # Without an animation, which would still run when tests take a screenshot.
         self.setDuration(0)
-        self._build()
+        self._create_fields()
         self._lay_out()
         self.set_depth(False)
         self.set_method(None)
 
-    def _build(self) -> None:
+    def _create_fields(self) -> None:
         overrides, settings = settings_of(ModelOverrides), settings_of(Settings)
         self.weights = FileField(
             "Weights", "Weights (*.safetensors *.pth *.pt *.ckpt);;All files (*)"
         )
-        self.weights.setToolTip("A file with a state dict, or none for random weights.")
+        self.weights.setToolTip("A file with a state dict, or 'none' for random weights.")
         self.classes = FileField("Names of classes", "Names (*.txt *.json);;All files (*)")
         self.classes.setToolTip(overrides["classes"].help)
         self.overrides = SettingsForm(
             overrides,
             {"size": "Input size"},
-            OTHERWISE,
+            EXCLUDED,
             ("size", "mean", "std"),
             ModelError,
             FROM_SOURCE,
@@ -113,31 +113,31 @@ class Advanced(QCollapsible):
         self.layers.addItems(["unique", "all", "blocks"])
         self.layers.setEditable(True)
         self.layers.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
-        self.layers.setToolTip(f"{settings['layers'].help} Several with commas between.")
+        self.layers.setToolTip(f"{settings['layers'].help} Separate several by commas.")
         self.options = OptionsForm()
         computing = {name: settings[name] for name in COMPUTING}
         maps = {name: s for name, s in settings.items() if name not in COMPUTING}
-        # All but those that the dock, the image or the method decide on: a new one is a new field.
-        self.maps = SettingsForm(maps, LABELS, OTHERWISE)
+
+        self.maps = SettingsForm(maps, LABELS, EXCLUDED)
         self.computing = SettingsForm(computing, LABELS)
         self.scoring = ScoringFields()
         self.device = QComboBox()
         self.device.addItem("cpu")
         self.device.setToolTip(settings["device"].help)
         self.save_button = QPushButton("Save card…")
-        self.save_button.setToolTip("Write the network and its settings as a small file (.toml).")
+        self.save_button.setToolTip("Write the network and its settings to a card (.toml).")
         for line in (self.weights.line, self.classes.line):
             line.textChanged.connect(self.network_changed)
         self.overrides.connect(self.network_changed.emit)
 
     @property
     def slices(self) -> QWidget:
-        """The box for all slices of a volume."""
+        """The check box for all slices of a volume."""
         return self.maps["slices"].native
 
     @property
     def eigen_smooth(self) -> QWidget:
-        """The box for eigen smoothing."""
+        """The check box for eigen smoothing."""
         return self.maps["eigen_smooth"].native
 
     def _lay_out(self) -> None:
@@ -168,76 +168,74 @@ class Advanced(QCollapsible):
         self._wheel.watch(panel)
 
     def showEvent(self, event: QShowEvent) -> None:
-        # The icons are drawn in the text's colour, and napari's theme comes later than they.
-        self.setExpandedIcon(UNFOLDED)
-        self.setCollapsedIcon(FOLDED)
+        # The icons have the colour of the text, which napari's theme changes after their creation.
+        self.setExpandedIcon(EXPANDED)
+        self.setCollapsedIcon(COLLAPSED)
         super().showEvent(event)
 
-    # -- What depends on the rest of the dock ------------------------------------------------------
+    # -- Dependencies on other fields --------------------------------------------------------------
 
     def set_method(self, method: Method | None) -> None:
-        """Show a method's options, and whether it can be smoothed."""
-        self.options.show_for(method)
-        tip = "The first principal component of what the channels contribute, not their sum."
+        """Show the options of a method, and disable eigen smoothing if it does not support it."""
+        self.options.set_method(method)
+        tooltip = settings_of(Settings)["eigen_smooth"].help
         try:
             if method is not None:
                 method.check_smoothable()
         except MethodError as error:
-            tip = str(error)
+            tooltip = str(error)
             self.eigen_smooth.setEnabled(False)
         else:
             self.eigen_smooth.setEnabled(True)
-        self.eigen_smooth.setToolTip(tip)
-        self._refit()
+        self.eigen_smooth.setToolTip(tooltip)
+        self._update_height()
 
     def set_depth(self, has_depth: bool) -> None:
-        """Offer all slices where the image has some."""
+        """Enable the check box for all slices if the image is a volume."""
         self.slices.setEnabled(has_depth)
         self.slices.setToolTip(
-            "A 2-D network explains every slice of the volume, not only the shown one."
-            if has_depth
-            else "The image has no depth, so there is one slice."
+            settings_of(Settings)["slices"].help if has_depth else "The image is not a volume."
         )
 
     def set_devices(self, devices: list[str]) -> None:
-        """List what the computer has."""
-        known = [self.device.itemText(row) for row in range(self.device.count())]
-        self.device.addItems([device for device in devices if device not in known])
+        """List the devices of the computer."""
+        listed = [self.device.itemText(row) for row in range(self.device.count())]
+        self.device.addItems([device for device in devices if device not in listed])
 
-    def _refit(self) -> None:
-        """Give what has grown or shrunk its place: the fold keeps the height that it opened with."""
+    def _update_height(self) -> None:
+        """Adapt the height to the fields, as `QCollapsible` keeps the height of its last expansion."""
         if self.isExpanded():
             self.content().layout().activate()
             self.expand(animate=False)
 
-    # -- What it says ------------------------------------------------------------------------------
+    # -- Values ------------------------------------------------------------------------------------
 
     def network(self) -> dict[str, Any]:
-        """Return the settings of `camanim.load_model`; only those that were made.
+        """Return the settings of `camanim.load_model` that differ from their defaults.
 
         Raises
         ------
         ModelError
-            When a field holds something else than it should.
+            If the value of a field is invalid.
         """
-        made = self.overrides.values()
+        values = self.overrides.values()
         if self.classes.text():
-            made["classes"] = self.classes.text()
+            values["classes"] = self.classes.text()
         weights = self.weights.text()
         if weights:
-            made["weights"] = None if weights.lower() == "none" else weights
-        return made
+            values["weights"] = None if weights.lower() == "none" else weights
+        return values
 
     def run(self) -> dict[str, Any]:
-        """Return the settings of `camanim.animate`, all but those that depend on the image.
+        """Return the settings of `camanim.animate` that do not depend on the image.
 
         Raises
         ------
         CamError
-            When a field holds something else than it should.
+            If the value of a field is invalid.
         """
         layers = self.layers.currentText().strip()
-        several = [part.strip() for part in layers.split(",")]
+        names = [part.strip() for part in layers.split(",")]
         defaults = {name: s.default for name, s in settings_of(Settings).items()}
         values = self.maps.values() | self.computing.values()
         if not self.eigen_smooth.isEnabled():
@@ -247,10 +245,10 @@ class Advanced(QCollapsible):
             "fit": defaults["fit"],
             "seed": defaults["seed"],
             "options": self.options.values(),
-            "layers": layers if layers in ("unique", "all", "blocks") else several,
+            "layers": layers if layers in ("unique", "all", "blocks") else names,
             "device": self.device.currentText(),
         } | values
 
     def all_slices(self) -> bool:
-        """Return whether a 2-D network is to explain every slice."""
+        """Return whether a 2-D network explains every slice."""
         return bool(self.maps["slices"].value and self.slices.isEnabled())

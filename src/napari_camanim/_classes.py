@@ -1,4 +1,4 @@
-"""The field of what is explained: a class, several, or one against another."""
+"""The field for the targets: a class, several classes, or a contrast of two."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from superqt import QSearchableComboBox
 if TYPE_CHECKING:
     from camanim.models import Prediction
 
-#: The first entry: what is explained when nothing is chosen.
+#: The first entry, which is the default.
 LIKELIEST = "likeliest class"
 
 _NAME = Qt.ItemDataRole.UserRole + 1
-#: What stands between the sides of a contrast, as `camanim.targets.resolve` reads it.
-_AGAINST = re.compile(r"( - | vs\.? )")
+#: Operators of contrasts, as in `camanim.targets.resolve`.
+_CONTRAST = re.compile(r"( - | vs\.? )")
 
 
 class ClassField(QSearchableComboBox):
-    """Lists the classes that Predict found; takes ``A - B`` and ``A; B`` too."""
+    """Lists the predicted classes; also accepts ``A - B`` and ``A; B``."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.forget()
-        self.lineEdit().editingFinished.connect(self.settle)
+        self.clear_classes()
+        self.lineEdit().editingFinished.connect(self.complete_text)
         # Long names must not widen the dock.
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(10)
 
-    def forget(self) -> None:
-        """List no class."""
+    def clear_classes(self) -> None:
+        """Remove all classes from the list."""
         self.clear()
         self.addItem(LIKELIEST, None)
 
-    def offer(self, predictions: Sequence[Prediction], names: Sequence[str] | None) -> None:
-        """List the likeliest classes, and the others after them."""
-        self.forget()
+    def set_classes(self, predictions: Sequence[Prediction], names: Sequence[str] | None) -> None:
+        """List the likeliest classes, followed by the others."""
+        self.clear_classes()
         for p in predictions:
             self._add(f"{p.name}  {p.probability:.3f}", p.index, p.name)
         likely = {p.index for p in predictions}
@@ -51,23 +51,23 @@ class ClassField(QSearchableComboBox):
         self.addItem(text, index)
         self.setItemData(self.count() - 1, name, _NAME)
 
-    def settle(self) -> None:
-        """Let what was typed be the item it begins, so that the field shows what will be explained."""
+    def complete_text(self) -> None:
+        """Choose the first item that starts with the text, so that the field shows the target."""
         text, row = self.currentText().strip(), self.currentIndex()
-        if text == self.itemText(row) or self._is_free(text):
+        if text == self.itemText(row) or self._is_free_text(text):
             return
-        found = self.findText(text, Qt.MatchFlag.MatchStartsWith)
-        self.setCurrentIndex(found if text and found >= 0 else row)
+        match = self.findText(text, Qt.MatchFlag.MatchStartsWith)
+        self.setCurrentIndex(match if text and match >= 0 else row)
         self.setEditText(self.itemText(self.currentIndex()))
 
-    def _is_free(self, text: str) -> bool:
-        """Whether a text is for the network to understand: several classes, or none are listed yet."""
-        several = ";" in text or _AGAINST.search(text) is not None
+    def _is_free_text(self, text: str) -> bool:
+        """Return whether a text is not one of the items: several classes, a number, or no list yet."""
+        several = ";" in text or _CONTRAST.search(text) is not None
         unlisted = self.count() == 1 and text != "" and not LIKELIEST.startswith(text)
         return several or unlisted or re.fullmatch(r"-?\d+", text) is not None
 
     def requests(self) -> list[Any]:
-        """Return what is to be explained, one for each stack; see `camanim.targets.resolve`."""
+        """Return the targets, one for each stack; see `camanim.targets.resolve`."""
         text, row = self.currentText().strip(), self.currentIndex()
         if text == self.itemText(row):
             return [self.itemData(row)]
@@ -78,10 +78,10 @@ class ClassField(QSearchableComboBox):
         row = self._row(text)
         if row >= 0:
             return self.itemData(row)
-        return "".join(self._name(side) for side in _AGAINST.split(text))
+        return "".join(self._name(side) for side in _CONTRAST.split(text))
 
     def _name(self, side: str) -> str:
-        """Take the name out of a listed class, whose text also tells how likely it is."""
+        """Return the name of a listed class, whose text also contains its probability."""
         row = self._row(side.strip())
         name = None if row < 0 else self.itemData(row, _NAME)
         return side if name is None else str(name)

@@ -1,4 +1,4 @@
-"""The plots of a stack's findings, one tab each."""
+"""The plots of the findings of a stack, one tab each."""
 
 from __future__ import annotations
 
@@ -26,14 +26,12 @@ class Tab:
 
 
 class Curve(QWidget):
-    """The plots of the findings of one stack, and above them a switch between them.
-
-    It knows no viewer: its owner calls `show_findings` and `set_index`, and listens to `moved`.
+    """Plots of the findings of one stack, with a row of tabs; independent of the viewer.
 
     Signals
     -------
     moved : (int,)
-        The layer at which the user points.
+        Index of the layer that the user clicks.
     """
 
     moved = Signal(int)
@@ -41,7 +39,7 @@ class Curve(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._tabs: list[Tab] = []
-        self._chosen = ""
+        self._title = ""
         self._index: int | None = None
         self.canvas: PlotCanvas | None = None
         self.buttons: dict[str, QToolButton] = {}
@@ -58,28 +56,28 @@ class Curve(QWidget):
 
     @property
     def view(self) -> str:
-        """Title of the chosen tab; empty where there is none."""
-        return self._chosen
+        """Title of the chosen tab; empty without tabs."""
+        return self._title
 
     def show_findings(self, findings: Mapping[str, Finding]) -> bool:
-        """Plot these findings; return whether there is anything to plot."""
+        """Plot findings; return whether any has a plot."""
         self._tabs = [tab for finding in findings.values() for tab in _tabs_of(finding)]
         titles = [tab.title for tab in self._tabs]
         if titles != list(self.buttons):
-            self._list(titles)
+            self._create_buttons()
         if self._tabs:
-            self.choose(self._chosen if self._chosen in titles else titles[0])
+            self.choose(self._title if self._title in titles else titles[0])
         return bool(self._tabs)
 
     def choose(self, title: str) -> None:
-        """Show the tab of this title."""
-        self._chosen = title
+        """Show the tab with a title."""
+        self._title = title
         for name, button in self.buttons.items():
             button.setChecked(name == title)
         self._draw()
 
     def set_index(self, index: int | None) -> None:
-        """Put the cursor at a layer; None takes it away."""
+        """Move the cursor to a layer; None hides it."""
         if index == self._index:
             return
         self._index = index
@@ -89,7 +87,7 @@ class Curve(QWidget):
         elif self.canvas is not None:
             self.canvas.set_index(index)
 
-    def _list(self, titles: list[str]) -> None:
+    def _create_buttons(self) -> None:
         row = self._row.layout()
         for button in self.buttons.values():
             row.removeWidget(button)
@@ -99,17 +97,17 @@ class Curve(QWidget):
             row.insertWidget(i, button)
             button.show()
             button.clicked.connect(partial(self.choose, title))
-        self._row.setVisible(len(titles) > 1)
+        self._row.setVisible(len(self.buttons) > 1)
 
     def _tab(self) -> Tab | None:
-        return next((tab for tab in self._tabs if tab.title == self._chosen), None)
+        return next((tab for tab in self._tabs if tab.title == self._title), None)
 
     def _draw(self) -> None:
         tab = self._tab()
         if tab is None:
             return
         if self.canvas is None:
-            # matplotlib loads when there is something to plot, not when napari opens.
+            # Imported on first use, so that opening the dock does not import matplotlib.
             from napari_camanim._plot import PlotCanvas
 
             self.canvas = PlotCanvas()
@@ -120,7 +118,7 @@ class Curve(QWidget):
 
 
 def _tabs_of(finding: Finding) -> list[Tab]:
-    """List the plots of a finding: over the layers, and further ones."""
+    """Return the tabs of a finding: the plot over the layers, and additional plots."""
     panel = finding.panel()
     tabs = []
     if panel is not None:
@@ -137,7 +135,7 @@ def _button(tab: Tab) -> QToolButton:
     button.setCheckable(True)
     button.setAutoRaise(True)
     button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-    # Both themes of napari colour tool buttons for icons; what is chosen must be seen without them.
+    # napari's themes style tool buttons for icons, so that a checked text button looks unchecked.
     button.setStyleSheet(
         "QToolButton { border: none; border-bottom: 2px solid transparent; padding: 2px 6px; "
         "background: transparent; }"

@@ -1,4 +1,4 @@
-"""``camanim demo`` where there is a display: napari, a sample, the dock and a finished run."""
+"""``camanim demo`` with a display: napari with a sample, the dock and a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAMPLE = "malignant_1"
 
 
 def open_demo() -> None:
-    """Open napari with a sample image, the dock widget and a run with ROAD; return when closed."""
+    """Open napari with a sample image, the dock widget and a run with ROAD, until it is closed."""
     import napari
 
     viewer = napari.Viewer(title="napari-camanim")
@@ -22,7 +22,7 @@ def open_demo() -> None:
 
 
 def show_demo(viewer: Viewer) -> CamWidget:
-    """Put the demo into a viewer and start its run.
+    """Add the sample and the dock widget to a viewer, and start the run.
 
     Parameters
     ----------
@@ -36,6 +36,6 @@ def show_demo(viewer: Viewer) -> CamWidget:
     widget: CamWidget
     _, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
     viewer.layers.selection.active = viewer.layers[SAMPLE]
-    widget.road.setChecked(True)
+    widget.form.road.setChecked(True)
     widget.run()
     return widget

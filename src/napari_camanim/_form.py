@@ -1,7 +1,8 @@
-"""What stands on the dock: fields, buttons and their tooltips, without any behaviour."""
+"""The form of the dock: fields, buttons, tooltips and messages."""
 
 from __future__ import annotations
 
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -23,14 +24,54 @@ from napari_camanim._methods import MethodField
 from napari_camanim._networks import NetworkField, OpenButton
 
 
-class Form(QWidget):
-    """The fields of the dock, laid out and explained."""
+class DockForm(QScrollArea):
+    """The fields of the dock; scrolls vertically, since it can be taller than the window."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._build()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._create_fields()
+        self._set_tooltips()
+        self._lay_out()
 
-    def _build(self) -> None:
+    def set_running(self, running: bool) -> None:
+        """Turn *Run* into *Cancel* and lock other buttons during a job."""
+        self.run_button.setText("Cancel" if running else "Run")
+        self.run_button.setEnabled(True)
+        self.predict_button.setEnabled(not running)
+        self.advanced.save_button.setEnabled(not running)
+
+    def show_progress(self, stage: str, done: int, total: int) -> None:
+        """Show the progress of a job on the button."""
+        if self.run_button.isEnabled():
+            share = f" {100 * done // total} %" if total else "…"
+            self.run_button.setText(f"Cancel ({stage}{share})")
+
+    def show_cancelling(self) -> None:
+        """Show on the button that the job is being cancelled."""
+        self.run_button.setText("Cancelling…")
+        self.run_button.setEnabled(False)
+
+    def show_message(self, text: str, *, error: bool = False) -> None:
+        """Show a message below the buttons; an error also as a notification."""
+        self.message.setText(text)
+        if error:
+            show_error(text)
+
+    def minimumSizeHint(self) -> QSize:
+        # The scroll bar must not cover the right ends of the fields.
+        bar = self.verticalScrollBar().sizeHint().width()
+        hint = super().minimumSizeHint()
+        return QSize(self.widget().minimumSizeHint().width() + bar, hint.height())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
+
+    def _create_fields(self) -> None:
         self.image = QComboBox()
         # Long names must not widen the dock.
         self.image.setSizeAdjustPolicy(
@@ -52,24 +93,21 @@ class Form(QWidget):
         self.message.setWordWrap(True)
         self.advanced = Advanced()
         self.advanced.set_method(self.method.method())
-        self._explain()
-        self._lay_out()
 
-    def _explain(self) -> None:
-        tips = {
-            self.image: "The image that is explained; follows the selected layer.",
-            self.network: "The network whose layers are shown; type to search, or any source such as "
+    def _set_tooltips(self) -> None:
+        tooltips = {
+            self.image: "The image to explain; follows the selected layer.",
+            self.network: "The network to explain; type to search, or enter any source such as "
             "timm/NAME or monai/NAME?spatial_dims=3&in_channels=1&out_channels=2.",
             self.open_button: "Open a card, a Python file, an exported network or a bundle.",
-            self.classes: "The class that is explained; A - B explains one against another, "
-            "A; B gives each its own stack.",
-            self.predict_button: "Ask the network for its five likeliest classes.",
-            self.road: "Remove what a map finds important and see what the prediction loses.",
-            self.normalization: "local: each layer on its own scale; global: all on one.",
-            self.export_button: "Write the movie of all layers (mp4); of a volume, the shown plane.",
+            self.classes: "The class to explain; A - B for a contrast, A; B for a stack of each.",
+            self.predict_button: "Predict the five likeliest classes.",
+            self.road: "Score each map by removing the pixels that it marks as important.",
+            self.normalization: "local: a separate scale for each layer; global: a common scale.",
+            self.export_button: "Write a movie of all layers (mp4); of a volume, the shown plane.",
         }
-        for widget, tip in tips.items():
-            widget.setToolTip(tip)
+        for widget, text in tooltips.items():
+            widget.setToolTip(text)
 
     def _lay_out(self) -> None:
         form = QFormLayout()
@@ -81,37 +119,13 @@ class Form(QWidget):
         form.addRow(self.road)
         form.addRow(self.run_button)
         form.addRow("Normalisation", self.normalization)
-        panel, scroll = QWidget(), Scroll()
+        panel = QWidget()
         box = QVBoxLayout(panel)
         box.addLayout(form)
         for widget in (self.curve, self.export_button, self.message, self.advanced):
             box.addWidget(widget)
         box.addStretch()
-        scroll.setWidget(panel)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-
-
-class Scroll(QScrollArea):
-    """Scrolls up and down only: unfolded, the dock is taller than many a window."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-
-    def minimumSizeHint(self) -> QSize:
-        # The bar must not cover the fields' right ends.
-        bar = self.verticalScrollBar().sizeHint().width()
-        hint = super().minimumSizeHint()
-        return QSize(self.widget().minimumSizeHint().width() + bar, hint.height())
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
-            self.updateGeometry()
-        return bool(super().eventFilter(watched, event))
+        self.setWidget(panel)
 
 
 def _row(wide: QWidget, narrow: QWidget) -> QHBoxLayout:

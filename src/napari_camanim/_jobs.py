@@ -1,4 +1,4 @@
-"""What runs in the thread: a question of the dock in, an answer of the engine out."""
+"""Jobs of the dock that run in a thread: run, predict, compare with a mask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from camanim.errors import CamError, Cancelled
 from camanim.findings import FindingRequest
 from camanim.progress import Progress
 from napari_camanim._networks import ModelSpec, Networks
-from napari_camanim._views import Mask, Part, Shown, View
+from napari_camanim._views import Mask, Region, RegionData, View
 
 if TYPE_CHECKING:
     from camanim import Animation, Model
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What the dock asks, noted when a button is pressed.
+    """Contents of the dock when a button was pressed.
 
     Attributes
     ----------
     network : ModelSpec
     view : View
-        Of the image.
+        View of the image.
     slices : bool
-        Whether a 2-D network is to see every slice.
+        Whether a 2-D network explains every slice.
     targets : list
-        One stack for each.
+        Targets to explain, one stack for each.
     method : str
     settings : dict
-        Those of `camanim.animate`.
+        Settings of `camanim.animate`.
     findings : list of FindingRequest
-        What is computed about the maps.
+        Findings to compute.
     mask : Mask or None
-        What the maps are compared with.
+        Mask to compare the maps with.
     """
 
     network: ModelSpec
@@ -49,68 +49,68 @@ class RunRequest:
     findings: list[FindingRequest] = field(default_factory=list)
     mask: Mask | None = None
 
-    def shown_to(self, model: Model) -> tuple[Shown, dict[str, Any]]:
-        """Read what a network is to see, and say how it sees it."""
+    def input_for(self, model: Model) -> tuple[RegionData, dict[str, Any]]:
+        """Return the part of the image for a network, and the settings of its preprocessing."""
         slices = self.slices and model.dims == 2
         shown = self.view.read(3 if slices else model.dims)
         return shown, {"fit": self.settings["fit"], "window": shown.window, "slices": slices}
 
 
 @dataclass(frozen=True)
-class Explained:
-    """The answer: one animation for each target, and why what was asked of them is not there."""
+class RunResult:
+    """One animation for each target, and messages about findings that could not be computed."""
 
     animations: list[Animation]
-    shown: Shown
+    shown: RegionData
     problem: str = ""
 
 
-def explain(question: RunRequest, networks: Networks, progress: Progress) -> Explained:
-    """Make the maps, and measure what is asked; a cancel keeps what there is."""
+def run(request: RunRequest, networks: Networks, progress: Progress) -> RunResult:
+    """Compute maps and findings; after a cancel, return those computed so far."""
     from camanim.animation import animate_targets
 
-    model = networks.load(question.network, progress)
-    shown, seen = question.shown_to(model)
+    model = networks.load(request.network, progress)
+    shown, preprocessing = request.input_for(model)
     animations = animate_targets(
         model,
         shown.pixels,
-        question.targets,
-        method=question.method,
-        **question.settings | seen,
+        request.targets,
+        method=request.method,
+        **request.settings | preprocessing,
         progress=progress,
     )
     problem = ""
-    cancelled = len(animations) < len(question.targets) or any(a.cancelled for a in animations)
+    cancelled = len(animations) < len(request.targets) or any(a.cancelled for a in animations)
     if not cancelled:
-        problem = _measure(_computations(question, animations, shown.part, progress))
+        problem = _compute(_computations(request, animations, shown.region, progress))
     for animation in animations:
-        # A copy on the GPU would stay there for as long as its stack does.
+        # The copy of the network on the GPU is released; the stack may exist for long.
         animation.model = model
-    return Explained(animations, shown, problem)
+    return RunResult(animations, shown, problem)
 
 
 def _computations(
-    request: RunRequest, animations: list[Animation], part: Part, progress: Progress
+    request: RunRequest, animations: list[Animation], region: Region, progress: Progress
 ) -> list[Callable[[], Any]]:
-    """List what is to be computed, comparisons with a mask first: a cancel ends all that comes after."""
+    """Return the computations of findings; masks come first, as a cancel skips the rest."""
     seed = request.settings["seed"]
     computations: list[Callable[[], Any]] = []
     if request.mask is not None:
-        computations += [partial(_compare, a, request.mask, part) for a in animations]
+        computations += [partial(_localise, a, request.mask, region) for a in animations]
     for finding in request.findings:
         arguments = finding.arguments({"seed": seed, "progress": progress})
         computations += [partial(a.find, finding.name, **arguments) for a in animations]
     return computations
 
 
-def _measure(measurements: Iterable[Callable[[], Any]]) -> str:
-    """Measure; return what was in the way, as the maps are kept without."""
+def _compute(computations: Iterable[Callable[[], Any]]) -> str:
+    """Call each computation, and return the messages of those that fail."""
     from camanim.model_state import is_out_of_memory
 
     problems = []
-    for measurement in measurements:
+    for computation in computations:
         try:
-            measurement()
+            computation()
         except Cancelled:
             break
         except CamError as error:
@@ -118,58 +118,58 @@ def _measure(measurements: Iterable[Callable[[], Any]]) -> str:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            problems.append("There is not enough memory to measure the maps.")
+            problems.append("There is not enough memory to score the maps.")
     return " ".join(dict.fromkeys(problems))
 
 
-def _compare(animation: Animation, mask: Mask, part: Part) -> None:
-    animation.localise(mask.read(part))
+def _localise(animation: Animation, mask: Mask, region: Region) -> None:
+    animation.localise(mask.read(region))
 
 
-def localise(animation: Animation, mask: Mask | None, part: Part) -> tuple[str, str]:
-    """Compare the maps with another mask, or with none; return the summary and what went wrong."""
+def localise(animation: Animation, mask: Mask | None, region: Region) -> tuple[str, str]:
+    """Compare the maps with another mask, or with none; return the summary and error messages."""
     animation.findings.pop("localisation", None)
     if mask is None:
         return "No mask.", ""
-    problem = _measure([partial(_compare, animation, mask, part)])
+    problem = _compute([partial(_localise, animation, mask, region)])
     return "" if animation.localisation is None else animation.localisation.summary(), problem
 
 
 def predict(
-    question: RunRequest, networks: Networks, progress: Progress
+    request: RunRequest, networks: Networks, progress: Progress
 ) -> tuple[list[Prediction], list[str] | None]:
-    """Ask for the five likeliest classes; the names of all come along."""
-    model = networks.load(question.network, progress)
-    shown, seen = question.shown_to(model)
+    """Return the five likeliest classes, and the names of all classes."""
+    model = networks.load(request.network, progress)
+    shown, preprocessing = request.input_for(model)
     progress("predict", 0, 0)
-    device = question.settings["device"]
-    return model.to(device).predict(shown.pixels, 5, **seen), model.classes
+    device = request.settings["device"]
+    return model.to(device).predict(shown.pixels, 5, **preprocessing), model.classes
 
 
 def devices() -> list[str]:
-    """List where this computer can compute; imports torch."""
+    """Return the names of available devices; imports torch."""
     import torch
 
     mps = getattr(torch.backends, "mps", None)
-    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": mps and mps.is_available()}
-    return [name for name, there in found.items() if there]
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": mps and mps.is_available()}
+    return [name for name, is_available in available.items() if is_available]
 
 
-def summary(explained: Explained) -> str:
-    """Say in a few sentences what was found."""
-    animations = explained.animations
+def summary(result: RunResult) -> str:
+    """Return the message of the dock after a run."""
+    animations = result.animations
     first = animations[0]
-    said = f"{len(first)} layers"
+    size = f"{len(first)} layers"
     if len(animations) > 1:
-        said = f"{len(animations)} stacks, the first of {said}"
+        size = f"{len(animations)} stacks, the first of {size}"
     if any(a.cancelled for a in animations):
-        said = f"Cancelled: kept {said}"
-    lines = [f"{said}."]
+        size = f"Cancelled: kept {size}"
+    lines = [f"{size}."]
     lines += [finding.summary() for finding in first.findings.values()]
-    lines += [*first.warnings, explained.problem]
+    lines += [*first.warnings, result.problem]
     lines += [note for a in animations for note in a.notes]
     if first.guided is not None:
-        lines.append("The guided image is a hidden layer of its own.")
+        lines.append("The guided image is a hidden layer.")
     if first.model.name.startswith("demo/"):
-        lines.append("A teaching aid, not a diagnosis.")
+        lines.append("A teaching aid, not for diagnosis.")
     return " ".join(filter(None, dict.fromkeys(lines)))

@@ -1,8 +1,8 @@
-"""`Animation` to layer; with `_views` the only place that knows axes.
+"""Conversion of an `Animation` to a napari layer, and functions of such layers (stacks).
 
-A stack has one axis more than its image, `layer`, in front. What is explained is the shown slice, or
-the volume along the image's last three axes: the stack has length 1 along all other axes, and is
-translated to the shown position there.
+A stack has the axes of its image after a first axis `layer`. If the explained region is a slice, or the
+volume along the last three axes, the stack has length 1 along the other axes, and is translated to the
+position of the region.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from napari.layers import Image
 
 from camanim.stack import is_basic_index
 from napari_camanim._metadata import KEY, metadata
-from napari_camanim._views import Part, Shown, index_in
+from napari_camanim._views import Region, RegionData, index_in
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
 
 
 class StackData:
-    """A lazy stack with the axes of its layer, which also carries the animation it shows.
+    """Lazy array of a stack with all axes of its layer, and the animation.
 
     Parameters
     ----------
     animation : Animation
     normalization : {"local", "global"}
-    part : Part
-        Of the image that is explained.
+    region : Region
+        Explained region of the image.
 
     Attributes
     ----------
     axes : tuple of bool
-        For each axis of the image, whether the maps run along it (True) or it has length 1.
+        For each axis of the image, whether the maps extend along it (True) or it has length 1.
     """
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, animation: Animation, normalization: Normalization, part: Part) -> None:
+    def __init__(self, animation: Animation, normalization: Normalization, region: Region) -> None:
         self.animation = animation
         self.normalization = normalization
-        self.part = part
-        self.axes = tuple(axis in part.axes for axis in range(len(part.shape)))
+        self.region = region
+        self.axes = tuple(axis in region.axes for axis in range(len(region.shape)))
         self._stack = animation.stack(normalization)
         count, *lengths = self._stack.shape
-        sides = iter(lengths)
-        self.shape = (count, *(next(sides) if along else 1 for along in self.axes))
+        remaining = iter(lengths)
+        self.shape = (count, *(next(remaining) if along else 1 for along in self.axes))
         self.ndim = len(self.shape)
         self.size = self._stack.size
         self._insert = tuple(i + 1 for i, along in enumerate(self.axes) if not along)
@@ -62,58 +62,58 @@ class StackData:
     def __getitem__(self, key: Any) -> Any:
         parts = key if isinstance(key, tuple) else (key,)
         if parts and len(parts) <= self.ndim and all(is_basic_index(part) for part in parts):
-            # What napari asks for: only the planes that are looked at are made.
+            # The indexing of napari, which computes only the displayed planes.
             return self._section((*parts, *[slice(None)] * (self.ndim - len(parts))))
         return np.expand_dims(np.asarray(self._stack), self._insert)[key]
 
     def _section(self, parts: tuple[Any, ...]) -> Any:
-        """Index with an integer or a slice along every axis."""
+        """Return a section by an integer or a slice along every axis."""
         along = (True, *self.axes)
         section = self._stack[tuple(p for p, a in zip(parts, along, strict=True) if a)]
-        opened: list[slice | None] = []
-        cut: list[slice] = []
+        new_axes: list[slice | None] = []
+        slices: list[slice] = []
         for part, is_along in zip(parts, along, strict=True):
             if isinstance(part, slice):
-                opened.append(slice(None) if is_along else None)
-                cut.append(slice(None) if is_along else part)
+                new_axes.append(slice(None) if is_along else None)
+                slices.append(slice(None) if is_along else part)
             elif not is_along:
-                # As numpy does: there is only one.
+                # Raises an IndexError unless the index is 0 or -1, as in numpy.
                 range(1)[part]
-        return section[tuple(opened)][tuple(cut)]
+        return section[tuple(new_axes)][tuple(slices)]
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Any:
         return np.asarray(self[:], dtype=dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StackData:
-        # A duplicated layer shows the same animation; the network is not copied for it.
+        # A duplicated layer shares the animation, so that the network is not copied.
         return self.normalized(self.normalization)
 
     def normalized(self, normalization: Normalization) -> StackData:
         """Return the same stack with another normalisation."""
-        return StackData(self.animation, normalization, self.part)
+        return StackData(self.animation, normalization, self.region)
 
 
 def stack_layer(
-    animation: Animation, image: Image, shown: Shown, normalization: Normalization
+    animation: Animation, image: Image, shown: RegionData, normalization: Normalization
 ) -> Image:
-    """Make the layer that shows an animation over its image.
+    """Return the layer that shows an animation over its image.
 
     Parameters
     ----------
     animation : Animation
     image : napari.layers.Image
-        Whose scale, translation, rotation, shear, affine transform, units and axis labels it takes.
-    shown : Shown
-        What was explained.
+        Scale, translation, rotation, shear, affine transform, units and axis labels are copied from it.
+    shown : RegionData
+        The explained region.
     normalization : {"local", "global"}
 
     Returns
     -------
     napari.layers.Image
     """
-    place = _placement(animation, image, shown)
+    place = _placement(animation, image, shown.region)
     return Image(
-        StackData(animation, normalization, shown.part),
+        StackData(animation, normalization, shown.region),
         name=f"{image.name} {animation.method} {animation.target.name}",
         rgb=False,
         multiscale=False,
@@ -132,10 +132,8 @@ def stack_layer(
     )
 
 
-def guided_layer(animation: Animation, image: Image, shown: Shown) -> Image | None:
-    """Make the layer of a guided method's own image: the guided gradient, summed over channels.
-
-    It is hidden at first, as two pictures at once would blend into one that is neither.
+def guided_layer(animation: Animation, image: Image, shown: RegionData) -> Image | None:
+    """Return a hidden layer of the guided gradient, summed over channels.
 
     Parameters
     ----------
@@ -145,15 +143,15 @@ def guided_layer(animation: Animation, image: Image, shown: Shown) -> Image | No
     Returns
     -------
     napari.layers.Image or None
-        None where the method is not a guided one.
+        None if the method is not a guided one.
     """
     from cmap import Colormap
 
     if animation.guided is None:
         return None
-    # Slices lie along the batch's axis; a whole image is a batch of one.
+    # The batch axis holds the slices of a volume, or a single image.
     pixels = animation.guided.sum(1).numpy().reshape(animation.geometry.size)
-    others = tuple(axis for axis in range(image.ndim) if axis not in shown.part.axes)
+    others = tuple(axis for axis in range(image.ndim) if axis not in shown.region.axes)
     highest = float(np.abs(pixels).max()) or 1.0
     return Image(
         np.expand_dims(pixels, others),
@@ -165,17 +163,17 @@ def guided_layer(animation: Animation, image: Image, shown: Shown) -> Image | No
         contrast_limits=(-highest, highest),
         interpolation2d="nearest",
         metadata={KEY: {"guided": True, "method": animation.method}},
-        **_placement(animation, image, shown),
+        **_placement(animation, image, shown.region),
     )
 
 
-def _placement(animation: Animation, image: Image, shown: Shown) -> dict[str, Any]:
-    """Lead from pixels of the network's input to the world, along the image's axes."""
-    # From the map's pixels to the image's ...
+def _placement(animation: Animation, image: Image, region: Region) -> dict[str, Any]:
+    """Return the transform from pixels of the network's input to world coordinates."""
+    # From pixels of the map to pixels of the image ...
     cell, start = animation.geometry.affine(animation.geometry.size)
-    pixel, origin = np.ones(image.ndim), np.array(shown.part.position, float)
-    pixel[list(shown.part.axes)], origin[list(shown.part.axes)] = cell, start
-    # ... and from there to the world.
+    pixel, origin = np.ones(image.ndim), np.array(region.position, float)
+    pixel[list(region.axes)], origin[list(region.axes)] = cell, start
+    # ... and from these to world coordinates.
     shear = _shear_matrix(image)
     matrix = np.asarray(image.rotate) @ shear @ np.diag(image.scale)
     return {
@@ -185,14 +183,14 @@ def _placement(animation: Animation, image: Image, shown: Shown) -> dict[str, An
         "shear": shear,
         "affine": image.affine.affine_matrix,
         "units": image.units,
-        "axis_labels": _labels(image, len(shown.part.axes)),
+        "axis_labels": _labels(image, len(region.axes)),
     }
 
 
 def _labels(image: Image, space: int) -> tuple[str, ...]:
     labels: tuple[str, ...] = image.axis_labels
-    default = labels == tuple(f"{i}" for i in range(-image.ndim, 0))
-    return (*labels[:-space], *"zyx"[-space:]) if default else labels
+    is_default = labels == tuple(f"{i}" for i in range(-image.ndim, 0))
+    return (*labels[:-space], *"zyx"[-space:]) if is_default else labels
 
 
 def _with_layer_axis(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -210,40 +208,40 @@ def _shear_matrix(image: Image) -> npt.NDArray[Any]:
     return matrix
 
 
-def unwrapped(thing: Any) -> Any:
-    """Take a layer or a viewer out of the proxy through which plugins see napari."""
-    return getattr(thing, "__wrapped__", thing)
+def unwrapped(proxied: Any) -> Any:
+    """Return the layer or viewer behind the proxy that napari passes to plugins."""
+    return getattr(proxied, "__wrapped__", proxied)
 
 
 def is_stack(layer: Layer) -> bool:
-    """Whether a layer shows an animation."""
+    """Return whether a layer shows an animation."""
     return isinstance(layer, Image) and KEY in layer.metadata and hasattr(layer.data, "animation")
 
 
 def is_input(layer: Layer) -> bool:
-    """Whether a layer is an image that can be explained, and none that was made here."""
+    """Return whether a layer is an image that was not added by the plugin."""
     return isinstance(layer, Image) and KEY not in layer.metadata
 
 
 def set_normalization(layer: Image, normalization: Normalization) -> None:
-    """Switch a stack between local and global normalisation; nothing is computed again."""
+    """Set the normalisation of a stack without computing the maps again."""
     if layer.data.normalization != normalization:
         layer.data = layer.data.normalized(normalization)
-        # A dictionary of its own: a duplicated layer shares that of its original.
-        about = {**layer.metadata[KEY], "normalization": normalization}
-        layer.metadata = {**layer.metadata, KEY: about}
+        # A new dictionary, as duplicated layers share theirs.
+        updated = {**layer.metadata[KEY], "normalization": normalization}
+        layer.metadata = {**layer.metadata, KEY: updated}
 
 
-def describe_again(layer: Image) -> None:
-    """Bring a stack's metadata up to date with what its animation knows by now."""
+def update_metadata(layer: Image) -> None:
+    """Update the metadata of a stack after its animation has changed."""
     data = layer.data
     layer.metadata = {**layer.metadata, KEY: metadata(data.animation, data.normalization)}
 
 
 def current_stack(viewer: ViewerModel) -> Image | None:
-    """Choose the stack that captions, curve and buttons are about.
+    """Return the stack for caption, curve and buttons.
 
-    Of those that are visible the selected one, else the topmost.
+    Of the visible stacks, this is the selected one, or otherwise the topmost.
     """
     visible = [layer for layer in viewer.layers if layer.visible and is_stack(layer)]
     active = viewer.layers.selection.active
@@ -253,7 +251,7 @@ def current_stack(viewer: ViewerModel) -> Image | None:
 
 
 def shown_index(viewer: ViewerModel, stack: Image) -> int | None:
-    """Return which of the stack's layers is shown; None where the view shows none, or many."""
+    """Return the index of the shown layer of a stack; None if none or several are shown."""
     before = viewer.dims.ndim - stack.ndim
     displayed = [axis - before for axis in viewer.dims.displayed]
     if 0 in displayed:
@@ -266,18 +264,18 @@ def shown_index(viewer: ViewerModel, stack: Image) -> int | None:
 
 
 def shown_plane(viewer: ViewerModel, stack: Image) -> int | None:
-    """Return which plane of its volume a stack shows; None where it shows many, or has no planes."""
+    """Return the index of the shown plane of a volume; None for images, or if several are shown."""
     geometry = stack.data.animation.geometry
     if len(geometry.size) == 2:
         return None
     axis = 1 + stack.data.axes.index(True)
     if axis + viewer.dims.ndim - stack.ndim in viewer.dims.displayed:
         return None
-    place = stack.world_to_data(viewer.dims.point[-stack.ndim :])[axis]
+    position = stack.world_to_data(viewer.dims.point[-stack.ndim :])[axis]
     cell, start = geometry.affine(geometry.size)
-    return round(float(cell[0] * place + start[0]))
+    return round(float(cell[0] * position + start[0]))
 
 
 def show_index(viewer: ViewerModel, stack: Image, index: int) -> None:
-    """Move the slider `layer`."""
+    """Move the slider `layer` to an index."""
     viewer.dims.set_point(viewer.dims.ndim - stack.ndim, index)

@@ -1,4 +1,4 @@
-"""The metadata of a stack's layer, ``metadata["camanim"]``: a result as plain data."""
+"""The metadata of a stack, ``layer.metadata["camanim"]``: a result as plain data."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ KEY = "camanim"
 
 
 class CamMetadata(TypedDict):
-    """Plain data, as JSON has them (and NaN); the lists are aligned with the slider `layer`.
+    """Metadata of a stack: JSON data, and NaN; the lists are aligned with the slider `layer`.
 
-    `target` is what was explained, as the target describes itself; `index` its class, None where it is
-    not about one, and `probability` its value for this image, in the given `unit`. `findings` holds the
-    record of each finding by its key, such as ``findings["road"]["scores"]``; `best` is the label of
-    the layer that is shown first, and `warnings` what findings say against the maps.
+    `target` is the description of the target; `index` its class, or None without one, and `probability`
+    its value for this image, in the given `unit`. `findings` holds the record of each finding by its
+    key, such as ``findings["road"]["scores"]``; `best` is the label of the layer that is shown first,
+    and `warnings` holds the warnings of findings.
     """
 
     method: str
@@ -42,7 +42,7 @@ class CamMetadata(TypedDict):
 
 
 def metadata(animation: Animation, normalization: str) -> CamMetadata:
-    """Describe an animation as plain data."""
+    """Return the metadata of an animation."""
     return CamMetadata(
         method=animation.method,
         model=str(animation.provenance["model"]),

@@ -1,4 +1,4 @@
-"""The field of methods, each with what is known about it, and the form of the chosen one's options."""
+"""The field for the method, and the form of its options."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ from napari_camanim._settings_form import SettingsForm
 
 
 class MethodField(QSearchableComboBox):
-    """The methods by name; a class of one's own can be typed as ``package.module:Class``."""
+    """Lists the methods; other classes can be entered as ``package.module:Class``."""
 
     def __init__(self) -> None:
         super().__init__()
         self._methods = camanim.methods()
         for row, method in enumerate(self._methods.values()):
             self.addItem(method.name)
-            self.setItemData(row, about(method), Qt.ItemDataRole.ToolTipRole)
+            self.setItemData(row, description(method), Qt.ItemDataRole.ToolTipRole)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
-        self.lineEdit().editingFinished.connect(self.settle)
-        self.currentTextChanged.connect(self._explain)
-        self._explain()
+        self.lineEdit().editingFinished.connect(self.complete_text)
+        self.currentTextChanged.connect(self._set_tooltip)
+        self._set_tooltip()
 
     def method(self) -> Method | None:
-        """Return what is known about the chosen method; None for one that was typed."""
+        """Return the chosen method; None if it is not listed."""
         return self._methods.get(self.currentText())
 
-    def settle(self) -> None:
-        """Let what was typed be the method it begins; what begins none is for the engine to find."""
-        found = self.findText(self.currentText(), Qt.MatchFlag.MatchStartsWith)
-        if self.currentText() and found >= 0 and self.method() is None:
-            self.setCurrentIndex(found)
-            self.setEditText(self.itemText(found))
+    def complete_text(self) -> None:
+        """Choose the first method that starts with the text; keep other texts."""
+        match = self.findText(self.currentText(), Qt.MatchFlag.MatchStartsWith)
+        if self.currentText() and match >= 0 and self.method() is None:
+            self.setCurrentIndex(match)
+            self.setEditText(self.itemText(match))
 
-    def _explain(self) -> None:
+    def _set_tooltip(self) -> None:
         method = self.method()
-        self.setToolTip("How activations become a map." if method is None else about(method))
+        self.setToolTip("Method that computes the maps." if method is None else description(method))
 
 
-def about(method: Method) -> str:
-    """Say what a method shows, what it cannot say, what it costs and where it comes from."""
-    knows = "Knows the class." if method.class_specific else "Does not know the class."
+def description(method: Method) -> str:
+    """Return summary, caveat, cost and paper of a method as rich text."""
+    specific = "Class-specific." if method.class_specific else "Not class-specific."
     lines = [
         f"<b>{escape(method.name)}</b>: {escape(method.summary)}",
         escape(method.caveat),
-        f"{knows} Cost: {escape(method.cost)}.",
+        f"{specific} Cost: {escape(method.cost)}.",
         f"<i>{escape(method.paper)}</i>",
     ]
-    # As rich text, which Qt breaks into lines.
+    # Qt wraps rich text only.
     return "".join(f"<p>{line}</p>" for line in lines)
 
 
 class OptionsForm(QWidget):
-    """The options of a method, one field each."""
+    """Form of the options of a method."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,29 +70,29 @@ class OptionsForm(QWidget):
         self._title = heading("")
         self._box.addWidget(self._title)
         self._box.addWidget(self.form.native)
-        self.show_for(None)
+        self.set_method(None)
 
-    def show_for(self, method: Method | None) -> None:
-        """Show the fields of a method; nothing for one without options."""
-        before = self.form.native
+    def set_method(self, method: Method | None) -> None:
+        """Show the fields of a method; hide the form if it has no options."""
+        previous = self.form.native
         options = {} if method is None else method.options
         self.form = SettingsForm(options, error=MethodError)
-        self._box.replaceWidget(before, self.form.native)
-        before.deleteLater()
+        self._box.replaceWidget(previous, self.form.native)
+        previous.deleteLater()
         self._title.setText("" if method is None else f"<b>{escape(method.name)}</b>")
         self.setVisible(len(self.form) > 0)
 
     def values(self) -> dict[str, Any]:
-        """Return what differs from the defaults.
+        """Return the options that differ from their defaults.
 
         Raises
         ------
         MethodError
-            When a value is wrong.
+            If a value is invalid.
         """
         return self.form.values()
 
 
 def heading(text: str) -> QLabel:
-    """Make the line above a group of fields."""
+    """Return a heading for a group of fields."""
     return QLabel(f"<b>{escape(text)}</b>")

@@ -1,4 +1,4 @@
-"""Networks: the field where they are chosen, the question whether their code may run, loading."""
+"""Networks: the field for the source, the dialog about trust, and loading."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from camanim.progress import Progress
 if TYPE_CHECKING:
     from camanim import Model
 
-#: Files and folders whose code the user has allowed to run; forgotten when napari closes.
+#: Files and folders with code that the user has allowed to run, until napari is closed.
 TRUSTED: set[str] = set()
 
 FILES = "Networks (*.toml *.py *.pt2);;All files (*)"
 
 
 class NetworkField(QSearchableComboBox):
-    """The networks that are known by name; any other source can be typed or opened."""
+    """Lists the networks with a name; other sources can be typed or opened."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,19 +32,19 @@ class NetworkField(QSearchableComboBox):
         self.setMinimumContentsLength(12)
 
     def source(self) -> str:
-        """Return what was chosen or typed."""
+        """Return the source."""
         text: str = self.currentText().strip()
         return text
 
     def choose(self, source: str) -> None:
-        """Choose a source, and list it for later."""
-        self.remember(source)
+        """Choose a source and add it to the list."""
+        self.add_source(source)
         self.setCurrentText(source)
-        # The end of a path says most.
+        # Show the end of a long path.
         self.lineEdit().end(False)
 
-    def remember(self, source: str) -> None:
-        """List a source that worked."""
+    def add_source(self, source: str) -> None:
+        """Add a source to the list."""
         if self.findText(source) < 0:
             typed = self.currentText()
             self.blockSignals(True)
@@ -54,7 +54,7 @@ class NetworkField(QSearchableComboBox):
 
 
 class OpenButton(QPushButton):
-    """Asks for a file or a folder, and puts it into the field."""
+    """Opens a dialog for a file or a folder, and chooses it in the field."""
 
     def __init__(self, network: NetworkField) -> None:
         super().__init__("Open…")
@@ -65,37 +65,37 @@ class OpenButton(QPushButton):
         self.setMenu(menu)
 
     def open_file(self) -> None:
-        """Ask for a card (.toml), a Python file or an exported network (.pt2)."""
+        """Open a dialog for a card (.toml), a Python file or an exported network (.pt2)."""
         path, _ = QFileDialog.getOpenFileName(self, "Open network", "", FILES)
         if path:
             self._network.choose(path)
 
     def open_folder(self) -> None:
-        """Ask for the folder of a MONAI bundle."""
+        """Open a dialog for the folder of a MONAI bundle."""
         path = QFileDialog.getExistingDirectory(self, "Open MONAI bundle")
         if path:
             self._network.choose(path)
 
 
-def ask_trust(parent: QWidget, error: Untrusted) -> bool:
-    """Ask whether the code may run; a yes is remembered for this file until napari closes."""
+def confirm_trust(parent: QWidget, error: Untrusted) -> bool:
+    """Return whether the user allows code to run, in a dialog; store the permission in `TRUSTED`."""
     yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
-    question = f"{error.source} {error.why}: do you trust where it comes from?"
-    answer = QMessageBox.question(parent, "Run code?", question, yes | no, no)
-    if answer == yes:
+    text = f"{error.source} {error.why}: do you trust its origin?"
+    confirmed = bool(QMessageBox.question(parent, "Run code?", text, yes | no, no) == yes)
+    if confirmed:
         TRUSTED.add(str(error.source))
-    return bool(answer == yes)
+    return confirmed
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network as it was asked for.
+    """Source and settings of a network.
 
     Attributes
     ----------
     source : str
     settings : dict
-        Those of `camanim.load_model`.
+        Settings of `camanim.load_model`.
     """
 
     source: str
@@ -103,7 +103,7 @@ class ModelSpec:
 
     @property
     def from_files(self) -> bool:
-        """Whether any of it comes from a file, which may change while napari is open."""
+        """Whether any part is read from a file, which can change while napari is open."""
         weights = self.settings.get("weights")
         return (
             not has_prefix(self.source)
@@ -113,40 +113,40 @@ class ModelSpec:
 
 
 class Networks:
-    """Loads networks, in the thread; the last one is kept, as most runs repeat it."""
+    """Loads networks and caches the last one."""
 
     def __init__(self) -> None:
         self.model: Model | None = None
-        self._asked: ModelSpec | None = None
+        self._spec: ModelSpec | None = None
 
-    def load(self, asked: ModelSpec, progress: Progress) -> Model:
-        """Load a network, or take the one that is there.
+    def load(self, spec: ModelSpec, progress: Progress) -> Model:
+        """Return a network, from the cache if it was the last one.
 
         Raises
         ------
         Untrusted
-            When it comes with code that the user has not allowed to run.
+            If the source contains code that the user has not allowed to run.
         ModelError
             See `camanim.load_model`.
         """
-        if self.model is not None and self._asked == asked:
+        if self.model is not None and self._spec == spec:
             return self.model
-        self.forget()
+        self.release()
         progress("load", 0, 0)
-        model = _load(asked, progress)
-        if not asked.from_files:
-            self.model, self._asked = model, asked
+        model = _load(spec, progress)
+        if not spec.from_files:
+            self.model, self._spec = model, spec
         return model
 
-    def forget(self) -> None:
-        """Let the network go."""
-        self.model = self._asked = None
+    def release(self) -> None:
+        """Remove the network from the cache."""
+        self.model = self._spec = None
 
 
-def _load(asked: ModelSpec, progress: Progress) -> Model:
+def _load(spec: ModelSpec, progress: Progress) -> Model:
     try:
-        return camanim.load_model(asked.source, **asked.settings, progress=progress)
+        return camanim.load_model(spec.source, **spec.settings, progress=progress)
     except Untrusted as error:
         if str(error.source) not in TRUSTED:
             raise
-    return camanim.load_model(asked.source, **asked.settings, trust=True, progress=progress)
+    return camanim.load_model(spec.source, **spec.settings, trust=True, progress=progress)

@@ -1,4 +1,4 @@
-"""The line of text on the canvas: which layer this is, and how well it explains the prediction."""
+"""The caption on the canvas: name, target and findings of the shown layer."""
 
 from __future__ import annotations
 
@@ -15,60 +15,57 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 FONT_SIZE = 9
-#: Pixels that a character takes on average, and those that the box leaves at both edges.
-CHARACTER, EDGES = 8.3, 24
-#: What stands between two facts on a line.
-BETWEEN = "   "
-#: Where a fact may be broken: after a space, and between the parts of a module's name.
-_JOINTS = re.compile(r"(?<=[ _/])|(?<=\.)(?=[^\W\d])")
+#: Average width of a character, and the margins of the box, in pixels.
+CHARACTER, MARGINS = 8.3, 24
+#: Separator of the facts on a line.
+SEPARATOR = "   "
+#: Possible line breaks within a fact: after a space, and between the parts of a module's name.
+_BREAKS = re.compile(r"(?<=[ _/])|(?<=\.)(?=[^\W\d])")
 
 
 def wrapped(caption: str, width: float) -> str:
-    """Break a caption's lines where they would leave the canvas: between two facts, or else words.
+    """Return a caption with lines that fit the canvas, broken between facts or within long ones.
 
     Parameters
     ----------
     caption : str
     width : float
-        Of the canvas in pixels.
+        Width of the canvas in pixels.
     """
-    fitting = max(12, int((width - EDGES) / CHARACTER))
-    return "\n".join(part for line in caption.split("\n") for part in _broken(line, fitting))
+    max_length = max(12, int((width - MARGINS) / CHARACTER))
+    return "\n".join(part for line in caption.split("\n") for part in _wrap_line(line, max_length))
 
 
-def _broken(line: str, fitting: int) -> list[str]:
+def _wrap_line(line: str, max_length: int) -> list[str]:
     parts: list[str] = []
-    for fact in line.split(BETWEEN):
-        longer = f"{parts[-1]}{BETWEEN}{fact}" if parts else fact
-        if len(longer) <= fitting:
+    for fact in line.split(SEPARATOR):
+        longer = f"{parts[-1]}{SEPARATOR}{fact}" if parts else fact
+        if len(longer) <= max_length:
             parts[-1:] = [longer]
         else:
-            parts += _split(fact, fitting)
+            parts += _wrap_fact(fact, max_length)
     return parts
 
 
-def _split(fact: str, fitting: int) -> list[str]:
+def _wrap_fact(fact: str, max_length: int) -> list[str]:
     parts = [""]
-    for word in _JOINTS.split(fact):
-        if parts[-1] and len(f"{parts[-1]}{word}".rstrip()) > fitting:
+    for word in _BREAKS.split(fact):
+        if parts[-1] and len(f"{parts[-1]}{word}".rstrip()) > max_length:
             parts.append("")
         whole = parts[-1] + word
-        parts[-1:] = [whole[i : i + fitting] for i in range(0, len(whole), fitting)] or [""]
+        parts[-1:] = [whole[i : i + max_length] for i in range(0, len(whole), max_length)] or [""]
     return [part.rstrip() for part in parts if part.strip()] or [""]
 
 
 class Caption:
-    """Keeps the text on one viewer's canvas true, for as long as there is a stack.
-
-    When the last stack is removed, the text goes and every connection with it.
-    """
+    """Updates the caption on the canvas of a viewer until the last stack is removed."""
 
     _of_viewer: ClassVar[WeakKeyDictionary[ViewerModel, Caption]] = WeakKeyDictionary()
 
     def __init__(self, viewer: ViewerModel) -> None:
-        # The viewer keeps us (`_of_viewer`), not we the viewer.
+        # A weak reference, as the viewer is a key of `_of_viewer`.
         self._viewer = ref(viewer)
-        # Without a colour of its own the text contrasts with the canvas in every theme.
+        # Without a colour, so that the text contrasts with the canvas in every theme.
         self.overlay = TextOverlay(
             visible=True, position="bottom_left", font_size=FONT_SIZE, box=True
         )
@@ -89,8 +86,7 @@ class Caption:
 
     @classmethod
     def on(cls, viewer: ViewerModel) -> Caption:
-        """Return the viewer's caption, made when there is none, and bring it up to date."""
-        # The caption belongs to the viewer itself, however it was reached.
+        """Return the updated caption of a viewer; create it on first use."""
         viewer = unwrapped(viewer)
         if viewer not in cls._of_viewer:
             cls._of_viewer[viewer] = cls(viewer)
@@ -99,7 +95,7 @@ class Caption:
         return caption
 
     def update(self, event: Any = None) -> None:
-        """Write what the shown slice is."""
+        """Show the caption of the shown layer, or hide it."""
         viewer = self._viewer()
         if viewer is None:
             return
@@ -125,7 +121,7 @@ class Caption:
         self._watched = stacks
 
     def _remove(self, viewer: ViewerModel) -> None:
-        """Take the text off the canvas and disconnect."""
+        """Remove the text from the canvas, and disconnect from all events."""
         for event in self._events:
             event.disconnect(self.update)
         self._watch([])

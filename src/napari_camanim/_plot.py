@@ -1,4 +1,4 @@
-"""A small canvas for the plots of findings, with a cursor that moves without drawing the rest again."""
+"""A canvas for the plots of findings, with a cursor that moves without redrawing the plot."""
 
 from __future__ import annotations
 
@@ -14,33 +14,30 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 from camanim.plots import Panel, Plot
 from camanim.render.figures import DARK, LIGHT, Theme, draw, dress, themed
 
-#: Pixels.
+#: Size in pixels.
 HEIGHT, WIDTH = 170, 260
 
 
 class PlotCanvas(FigureCanvasQTAgg):
-    """Draws the first panel of a `Plot`; a click or drag points at one of its layers.
-
-    The panel is drawn when it changes. Moving the cursor copies that picture back and draws one line
-    (blitting).
+    """Draws the first panel of a `Plot`, with a cursor that is drawn by blitting.
 
     Signals
     -------
     moved : (int,)
-        The layer at which the user points.
+        Index of the layer at a click or drag.
     """
 
     moved = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        # First, as Qt reports changes of the palette while the widget is made.
+        # Before super().__init__(), in which Qt sends changes of the palette.
         self._panel: Panel | None = None
         self._index: int | None = None
         self._background: Any = None
         self._cursor: Any = None
         super().__init__(Figure(layout="constrained", dpi=100))
         self.setParent(parent)
-        # matplotlib makes it white; it is to have the colours of the window.
+        # The palette of the window instead of matplotlib's white one.
         self.setPalette(QPalette())
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setMinimumHeight(HEIGHT)
@@ -51,23 +48,23 @@ class PlotCanvas(FigureCanvasQTAgg):
         return QSize(WIDTH, HEIGHT)
 
     def minimumSizeHint(self) -> QSize:
-        # matplotlib's own is too small to read, and must not widen the dock.
+        # Wide enough to be legible, without widening the dock.
         return QSize(120, HEIGHT)
 
     @property
     def panel(self) -> Panel | None:
-        """What is plotted."""
+        """The plotted panel."""
         return self._panel
 
     def set_plot(self, plot: Plot) -> None:
-        """Show another plot, of which a dock has room for the first panel."""
+        """Show the first panel of a plot."""
         first = next(panel for panel in plot.panels if isinstance(panel, Panel))
         self._panel = first
         self.setToolTip(first.tip)
         self._compose()
 
     def set_index(self, index: int | None) -> None:
-        """Put the cursor at a layer; None takes it away."""
+        """Move the cursor to a layer; None hides it."""
         if index == self._index:
             return
         self._index = index
@@ -78,16 +75,16 @@ class PlotCanvas(FigureCanvasQTAgg):
         self.update()
 
     def theme(self) -> Theme:
-        """Return the theme that fits the window's palette."""
+        """Return the theme with the colours of the window's palette."""
         palette = self.palette()
         text = palette.color(QPalette.ColorRole.WindowText)
         background = palette.color(QPalette.ColorRole.Window)
-        # Light text means a dark dock.
+
         theme = DARK if text.lightnessF() > 0.5 else LIGHT
         return themed(theme, text=text.name(), background=background.name())
 
     def _compose(self) -> None:
-        """Build the figure anew; it is drawn when the window has time."""
+        """Create the artists of the panel, and schedule a draw."""
         self._cursor = self._background = None
         if self._panel is None:
             return
@@ -98,7 +95,7 @@ class PlotCanvas(FigureCanvasQTAgg):
         dress(axes, theme)
         draw(self.figure, axes, self._panel, theme)
         if self._panel.by_layer and not self._panel.instead:
-            # The tooltip says what the axes show; the dock has little room.
+            # Without a label to save height; the tooltip explains the axis.
             axes.set_xlabel("")
             line = axes.axvline(1, color=theme.colors["third"], linewidth=1.6, visible=False)
             line.set_animated(True)
@@ -106,7 +103,7 @@ class PlotCanvas(FigureCanvasQTAgg):
         self.draw_idle()
 
     def draw(self) -> None:
-        """Draw everything, and keep the picture without the cursor."""
+        """Draw the panel, and store it without the cursor."""
         super().draw()
         self._background = self.copy_from_bbox(self.figure.bbox)
         self._draw_cursor()
@@ -126,7 +123,7 @@ class PlotCanvas(FigureCanvasQTAgg):
             self._compose()
 
     def _point_at(self, event: Any) -> None:
-        """Go to the layer nearest to a pressed button."""
+        """Emit `moved` with the layer nearest to a pressed button."""
         if event.button != 1 or self._cursor is None or self._panel is None:
             return
         x, _ = self._cursor.axes.transData.inverted().transform((event.x, event.y))

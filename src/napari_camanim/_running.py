@@ -1,4 +1,4 @@
-"""The dock while something runs: progress, cancel, one sentence for what went wrong."""
+"""Runner of background jobs: one at a time, with progress, cancel and a dialog about trust."""
 
 from __future__ import annotations
 
@@ -6,93 +6,103 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from napari.utils.notifications import show_error
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QWidget
 
 from camanim.errors import CamError, Cancelled
 from camanim.models import Untrusted
 from camanim.progress import Progress
-from napari_camanim._form import Form
-from napari_camanim._networks import Networks, ask_trust
+from napari_camanim._networks import Networks, confirm_trust
 from napari_camanim._worker import Task
 
 Job = Callable[[Progress], Any]
 
 
-class RunningForm(Form):
-    """The form, with one job at a time in a thread, which is asked again once its code is trusted."""
+class Runner(QObject):
+    """Runs one job at a time in a thread, and repeats it once the user trusts its code.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    dialog_parent : QWidget
+        Parent of the dialog about trust.
+
+    Signals
+    -------
+    started : ()
+    progressed : (str, int, int)
+        Stage, done, total.
+    failed : (CamError,)
+        `Cancelled` after a cancel, or if the code is not trusted.
+    finished : ()
+        After every job, also after an error.
+    """
+
+    started = Signal()
+    progressed = Signal(str, int, int)
+    failed = Signal(object)
+    finished = Signal()
+
+    def __init__(self, dialog_parent: QWidget) -> None:
         super().__init__()
         self.networks = Networks()
-        self._task: Task | None = None
-        self._repeat: Callable[[], None] | None = None
-        self._left = False
+        self.task: Task | None = None
+        self._dialog_parent = dialog_parent
+        self._retry: Callable[[], None] | None = None
+        self._closed = False
 
-    def _start(self, job: Job, on_success: Callable[[Any], None]) -> None:
-        if self._task is not None:
+    @property
+    def running(self) -> bool:
+        """Whether a job is running."""
+        return self.task is not None
+
+    def start(self, job: Job, on_success: Callable[[Any], None]) -> None:
+        """Start a job unless one is running; `on_success` is called with its result."""
+        if self.task is not None:
             return
-        self._task = Task(job)
-        self._task.progressed.connect(self._on_progress)
-        self._task.succeeded.connect(on_success)
-        self._task.failed.connect(lambda error: self._on_failure(error, job, on_success))
-        self._task.finished.connect(self._on_finished)
-        self.predict_button.setEnabled(False)
-        self.export_button.setEnabled(False)
-        self.advanced.save_button.setEnabled(False)
-        self.run_button.setText("Cancel")
-        self._say("")
-        self._task.start()
+        self.task = Task(job)
+        self.task.progressed.connect(self.progressed)
+        self.task.succeeded.connect(on_success)
+        self.task.failed.connect(lambda error: self._on_failure(error, job, on_success))
+        self.task.finished.connect(self._on_finished)
+        self.started.emit()
+        self.task.start()
 
-    def _on_progress(self, stage: str, done: int, total: int) -> None:
-        if self.run_button.isEnabled():
-            share = f" {100 * done // total} %" if total else "…"
-            self.run_button.setText(f"Cancel ({stage}{share})")
+    def cancel(self) -> None:
+        """Cancel the running job."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def close(self) -> None:
+        """Cancel the running job, discard its result, and release the network."""
+        self._closed = True
+        self.networks.release()
+        if self.task is not None:
+            # `finished` stays connected, to release a network that the job still loads.
+            self.task.cancel()
+            self.task.succeeded.disconnect()
+            self.task.failed.disconnect()
 
     def _on_failure(self, error: CamError, job: Job, on_success: Callable[[Any], None]) -> None:
-        if isinstance(error, Cancelled):
-            self._say("Cancelled.")
-        elif isinstance(error, Untrusted):
-            # ModelSpec when the task has ended, as the dialog lets events through.
-            self._repeat = partial(self._ask_and_repeat, error, job, on_success)
+        if isinstance(error, Untrusted):
+            # After the end of the task, as the dialog processes events.
+            self._retry = partial(self._retry_if_trusted, error, job, on_success)
         else:
-            self._say(str(error), error=True)
+            self.failed.emit(error)
 
-    def _ask_and_repeat(
+    def _retry_if_trusted(
         self, error: Untrusted, job: Job, on_success: Callable[[Any], None]
     ) -> None:
-        if not ask_trust(self, error):
-            self._say(f"Nothing was run: {error.source} is not trusted.")
-        elif not self._left:
-            self._start(job, on_success)
+        if not confirm_trust(self._dialog_parent, error):
+            self.failed.emit(Cancelled(f"Nothing was run: {error.source} is not trusted."))
+        elif not self._closed:
+            self.start(job, on_success)
 
     def _on_finished(self) -> None:
-        self._task = None
-        if self._left:
-            self.networks.forget()
+        self.task = None
+        if self._closed:
+            self.networks.release()
             return
-        self.run_button.setText("Run")
-        self.run_button.setEnabled(True)
-        self.predict_button.setEnabled(True)
-        self.advanced.save_button.setEnabled(True)
-        self.on_end()
-        repeat, self._repeat = self._repeat, None
-        if repeat is not None:
-            repeat()
-
-    def _say(self, text: str, *, error: bool = False) -> None:
-        self.message.setText(text)
-        if error:
-            show_error(text)
-
-    def on_end(self) -> None:
-        """Bring up to date what was locked during a run."""
-
-    def stop(self) -> None:
-        """Cancel what runs, await no result of it, and let the network go."""
-        self._left = True
-        self.networks.forget()
-        if self._task is not None:
-            # Its end is still awaited, its result no more.
-            self._task.cancel()
-            self._task.succeeded.disconnect()
-            self._task.failed.disconnect()
+        self.finished.emit()
+        retry, self._retry = self._retry, None
+        if retry is not None:
+            retry()

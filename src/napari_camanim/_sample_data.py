@@ -1,4 +1,4 @@
-"""File > Open Sample > CAManim: synthetic ultrasound, with the lesion's mask where there is one."""
+"""Sample data in the menu File > Open Sample > CAManim: synthetic ultrasound with lesion masks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 def open_sample(name: str) -> list[LayerData]:
-    """Give a sample image, and its lesion mask as a hidden Labels layer.
+    """Return a sample image, and its lesion mask as a hidden Labels layer.
 
     Parameters
     ----------

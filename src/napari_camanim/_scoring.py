@@ -1,4 +1,4 @@
-"""The fields of what is computed about the maps: one box for each kind of finding, with its settings."""
+"""The fields for findings: a mask, and a check box with settings for each kind."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
 NO_MASK = "none"
-#: The kind whose box stands above, on the dock.
+#: The kind with its check box in the main part of the form.
 MAIN = "road"
-#: Settings that are the run's, or have no place in a dock.
+#: Settings without a field.
 HIDDEN = ("seed", "imputer", "batch_size", "memory_format", "precision", "percentiles", "noise")
 
 
 class MaskField(QComboBox):
-    """The viewer's Labels layers, after "none"; a choice stays with its layer.
+    """Lists the Labels layers of the viewer, after "none".
 
     Signals
     -------
     chosen : ()
-        The user chose another one. Nothing is said when a layer is removed: what was measured with it
-        stays true.
+        The user chose another layer. Not emitted if the chosen layer is removed, as findings remain
+        valid.
     """
 
     chosen = Signal()
@@ -40,19 +40,19 @@ class MaskField(QComboBox):
         # Long names must not widen the dock.
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(10)
-        self.offer([])
+        self.set_layers([])
         self.currentIndexChanged.connect(self.chosen)
 
-    def offer(self, layers: Sequence[Labels]) -> None:
-        """List these layers, keeping the choice if it is one of them."""
-        before = self.layer()
+    def set_layers(self, layers: Sequence[Labels]) -> None:
+        """Set the listed layers, keeping the chosen one if possible."""
+        chosen = self.layer()
         self.blockSignals(True)
         self.clear()
         self.addItem(NO_MASK, None)
         for layer in layers:
             self.addItem(layer.name, layer)
-        if before is not None and before in layers:
-            self.setCurrentIndex(1 + list(layers).index(before))
+        if chosen is not None and chosen in layers:
+            self.setCurrentIndex(1 + list(layers).index(chosen))
         self.blockSignals(False)
 
     def layer(self) -> Labels | None:
@@ -61,20 +61,19 @@ class MaskField(QComboBox):
 
 
 class ScoringFields:
-    """The fields below the heading "Scores": a mask, and each kind of finding with its settings."""
+    """The fields below the heading "Scores"."""
 
     def __init__(self) -> None:
         self.mask = MaskField()
         self.mask.setToolTip(
-            "A Labels layer over the image: measures how much of each map lies inside, where its "
-            "labels are not 0."
+            "Labels layer over the image: measures the agreement of each map with labels other than 0."
         )
         self.kinds = [kind for kind in finding_kinds().values() if not kind.needs_mask]
         self.boxes = {kind.name: _box(kind) for kind in self.kinds if kind.name != MAIN}
         self.forms = {kind.name: SettingsForm(kind.settings, hidden=HIDDEN) for kind in self.kinds}
 
     def add_to(self, form: QFormLayout) -> None:
-        """Lay the fields out."""
+        """Add the fields to a layout."""
         form.addRow(heading("Scores"))
         form.addRow("Mask", self.mask)
         for kind in self.kinds:
@@ -87,18 +86,18 @@ class ScoringFields:
             form.addRow(settings)
 
     def requests(self, *, road: bool) -> list[FindingRequest]:
-        """Return what is to be computed, with the settings that differ from their defaults.
+        """Return the findings to compute, with the settings that differ from their defaults.
 
         Raises
         ------
         CamError
-            When a setting is wrong.
+            If a setting is invalid.
         """
-        chosen = {name: box.isChecked() for name, box in self.boxes.items()} | {MAIN: road}
+        checked = {name: box.isChecked() for name, box in self.boxes.items()} | {MAIN: road}
         return [
             FindingRequest(kind.name, self.forms[kind.name].values())
             for kind in self.kinds
-            if chosen[kind.name]
+            if checked[kind.name]
         ]
 
 

@@ -1,4 +1,4 @@
-"""Forms of settings, made by magicgui from their declarations."""
+"""Forms of settings, generated from their declarations with widgets of magicgui."""
 
 from __future__ import annotations
 
@@ -24,35 +24,34 @@ from camanim.errors import CamError, SettingError
 #: A field of any type.
 Field = ValueWidget[Any]
 
-#: Pixels that a label takes at least, so that forms are aligned with each other.
+#: Minimum width of labels in pixels, which aligns the forms.
 LABEL = 70
-#: The largest number that Qt's spin boxes take.
-MOST = 2**31 - 1
+#: The largest value of Qt's spin boxes.
+MAX_INT = 2**31 - 1
 
 
 class SettingsForm:
-    """One field for each setting; an empty one stands for the default, or for None.
+    """A form with one field for each setting; an empty field stands for the default.
 
     Parameters
     ----------
     settings : mapping of str to Setting
-        Those whose type has no field, such as a callable, are left out.
+        Settings of types without a field, such as callables, are omitted.
     labels : mapping of str to str, optional
-        In place of the settings' names.
+        Labels that replace the names of settings.
     hidden : collection of str
-        Settings that get no field.
+        Settings without a field.
     lines : collection of str
-        Settings of any type that are typed, as Python writes them.
+        Settings that are entered as Python literals in a line.
     error : type
-        What a wrong value raises.
-
+        Class of the error for an invalid value.
     placeholder : str
-        What an empty line shows; by default the setting's default.
+        Placeholder of empty lines; by default the default value.
 
     Attributes
     ----------
     native : QWidget
-        The form as a widget of Qt.
+        The widget.
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class SettingsForm:
 
     @property
     def names(self) -> list[str]:
-        """The settings that have a field, in their order."""
+        """Names of the settings with a field."""
         return list(self._widgets)
 
     def connect(self, slot: Callable[[], Any]) -> None:
@@ -117,7 +116,7 @@ class SettingsForm:
         Raises
         ------
         CamError
-            When a value is of another type than was declared, or out of range.
+            If a value is of another type or out of range.
         """
         values = {}
         for name, setting in self._settings.items():
@@ -127,28 +126,28 @@ class SettingsForm:
         return values
 
     def set_values(self, values: Mapping[str, Any]) -> None:
-        """Fill in values; names without a field are passed over."""
+        """Set the values of fields; names without a field are ignored."""
         for name, value in values.items():
             if name in self._widgets:
                 self._widgets[name].value = _shown(self._settings[name], value)
 
     def reset(self) -> None:
-        """Fill in the defaults."""
+        """Set all fields to their defaults."""
         self.set_values({name: setting.default for name, setting in self._settings.items()})
 
 
 class IgnoreWheel(QObject):
-    """Lets the wheel scroll the dock instead of changing the field that it passes."""
+    """Event filter that scrolls the dock instead of changing a field below the mouse wheel."""
 
     def watch(self, parent: QWidget) -> None:
-        """Watch the fields within a widget."""
+        """Install the filter for all fields within a widget."""
         for kind in (QComboBox, QAbstractSpinBox):
             for field in parent.findChildren(kind):
                 field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
                 field.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Ignore the wheel over a field without focus."""
+        """Ignore wheel events of a field without focus."""
         if event.type() == QEvent.Type.Wheel and not watched.hasFocus():
             event.ignore()
             return True
@@ -160,7 +159,7 @@ def _label(name: str) -> str:
 
 
 def _field(setting: Setting, label: str) -> Field | None:
-    """Make the field of a setting; None where its type has none."""
+    """Return the field of a setting; None if its type has no field."""
     options: dict[str, Any] = {"name": setting.name, "label": label, "tooltip": setting.help}
     low, high = setting.range.low, setting.range.high
     if setting.count is None and setting.kind is bool and not setting.optional:
@@ -172,8 +171,8 @@ def _field(setting: Setting, label: str) -> Field | None:
         return widget
     if setting.count is None and not setting.optional and setting.kind is int:
         options |= {
-            "min": -MOST if low is None else int(low),
-            "max": MOST if high is None else int(min(high, MOST)),
+            "min": -MAX_INT if low is None else int(low),
+            "max": MAX_INT if high is None else int(min(high, MAX_INT)),
         }
         return SpinBox(value=setting.default, **options)
     if (
@@ -193,7 +192,7 @@ def _line(setting: Setting, label: str) -> Field:
 
 
 def _narrow(widget: ComboBox) -> None:
-    """Keep long choices from widening the dock."""
+    """Limit the width of a combo box, as long choices would widen the dock."""
     box = (
         widget.native
         if isinstance(widget.native, QComboBox)
@@ -205,7 +204,7 @@ def _narrow(widget: ComboBox) -> None:
 
 
 def _shown(setting: Setting, value: Any) -> Any:
-    """Return what a field shows for a value: of a line its text, which is empty for the default."""
+    """Return the value of the field's widget; for a line its text, which is empty for the default."""
     if setting.choices:
         return value or ""
     is_line = setting.optional or setting.count is not None or setting.kind is str
@@ -218,7 +217,7 @@ def _shown(setting: Setting, value: Any) -> Any:
 
 
 def _value(setting: Setting, widget: Field) -> Any:
-    """Read a field; a text that is no number stays one, to be refused."""
+    """Return the value of a field; invalid literals are returned as text and fail the later check."""
     if not isinstance(widget, LineEdit):
         return widget.value or None if isinstance(widget, ComboBox) else widget.value
     text = widget.value.strip()

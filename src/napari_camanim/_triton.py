@@ -1,9 +1,9 @@
-"""Keep torch's import from crashing a process that draws with Mesa.
+"""Import of triton that avoids a crash in processes that draw with Mesa.
 
-torch imports triton where it is installed (all Linux builds with CUDA), and triton has an LLVM of its
-own whose symbols it shares. Mesa's OpenGL drivers (llvmpipe, AMD's) have loaded theirs, for all to see,
-when napari's first canvas was drawn. triton then binds to Mesa's and dies at import with a
-segmentation fault. Loaded with RTLD_DEEPBIND it prefers its own.
+torch imports triton if it is installed (all Linux builds with CUDA), and triton contains a copy of LLVM
+with exported symbols. Mesa's OpenGL drivers (llvmpipe, AMD) load another LLVM with global symbols when
+napari draws its first canvas. triton then binds to Mesa's LLVM, and its import ends in a segmentation
+fault. With RTLD_DEEPBIND, triton binds to its bundled LLVM.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import os
 import sys
 
 
-def load_apart() -> None:
-    """Import triton so that it keeps to its own LLVM; do nothing where that is no question."""
+def import_triton() -> None:
+    """Import triton with RTLD_DEEPBIND, if it is installed and not yet imported."""
     if "triton" in sys.modules or not hasattr(os, "RTLD_DEEPBIND"):
         return
     if importlib.util.find_spec("triton") is None:
@@ -24,7 +24,7 @@ def load_apart() -> None:
     try:
         importlib.import_module("triton")
     except ImportError:
-        # A broken triton is torch's business, which goes on without.
+        # torch works without triton.
         return
     finally:
         sys.setdlopenflags(flags)

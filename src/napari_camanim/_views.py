@@ -1,4 +1,4 @@
-"""Image layer to engine input: which part of an image is explained, and what a mask says about it."""
+"""Conversion of image and Labels layers to inputs of the engine, by the state of the viewer."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which part of an image layer is explained.
+class Region:
+    """The explained region of an image layer: a slice or a volume.
 
     Attributes
     ----------
     shape : tuple of int
-        Of the layer, without colours.
+        Shape of the layer, without colours.
     axes : tuple of int
-        The layer's axes that the part runs along, two or three.
+        Axes of the layer along which the region extends, two or three.
     position : tuple of int
-        The layer's index along all of its axes; 0 along `axes`.
+        Index of the region along all axes of the layer; 0 along `axes`.
     corners : (n + 1, n) array
-        Where the layer's first pixel, and the last one along each axis, lie in the world.
+        World coordinates of the layer's first pixel, and of the last pixel along each axis.
     """
 
     shape: tuple[int, ...]
@@ -37,135 +37,135 @@ class Part:
     corners: npt.NDArray[np.float64]
 
     def cut(self, data: Any) -> npt.NDArray[Any]:
-        """Take the part out of something that has the layer's axes."""
+        """Return the region of an array with the axes of the layer."""
         key = [slice(None) if i in self.axes else at for i, at in enumerate(self.position)]
         return np.asarray(data[tuple(key)])
 
 
 @dataclass(frozen=True)
-class Shown:
-    """The part of an image layer that is explained, as it was read.
+class RegionData:
+    """Pixels of the explained region.
 
     Attributes
     ----------
     pixels : array
         (H, W) or (H, W, 3|4); a volume (Z, Y, X) or (Z, Y, X, 3|4).
     window : (low, high) or None
-        The layer's contrast limits; None for what has 8 bits or colours, which speaks for itself.
-    part : Part
+        Contrast limits of the layer; None for 8-bit and colour images.
+    region : Region
     """
 
     pixels: npt.NDArray[Any]
     window: tuple[float, float] | None
-    part: Part
+    region: Region
 
 
 @dataclass(frozen=True)
 class View:
-    """Where a viewer stood in an image layer; pixels are read when asked for, also in a thread.
+    """The view of an image layer in a viewer; `read` loads the pixels and can run in a thread.
 
     Attributes
     ----------
     data : array-like
-        The layer's.
+        Data of the layer.
     index : tuple of int
-        Where the sliders stand, along all of the layer's axes.
+        Index of the sliders along all axes of the layer.
     displayed : tuple of int
-        The layer's axes that are shown; negative where the view shows one that it has not.
-    own_scale : bool
-        Whether the values speak for themselves, as 8 bits and colours do.
+        Displayed axes of the layer; negative for axes of the viewer that the layer lacks.
+    fixed_range : bool
+        Whether the range of values is known, as for 8-bit and colour images.
     limits : (low, high)
-        The layer's contrast limits.
+        Contrast limits of the layer.
     corners : (n + 1, n) array
-        See `Part`.
+        See `Region`.
     """
 
     data: Any
     index: tuple[int, ...]
     displayed: tuple[int, ...]
-    own_scale: bool
+    fixed_range: bool
     limits: tuple[float, float]
     corners: npt.NDArray[np.float64]
 
-    def read(self, space: int) -> Shown:
-        """Take the shown slice (2), or the volume along the last three axes (3).
+    def read(self, space: int) -> RegionData:
+        """Return the shown slice (2), or the volume along the last three axes (3).
 
         Raises
         ------
         ImageError
-            When the view shows no slice, the image has no depth, or the sliders stand outside of it.
+            If the view shows no slice, the image has no depth, or the sliders are outside of it.
         """
-        part = self._part(self._plane() if space == 2 else self._volume())
-        return Shown(part.cut(self.data), None if self.own_scale else self.limits, part)
+        region = self._region(self._plane() if space == 2 else self._volume())
+        return RegionData(region.cut(self.data), None if self.fixed_range else self.limits, region)
 
     def _plane(self) -> tuple[int, ...]:
         if len(self.displayed) != 2:
-            raise ImageError("What is explained is a slice: switch to the 2-D view first.")
+            raise ImageError("The network explains a slice: switch to the 2-D view first.")
         if len(self.index) == 2:
             return (0, 1)
         if self.displayed[0] < 0:
-            raise ImageError("The view shows no slice of the image: roll the axes until it does.")
+            raise ImageError("The view shows no slice of the image: roll the dimensions.")
         return self.displayed
 
     def _volume(self) -> tuple[int, ...]:
         ndim = len(self.index)
         if ndim < 3:
-            raise ImageError("The image has no depth, and a volume (z, y, x) is wanted.")
+            raise ImageError("The network needs a volume (z, y, x), and the image has no depth.")
         return (ndim - 3, ndim - 2, ndim - 1)
 
-    def _part(self, axes: tuple[int, ...]) -> Part:
+    def _region(self, axes: tuple[int, ...]) -> Region:
         shape = tuple(self.data.shape[: len(self.index)])
         sliced = [axis for axis in range(len(shape)) if axis not in axes]
         if any(not 0 <= self.index[axis] < shape[axis] for axis in sliced):
-            raise ImageError("The sliders stand outside of the image: move them into it first.")
-        at = tuple(i if axis in sliced else 0 for axis, i in enumerate(self.index))
-        return Part(shape, axes, at, self.corners)
+            raise ImageError("The sliders are outside of the image: move them into it first.")
+        position = tuple(i if axis in sliced else 0 for axis, i in enumerate(self.index))
+        return Region(shape, axes, position, self.corners)
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A Labels layer that says where a map should look; it is read when asked for.
+    """A Labels layer as a mask; `read` loads it and can run in a thread.
 
     Attributes
     ----------
     data : array-like
-        The layer's; everything but 0 is inside.
+        Data of the layer; values other than 0 are inside the mask.
     name : str
     corners : (n + 1, n) array
-        See `Part`.
+        See `Region`.
     """
 
     data: Any
     name: str
     corners: npt.NDArray[np.float64]
 
-    def read(self, part: Part) -> npt.NDArray[np.bool_]:
-        """Take what lies over a part of an image: its slice, or its volume.
+    def read(self, region: Region) -> npt.NDArray[np.bool_]:
+        """Return the mask of a region of an image.
 
         Raises
         ------
         ImageError
-            When the mask is of another shape than the image, or lies elsewhere.
+            If shape or position of the mask differ from those of the image.
         """
-        shape, ndim = tuple(self.data.shape), len(part.shape)
-        # A mask without the image's other axes is as good, where the part runs along the last ones.
-        flat = part.axes == tuple(range(ndim - len(part.axes), ndim))
-        first = ndim - len(part.axes) if flat and len(shape) == len(part.axes) else 0
-        if shape != part.shape[first:]:
+        shape, ndim = tuple(self.data.shape), len(region.shape)
+        # If the region extends along the last axes, a mask with only these axes is also valid.
+        is_last = region.axes == tuple(range(ndim - len(region.axes), ndim))
+        first = ndim - len(region.axes) if is_last and len(shape) == len(region.axes) else 0
+        if shape != region.shape[first:]:
             raise ImageError(
-                f"The mask {self.name} has the shape {_sides(shape)} and the image has "
-                f"{_sides(part.shape)}: choose a Labels layer of the image's own shape."
+                f"The mask {self.name} has the shape {_sides(shape)}, and the image "
+                f"{_sides(region.shape)}: choose a Labels layer of the same shape."
             )
-        theirs = part.corners[:, first:][[0, *range(first + 1, ndim + 1)]]
-        pixel = np.linalg.norm(theirs[1:] - theirs[0], axis=1) / np.maximum(1, shape)
+        corners = region.corners[:, first:][[0, *range(first + 1, ndim + 1)]]
+        pixel = np.linalg.norm(corners[1:] - corners[0], axis=1) / np.maximum(1, shape)
         if not np.allclose(
-            self.corners, theirs, rtol=0, atol=0.5 * pixel[pixel > 0].min(initial=1)
+            self.corners, corners, rtol=0, atol=0.5 * pixel[pixel > 0].min(initial=1)
         ):
             raise ImageError(
-                f"The mask {self.name} lies elsewhere than the image: give both layers the same "
-                "scale and translation."
+                f"The mask {self.name} has another position than the image: set the same scale and "
+                "translation for both layers."
             )
-        return np.asarray((np.asarray(self.data) if first else part.cut(self.data)) != 0)
+        return np.asarray((np.asarray(self.data) if first else region.cut(self.data)) != 0)
 
 
 def _sides(shape: tuple[int, ...]) -> str:
@@ -173,7 +173,7 @@ def _sides(shape: tuple[int, ...]) -> str:
 
 
 def take_view(viewer: ViewerModel, layer: Image) -> View:
-    """Note where a viewer stands in an image layer.
+    """Return the view of an image layer in a viewer.
 
     Parameters
     ----------
@@ -187,20 +187,20 @@ def take_view(viewer: ViewerModel, layer: Image) -> View:
         data=data,
         index=index_in(viewer, layer),
         displayed=tuple(sorted(axis - before for axis in viewer.dims.displayed)),
-        own_scale=layer.rgb or data.dtype == np.uint8 or data.dtype == bool,
+        fixed_range=layer.rgb or data.dtype == np.uint8 or data.dtype == bool,
         limits=(float(low), float(high)),
         corners=_corners(layer, data),
     )
 
 
 def take_mask(layer: Labels) -> Mask:
-    """Note what a Labels layer holds, and where it lies."""
+    """Return a Labels layer as a mask."""
     data = layer.data[0] if layer.multiscale else layer.data
     return Mask(data, layer.name, _corners(layer, data))
 
 
 def index_in(viewer: ViewerModel, layer: Layer) -> tuple[int, ...]:
-    """Return the layer's index where the sliders stand."""
+    """Return the index of the sliders along the axes of a layer."""
     inside = layer.world_to_data(viewer.dims.point[-layer.ndim :])
     return tuple(int(i) for i in np.round(inside))
 

@@ -1,4 +1,4 @@
-"""The dock widget: wiring only. What it knows about activation maps it asks `camanim`."""
+"""The dock widget: connects form, runner and viewer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from napari.layers import Image, Labels
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
-from camanim.errors import CamError
+from camanim.errors import CamError, Cancelled
 from napari_camanim import _jobs
-from napari_camanim._jobs import Explained, RunRequest
+from napari_camanim._form import DockForm
+from napari_camanim._jobs import RunRequest, RunResult
 from napari_camanim._layers import (
     current_stack,
-    describe_again,
     is_input,
     is_stack,
     set_normalization,
@@ -26,10 +26,11 @@ from napari_camanim._layers import (
     shown_index,
     shown_plane,
     unwrapped,
+    update_metadata,
 )
 from napari_camanim._networks import ModelSpec
 from napari_camanim._overlay import Caption
-from napari_camanim._running import RunningForm
+from napari_camanim._running import Runner
 from napari_camanim._views import Mask, take_mask, take_view
 from napari_camanim._worker import Task
 
@@ -41,43 +42,65 @@ if TYPE_CHECKING:
     from camanim.stack import Normalization
 
 
-class CamWidget(RunningForm):
-    """The dock: explain the active image layer with a network, layer by layer.
+class CamWidget(QWidget):
+    """The dock widget: explains the active image layer with a network.
 
     Parameters
     ----------
     napari_viewer : napari.Viewer
-        Given by napari.
+        Passed by napari.
+
+    Attributes
+    ----------
+    form : DockForm
+    runner : Runner
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self._search: Task | None = None
+        self.form = DockForm()
+        self.runner = Runner(self)
+        self._device_search: Task | None = None
         self._image: Image | None = None
-        self._subject = 0
+        #: Incremented when inputs of Predict change, to discard outdated results.
+        self._input_version = 0
         self._mask_changed = False
         self._images: WeakKeyDictionary[Image, ref[Image]] = WeakKeyDictionary()
         self._connections: list[tuple[Any, Callable[..., None]]] = []
-        self._connect()
+        box = QVBoxLayout(self)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.addWidget(self.form)
+        self._connect_form()
+        self._connect_runner()
+        self._connect_viewer()
         self._refresh()
 
-    # -- What it listens to ----------------------------------------------------------------------
+    # -- Connections -----------------------------------------------------------------------------
 
-    def _connect(self) -> None:
-        self.predict_button.clicked.connect(self.predict)
-        self.run_button.clicked.connect(self._run_or_cancel)
-        self.export_button.clicked.connect(self._ask_and_export)
-        self.network.currentTextChanged.connect(self._on_network)
-        self.image.currentIndexChanged.connect(self._on_image)
-        self.method.currentTextChanged.connect(self._on_method)
-        self.advanced.network_changed.connect(self._on_network)
-        self.advanced.maps.connect(self._on_subject)
-        self.advanced.toggled.connect(self._find_devices)
-        self.advanced.save_button.clicked.connect(self._ask_and_save)
-        self.advanced.scoring.mask.chosen.connect(self._on_mask)
-        self.normalization.currentTextChanged.connect(self._on_normalization)
-        self.curve.moved.connect(self._on_curve)
+    def _connect_form(self) -> None:
+        form = self.form
+        form.predict_button.clicked.connect(self.predict)
+        form.run_button.clicked.connect(self._run_or_cancel)
+        form.export_button.clicked.connect(self._choose_and_export)
+        form.network.currentTextChanged.connect(self._on_network)
+        form.image.currentIndexChanged.connect(self._on_image)
+        form.method.currentTextChanged.connect(self._on_method)
+        form.advanced.network_changed.connect(self._on_network)
+        form.advanced.maps.connect(self._on_input)
+        form.advanced.toggled.connect(self._list_devices)
+        form.advanced.save_button.clicked.connect(self._choose_and_save)
+        form.advanced.scoring.mask.chosen.connect(self._on_mask)
+        form.normalization.currentTextChanged.connect(self._on_normalization)
+        form.curve.moved.connect(self._on_curve)
+
+    def _connect_runner(self) -> None:
+        self.runner.started.connect(self._on_started)
+        self.runner.progressed.connect(self.form.show_progress)
+        self.runner.failed.connect(self._on_failed)
+        self.runner.finished.connect(self._on_finished)
+
+    def _connect_viewer(self) -> None:
         layers = self.viewer.layers
         for event, slot in (
             (layers.events.inserted, self._refresh),
@@ -94,84 +117,84 @@ class CamWidget(RunningForm):
         event.connect(slot)
         self._connections.append((event, slot))
 
+    # -- Layers of the viewer ----------------------------------------------------------------------
+
     def _refresh(self, event: Any = None) -> None:
-        """List the layers of the viewer where they can be chosen, keeping the choices."""
+        """Update the lists of images and masks, keeping the choices."""
         layers = [unwrapped(layer) for layer in self.viewer.layers]
         self._list_images([layer for layer in layers if is_input(layer)])
-        self.advanced.scoring.mask.offer([layer for layer in layers if isinstance(layer, Labels)])
+        labels = [layer for layer in layers if isinstance(layer, Labels)]
+        self.form.advanced.scoring.mask.set_layers(labels)
         self._watch_stacks()
         self._on_stack()
 
     def _list_images(self, images: list[Image]) -> None:
-        # Names and layers change; the choice stays with its layer, and tells of a change itself.
-        self.image.blockSignals(True)
-        self.image.clear()
+        field = self.form.image
+        # Without signals, as clearing the list is not a change of the choice.
+        field.blockSignals(True)
+        field.clear()
         for layer in images:
-            self.image.addItem(layer.name, layer)
+            field.addItem(layer.name, layer)
         if self._image in images:
-            self.image.setCurrentIndex(images.index(self._image))
-        self.image.blockSignals(False)
+            field.setCurrentIndex(images.index(self._image))
+        field.blockSignals(False)
         self._on_image()
         self._follow_selection()
 
-    def _on_image(self, row: int = -1) -> None:
-        chosen = self.image.currentData()
-        if chosen is not self._image:
-            self._image = chosen
-            self._on_network()
-            self.advanced.set_depth(chosen is not None and chosen.ndim > 2)
-
-    def _on_network(self) -> None:
-        self.classes.forget()
-        self._on_subject()
-
-    def _on_subject(self) -> None:
-        """Count changes of what an answer of Predict depends on."""
-        self._subject += 1
-
-    def _on_method(self) -> None:
-        self.advanced.set_method(self.method.method())
+    def _follow_selection(self) -> None:
+        """Choose the selected layer, if it is one of the listed images."""
+        active = unwrapped(self.viewer.layers.selection.active)
+        for row in range(self.form.image.count()):
+            if self.form.image.itemData(row) is active:
+                self.form.image.setCurrentIndex(row)
 
     def _watch_stacks(self) -> None:
-        """Listen to the eyes of the stacks: a hidden one is not what the dock is about."""
+        """Connect to the visibility of stacks, as a hidden stack is never the current one."""
         watched = [event for event, _ in self._connections]
         for layer in self.viewer.layers:
             if is_stack(layer) and layer.events.visible not in watched:
                 self._listen(layer.events.visible, self._on_visible)
 
-    def _on_visible(self, event: Any = None) -> None:
-        self._on_stack()
-
-    def _follow_selection(self) -> None:
-        active = unwrapped(self.viewer.layers.selection.active)
-        for row in range(self.image.count()):
-            # Whatever is not listed, a stack or labels, leaves the choice as it is.
-            if self.image.itemData(row) is active:
-                self.image.setCurrentIndex(row)
-
     def _on_active(self, event: Any = None) -> None:
         self._follow_selection()
         self._on_stack()
 
-    def on_end(self) -> None:
+    def _on_visible(self, event: Any = None) -> None:
         self._on_stack()
-        if self._mask_changed:
-            self._localise()
 
     def _on_stack(self) -> None:
-        """Show what is known about the current stack: its scores, its normalisation."""
+        """Show findings and normalisation of the current stack."""
         stack = current_stack(self.viewer)
-        self.export_button.setEnabled(stack is not None and self._task is None)
-        found = False
+        self.form.export_button.setEnabled(stack is not None and not self.runner.running)
+        has_plots = False
         if stack is not None:
-            self.normalization.setCurrentText(stack.data.normalization)
-            found = self.curve.show_findings(stack.data.animation.findings)
-        self.curve.setVisible(found)
+            self.form.normalization.setCurrentText(stack.data.normalization)
+            has_plots = self.form.curve.show_findings(stack.data.animation.findings)
+        self.form.curve.setVisible(has_plots)
         self._on_slider()
 
     def _on_slider(self, event: Any = None) -> None:
         stack = current_stack(self.viewer)
-        self.curve.set_index(None if stack is None else shown_index(self.viewer, stack))
+        self.form.curve.set_index(None if stack is None else shown_index(self.viewer, stack))
+
+    # -- Changes of fields -------------------------------------------------------------------------
+
+    def _on_image(self, row: int = -1) -> None:
+        image = self.form.image.currentData()
+        if image is not self._image:
+            self._image = image
+            self._on_network()
+            self.form.advanced.set_depth(image is not None and image.ndim > 2)
+
+    def _on_network(self) -> None:
+        self.form.classes.clear_classes()
+        self._on_input()
+
+    def _on_input(self) -> None:
+        self._input_version += 1
+
+    def _on_method(self) -> None:
+        self.form.advanced.set_method(self.form.method.method())
 
     def _on_curve(self, index: int) -> None:
         stack = current_stack(self.viewer)
@@ -183,92 +206,114 @@ class CamWidget(RunningForm):
         if stack is not None:
             set_normalization(stack, normalization)
 
-    def _find_devices(self, unfolded: bool) -> None:
-        """List the devices when somebody is about to look: torch, which knows them, loads slowly."""
-        if unfolded and self._search is None:
-            self._search = Task(lambda progress: _jobs.devices())
-            self._search.succeeded.connect(self.advanced.set_devices)
-            self._search.start()
-
-    # -- What it does ----------------------------------------------------------------------------
-
-    def predict(self) -> None:
-        """List the network's five likeliest classes, and the others after them."""
-        question, subject = self._question(), self._subject
-        if question is not None:
-            self._start(
-                lambda progress: _jobs.predict(question, self.networks, progress),
-                lambda found: self._list_classes(found, subject, question.slices),
-            )
-
-    def _list_classes(
-        self, found: tuple[list[Prediction], list[str] | None], subject: int, slices: bool
-    ) -> None:
-        if subject != self._subject:
-            self._say("Network, image or fit changed meanwhile: press Predict again.")
-            return
-        predictions, names = found
-        self.classes.offer(predictions, names)
-        best = predictions[0]
-        of_slices = " over all slices" if slices else ""
-        self._say(f"{best.name}, with probability {best.probability:.3f}{of_slices}.")
-
-    def run(self) -> None:
-        """Explain the chosen image and add the stack."""
-        question, layer = self._question(), self._image
-        if question is not None and layer is not None:
-            self._start(
-                lambda progress: _jobs.explain(question, self.networks, progress),
-                lambda explained: self._add(explained, question, layer),
-            )
-
-    def _add(self, explained: Explained, question: RunRequest, layer: Image) -> None:
-        from napari_camanim import _add
-
-        self.network.remember(question.network.source)
-        if layer not in self.viewer.layers:
-            self._say("The image was removed, so its maps have no place.", error=True)
-            return
-        # The first is added last: of several stacks only the last one stays visible.
-        for animation in reversed(explained.animations):
-            stack = _add(
-                self.viewer, animation, layer, explained.shown, self.normalization.currentText()
-            )
-            self._images[stack] = ref(layer)
-        self._on_stack()
-        self._say(_jobs.summary(explained))
-        if explained.problem:
-            show_error(explained.problem)
-
     def _on_mask(self) -> None:
         self._mask_changed = True
         self._localise()
 
+    def _list_devices(self, expanded: bool) -> None:
+        """List the devices when the advanced fields are first shown, as this imports torch."""
+        if expanded and self._device_search is None:
+            self._device_search = Task(lambda progress: _jobs.devices())
+            self._device_search.succeeded.connect(self.form.advanced.set_devices)
+            self._device_search.start()
+
+    # -- State of the runner -----------------------------------------------------------------------
+
+    def _on_started(self) -> None:
+        self.form.set_running(True)
+        self.form.export_button.setEnabled(False)
+        self.form.show_message("")
+
+    def _on_failed(self, error: CamError) -> None:
+        self.form.show_message(str(error), error=not isinstance(error, Cancelled))
+
+    def _on_finished(self) -> None:
+        self.form.set_running(False)
+        self._on_stack()
+        if self._mask_changed:
+            self._localise()
+
+    # -- Actions -----------------------------------------------------------------------------------
+
+    def predict(self) -> None:
+        """List the five likeliest classes, followed by the others."""
+        request, version = self._request(), self._input_version
+        if request is not None:
+            self.runner.start(
+                lambda progress: _jobs.predict(request, self.runner.networks, progress),
+                lambda result: self._list_classes(result, version, request.slices),
+            )
+
+    def _list_classes(
+        self, result: tuple[list[Prediction], list[str] | None], version: int, slices: bool
+    ) -> None:
+        if version != self._input_version:
+            self.form.show_message("Network, image or fit were changed: press Predict again.")
+            return
+        predictions, names = result
+        self.form.classes.set_classes(predictions, names)
+        best = predictions[0]
+        suffix = " over all slices" if slices else ""
+        self.form.show_message(f"{best.name}, with probability {best.probability:.3f}{suffix}.")
+
+    def run(self) -> None:
+        """Explain the chosen image and add the stack to the viewer."""
+        request, layer = self._request(), self._image
+        if request is not None and layer is not None:
+            self.runner.start(
+                lambda progress: _jobs.run(request, self.runner.networks, progress),
+                lambda result: self._add_stacks(result, request, layer),
+            )
+
+    def _add_stacks(self, result: RunResult, request: RunRequest, layer: Image) -> None:
+        from napari_camanim import _add_stack
+
+        self.form.network.add_source(request.network.source)
+        if layer not in self.viewer.layers:
+            self.form.show_message("The image was removed during the run.", error=True)
+            return
+        normalization = self.form.normalization.currentText()
+        # In reverse, as the stack added last remains visible.
+        for animation in reversed(result.animations):
+            stack = _add_stack(self.viewer, animation, layer, result.shown, normalization)
+            self._images[stack] = ref(layer)
+        self._on_stack()
+        self.form.show_message(_jobs.summary(result))
+        if result.problem:
+            show_error(result.problem)
+
+    def _run_or_cancel(self) -> None:
+        if self.runner.running:
+            self.runner.cancel()
+            self.form.show_cancelling()
+        else:
+            self.run()
+
     def _localise(self) -> None:
-        """Compare the shown stack of the chosen image with the chosen mask, when nothing else runs."""
-        if self._task is not None:
+        """Compare the current stack with the chosen mask, unless a job is running."""
+        if self.runner.running:
             return
         self._mask_changed = False
         stack = unwrapped(current_stack(self.viewer))
-        # Another image's stack would be compared with a mask that is not its own.
-        of = None if stack is None else self._images.get(stack)
-        if stack is None or of is None or of() is not self._image:
+        # Only a stack of the chosen image, which the mask belongs to.
+        image = None if stack is None else self._images.get(stack)
+        if stack is None or image is None or image() is not self._image:
             return
-        animation, part, mask = stack.data.animation, stack.data.part, self._mask()
-        self._start(
-            lambda progress: _jobs.localise(animation, mask, part),
-            lambda said: self._show_localisation(stack, said),
+        animation, region, mask = stack.data.animation, stack.data.region, self._mask()
+        self.runner.start(
+            lambda progress: _jobs.localise(animation, mask, region),
+            lambda result: self._show_localisation(stack, result),
         )
 
-    def _show_localisation(self, stack: Image, said: tuple[str, str]) -> None:
-        found, problem = said
-        describe_again(stack)
+    def _show_localisation(self, stack: Image, result: tuple[str, str]) -> None:
+        summary, problem = result
+        update_metadata(stack)
         self._on_stack()
         Caption.on(self.viewer)
-        self._say(problem or found, error=bool(problem))
+        self.form.show_message(problem or summary, error=bool(problem))
 
     def _mask(self) -> Mask | None:
-        layer = self.advanced.scoring.mask.layer()
+        layer = self.form.advanced.scoring.mask.layer()
         return None if layer is None else take_mask(layer)
 
     def export(self, path: str | Path) -> None:
@@ -277,11 +322,11 @@ class CamWidget(RunningForm):
         Parameters
         ----------
         path : path-like
-            Ends in ``.mp4``.
+            Must end in ``.mp4``.
         """
         stack = current_stack(self.viewer)
         if stack is None:
-            self._say("There is no stack to export: run first.", error=True)
+            self.form.show_message("No stack to export: press Run first.", error=True)
             return
         animation, normalization = stack.data.animation, stack.data.normalization
         z = shown_plane(self.viewer, stack)
@@ -292,92 +337,89 @@ class CamWidget(RunningForm):
             )
             return written
 
-        self._start(job, lambda written: self._say(f"Wrote {written}."))
+        self.runner.start(job, self._show_written)
 
-    def _ask_and_export(self) -> None:
+    def _show_written(self, path: Path) -> None:
+        self.form.show_message(f"Wrote {path}.")
+
+    def _choose_and_export(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Export movie", "layers.mp4", "Movie (*.mp4)")
         if path:
             self.export(path if path.lower().endswith(".mp4") else f"{path}.mp4")
 
     def save_card(self, path: str | Path) -> None:
-        """Write down the network and its settings.
+        """Write the network and its settings as a card.
 
         Parameters
         ----------
         path : path-like
-            Ends in ``.toml``.
+            Must end in ``.toml``.
         """
-        asked = self._network()
-        if asked is not None:
-            self._start(
-                lambda progress: self.networks.load(asked, progress).save_card(path),
-                lambda written: self._say(f"Wrote {written}."),
+        spec = self._model_spec()
+        if spec is not None:
+            self.runner.start(
+                lambda progress: self.runner.networks.load(spec, progress).save_card(path),
+                self._show_written,
             )
 
-    def _ask_and_save(self) -> None:
+    def _choose_and_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save card", "network.toml", "Card (*.toml)")
         if path:
             self.save_card(path if path.lower().endswith(".toml") else f"{path}.toml")
 
-    def _run_or_cancel(self) -> None:
-        if self._task is None:
-            self.run()
-        else:
-            self._task.cancel()
-            self.run_button.setText("Cancelling…")
-            self.run_button.setEnabled(False)
-
-    def _network(self) -> ModelSpec | None:
+    def _model_spec(self) -> ModelSpec | None:
+        """Return the chosen network, or show why it is invalid."""
         try:
-            return ModelSpec(self.network.source(), self.advanced.network())
+            return ModelSpec(self.form.network.source(), self.form.advanced.network())
         except CamError as error:
-            self._say(str(error), error=True)
+            self.form.show_message(str(error), error=True)
             return None
 
-    def _question(self) -> RunRequest | None:
-        """Note all that is asked; say what is missing."""
+    def _request(self) -> RunRequest | None:
+        """Return the contents of the form, or show what is missing or invalid."""
+        form = self.form
         if self._image is None:
-            self._say("Open an image first; File > Open Sample has some.", error=True)
+            form.show_message("Open an image first, such as one of File > Open Sample.", error=True)
             return None
-        self.classes.settle()
-        self.method.settle()
-        network = self._network()
+        form.classes.complete_text()
+        form.method.complete_text()
+        network = self._model_spec()
         if network is None:
             return None
         try:
-            settings = self.advanced.run()
-            findings = self.advanced.scoring.requests(road=self.road.isChecked())
+            settings = form.advanced.run()
+            findings = form.advanced.scoring.requests(road=form.road.isChecked())
         except CamError as error:
-            self._say(str(error), error=True)
+            form.show_message(str(error), error=True)
             return None
         return RunRequest(
             network=network,
             view=take_view(self.viewer, self._image),
-            slices=self.advanced.all_slices(),
-            targets=self.classes.requests(),
-            method=self.method.currentText(),
+            slices=form.advanced.all_slices(),
+            targets=form.classes.requests(),
+            method=form.method.currentText(),
             settings=settings,
             findings=findings,
             mask=self._mask(),
         )
 
-    # -- When it goes ----------------------------------------------------------------------------
+    # -- Closing -----------------------------------------------------------------------------------
 
     def changeEvent(self, event: QEvent) -> None:
-        # napari removes a dock by taking the widget out of it; it does not close the widget.
+        # napari removes a dock by setting the widget's parent to None, without closing the widget.
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self._leave()
+            self._close()
         super().changeEvent(event)
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        self._leave()
+        self._close()
         super().closeEvent(event)
 
-    def _leave(self) -> None:
-        """Stop what runs, let the network go, and listen no more."""
-        self.stop()
-        if self._search is not None:
-            self._search.succeeded.disconnect()
+    def _close(self) -> None:
+        """Cancel the running job, release the network, and disconnect from the viewer."""
+        self.runner.close()
+        if self._device_search is not None:
+            self._device_search.succeeded.disconnect()
         self._image = None
         while self._connections:
             event, slot = self._connections.pop()

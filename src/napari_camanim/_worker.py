@@ -1,4 +1,4 @@
-"""The engine in a thread: progress, cancel, errors, and nothing left behind."""
+"""Computations of the engine in a thread, with progress, cancel and errors."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from qtpy.QtCore import QObject, Signal
 
 from camanim.errors import CamError, Cancelled, OutOfMemory
 from camanim.progress import Progress
-from napari_camanim._triton import load_apart
+from napari_camanim._triton import import_triton
 
-#: Seconds between two reports to the window; more would only slow the run.
+#: Seconds between two reports of progress; more reports would slow the run.
 INTERVAL = 0.05
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: with a result, or with an error of ours."""
+    """The result of a job, or its error."""
 
     result: Any = None
     error: CamError | None = None
 
 
 class Task(QObject):
-    """One job of the engine in napari's thread worker.
+    """One job in a thread worker of napari.
 
-    `cancel` keeps what was computed: the job sees `Cancelled` from its progress callback and returns
-    what it has. When napari itself wants to quit, the same happens, and nothing is returned.
+    After `cancel`, or when napari quits, the progress callback raises `Cancelled`; the job can return
+    a partial result.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Task(QObject):
         The result.
     failed : (CamError,)
     finished : ()
-        After either, and also when the job broke; always the last.
+        Last signal of every job.
     """
 
     progressed = Signal(str, int, int)
@@ -76,23 +76,23 @@ class Task(QObject):
         self._worker.start()
 
     def cancel(self) -> None:
-        """Ask the job to stop at its next report."""
+        """Raise `Cancelled` at the next report of progress."""
         self._cancel.set()
 
     def _work(self) -> Outcome:
-        load_apart()
+        import_triton()
         try:
             return Outcome(self._job(self._report))
         except CamError as error:
             return Outcome(error=_without_frames(error))
         except (MemoryError, RuntimeError) as error:
-            # torch.OutOfMemoryError is a RuntimeError; torch need not be imported to know its name.
+            # torch.OutOfMemoryError is a RuntimeError, compared by name without importing torch.
             if isinstance(error, RuntimeError) and type(error).__name__ != "OutOfMemoryError":
                 raise
             return Outcome(error=OutOfMemory("There is not enough memory for this run."))
 
     def _report(self, stage: str, done: int, total: int) -> None:
-        """Take a report in the thread; pass it on when there was none for a while."""
+        """Receive a report in the thread; emit it unless the last one was within `INTERVAL`."""
         if self._cancel.is_set() or self._worker.abort_requested:
             raise Cancelled("The run was cancelled.")
         now = time.monotonic()
@@ -101,8 +101,8 @@ class Task(QObject):
             self.progressed.emit(stage, done, total)
 
     def _show(self, stage: str, done: int, total: int) -> None:
-        # napari's bar lets Qt handle what is waiting whenever it moves, and that may bring the next
-        # report, or the end, before this one is through.
+        # Updating napari's progress bar processes Qt events, so that the next report or the end of the
+        # job can arrive during this call.
         self._pending = (stage, done, total)
         if self._showing:
             return
@@ -117,7 +117,7 @@ class Task(QObject):
             self._close_bar()
 
     def _move_bar(self, stage: str, done: int, total: int) -> None:
-        # Bars are made and moved on the main thread only.
+        # Only in the main thread.
         if self._bar is None or stage != self._stage:
             self._close_bar()
             self._stage = stage
@@ -138,8 +138,8 @@ class Task(QObject):
             self.failed.emit(outcome.error)
 
     def _break(self, error: Exception) -> None:
-        # napari shows where it came from; the run still ends in one sentence.
-        self.failed.emit(CamError(f"The run broke with {type(error).__name__}: {error}"))
+        # napari shows the traceback.
+        self.failed.emit(CamError(f"The run failed with {type(error).__name__}: {error}"))
 
     def _end(self) -> None:
         self._ended = True
@@ -150,7 +150,7 @@ class Task(QObject):
 
 
 def _without_frames(error: CamError) -> CamError:
-    """Forget where the error came from: its frames would keep the network's tensors alive."""
+    """Remove traceback and causes of an error, as their frames hold references to tensors."""
     error.__traceback__ = error.__cause__ = error.__context__ = None
     return error
 
@@ -159,7 +159,7 @@ def _free_memory() -> None:
     import sys
 
     gc.collect()
-    # Whoever has not imported torch has nothing on the GPU.
+    # Without torch, no memory of the GPU is in use.
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -89,7 +89,7 @@ def test_options_are_passed_to_the_method(zoo, image) -> None:
         ({"layouts": {"nowhere": "NHWC"}}, LayerError, "nowhere"),
         ({"layers": "nowhere"}, LayerError, "nowhere"),
         ({"fit": "squeeze"}, camanim.SettingError, "squeeze"),
-        ({"method": "EigenCAM", "eigen_smooth": True}, MethodError, "eigen"),
+        ({"method": "EigenCAM", "eigen_smooth": True}, MethodError, "Eigen"),
         ({"nonsense": 1}, TypeError, "nonsense"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A real window for the tests of the plugin: skip them where there is no display."""
+"""Fixtures for tests of the plugin; those with a window are skipped without a display."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ SHARED = Path(__file__).parents[3] / "shared"
 
 
 def pytest_collection_modifyitems(items):
-    """One process shows all windows, so that they do not take the focus from each other."""
+    """Run all tests in one process, as windows would take the focus from each other."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("windows"))
@@ -33,13 +33,13 @@ def viewer(make_napari_viewer):
 
 @pytest.fixture
 def make_dock(viewer, qtbot):
-    """Make the widget as napari docks it, with a way to wait for its runs."""
+    """Return a function that adds the dock widget; its `finish` waits for the end of a job."""
 
     def make():
         _, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
 
         def finish(timeout=120_000):
-            qtbot.waitUntil(lambda: widget._task is None, timeout=timeout)
+            qtbot.waitUntil(lambda: not widget.runner.running, timeout=timeout)
 
         widget.finish = finish
         return widget
@@ -58,19 +58,19 @@ def stacks(viewer):
 
 
 @pytest.fixture
-def canvas_says(viewer):
-    """Compare the canvas with a caption, wherever its lines are broken."""
+def has_caption(viewer):
+    """Return a function that compares the text on the canvas with a caption, ignoring line breaks."""
 
-    def says(caption):
+    def has_caption(caption):
         text = viewer.canvas.overlays["camanim"].text
         return "".join(text.split()) == "".join(caption.split())
 
-    return says
+    return has_caption
 
 
 @pytest.fixture
 def ramp():
-    """A small grey image that a demo run takes no time for."""
+    """A small grey image."""
     return Image(np.linspace(0, 255, 96 * 128).reshape(96, 128).astype(np.uint8), name="ramp")
 
 
@@ -88,17 +88,17 @@ def _layers(count):
     ]
 
 
-def make_road(scores, *, spread=0.0, chance=None, percentiles=(20, 40, 60, 80), of=None):
-    """Three repeats that differ by `spread`, or one; LeRF is twice the score above MoRF."""
+def make_road(scores, *, spread=0.0, chance=None, percentiles=(20, 40, 60, 80), layers=None):
+    """Return scores with three repeats that differ by `spread`, or with one repeat."""
     scores = np.asarray(scores, float)
     steps = np.array([-1, 0, 1]) * spread if spread else np.zeros(1)
     repeated = scores + steps[:, None]
-    # More kept pixels, more probability.
-    fall = 0.5 * np.asarray(percentiles) / 100
-    morfs = np.broadcast_to(fall, (*repeated.shape, len(percentiles))).copy()
+    # The probability increases with the share of kept pixels.
+    probabilities = 0.5 * np.asarray(percentiles) / 100
+    morfs = np.broadcast_to(probabilities, (*repeated.shape, len(percentiles))).copy()
     morfs[np.isnan(repeated)] = np.nan
     return Road(
-        layers=of or _layers(len(scores)),
+        layers=layers or _layers(len(scores)),
         percentiles=tuple(map(float, percentiles)),
         morfs=morfs,
         lerfs=morfs + 2 * repeated[..., None],
@@ -126,5 +126,5 @@ def make_localisation(precision, energy, share=0.1):
 
 @pytest.fixture
 def roads():
-    """Results made by hand, so that each number on a plot is known."""
+    """Functions that return findings with known values."""
     return SimpleNamespace(road=make_road, localisation=make_localisation)

@@ -1,4 +1,4 @@
-"""What the dock offers beyond the main job, in a real window: any network, any method, volumes."""
+"""The dock in a window: other networks, methods and settings, and volumes."""
 
 import imageio_ffmpeg
 import numpy as np
@@ -48,7 +48,7 @@ def build():
 
 
 @pytest.fixture(autouse=True)
-def nobody_is_trusted(monkeypatch):
+def no_trusted_files(monkeypatch):
     monkeypatch.setattr(_networks, "TRUSTED", set())
 
 
@@ -63,21 +63,21 @@ def write(tmp_path):
 
 
 @pytest.fixture
-def answer(monkeypatch):
-    """Answer the question whether code may run; the questions asked are kept."""
-    asked = []
+def confirm(monkeypatch):
+    """Return a function that sets the choice in the dialog about trust, and returns all questions."""
+    questions = []
 
-    def answer(with_yes):
+    def confirm(choice):
         buttons = QMessageBox.StandardButton
 
         def question(parent, title, text, *rest):
-            asked.append(text)
-            return buttons.Yes if with_yes else buttons.No
+            questions.append(text)
+            return buttons.Yes if choice else buttons.No
 
         monkeypatch.setattr(QMessageBox, "question", question)
-        return asked
+        return questions
 
-    return answer
+    return confirm
 
 
 @pytest.fixture
@@ -87,41 +87,42 @@ def volume():
     return (255 * bump).astype(np.uint8)
 
 
-def said():
+def last_notification():
     return notification_manager.records[-1].message
 
 
-def test_a_users_file_runs_only_after_a_yes(viewer, dock, stacks, ramp, write, answer):
+def test_code_of_a_file_runs_only_when_trusted(viewer, dock, stacks, ramp, write, confirm):
     viewer.add_layer(ramp)
     path = write(CONTRAST)
-    dock.network.setCurrentText(path)
-    asked = answer(False)
+    dock.form.network.setCurrentText(path)
+    questions = confirm(False)
     dock.run()
     dock.finish()
-    assert asked == [f"{path} is Python code that would be run: do you trust where it comes from?"]
+    assert len(questions) == 1
+    assert path in questions[0]
     assert not stacks()
-    assert "not trusted" in dock.message.text()
-    # A no is asked again; a yes counts for this file until napari closes.
-    asked = answer(True)
+    assert path in dock.form.message.text()
+    # The question is repeated until the file is trusted.
+    questions = confirm(True)
     dock.predict()
     dock.finish()
-    assert [dock.classes.itemText(i).split()[0] for i in range(1, 4)]
+    assert [dock.form.classes.itemText(i).split()[0] for i in range(1, 4)]
     dock.run()
     dock.finish()
-    assert len(asked) == 2
+    assert len(questions) == 2
     assert len(stacks()) == 1
     other = write(CONTRAST, "other.py")
-    dock.network.setCurrentText(other)
+    dock.form.network.setCurrentText(other)
     dock.run()
     dock.finish()
-    assert len(asked) == 3
-    assert other in asked[-1]
+    assert len(questions) == 3
+    assert other in questions[-1]
 
 
-def test_a_changed_file_is_run_anew(viewer, dock, stacks, ramp, write, answer):
+def test_a_changed_file_is_loaded_again(viewer, dock, stacks, ramp, write, confirm):
     viewer.add_layer(ramp)
-    answer(True)
-    dock.network.setCurrentText(write(CONTRAST))
+    confirm(True)
+    dock.form.network.setCurrentText(write(CONTRAST))
     dock.run()
     dock.finish()
     write(CONTRAST.replace("nn.ReLU(), ", ""))
@@ -130,18 +131,22 @@ def test_a_changed_file_is_run_anew(viewer, dock, stacks, ramp, write, answer):
     assert sorted(stack.data.shape[0] for stack in stacks()) == [3, 4]
 
 
-def test_a_volume_and_a_network_of_volumes(
-    viewer, dock, stacks, volume, write, answer, canvas_says, qtbot, tmp_path
-):
+@pytest.fixture
+def volume_stack(viewer, dock, stacks, volume, write, confirm):
+    """The stack of a 3-D network for a volume."""
     viewer.add_image(volume, name="volume", scale=(3, 1, 1), translate=(6, 0, 0), units=("um",) * 3)
-    answer(True)
-    dock.network.setCurrentText(write(VOLUMES))
-    dock.classes.lineEdit().setText("2")
-    # Which a network of volumes sees anyway.
-    dock.advanced.maps["slices"].value = True
+    confirm(True)
+    dock.form.network.setCurrentText(write(VOLUMES))
+    dock.form.classes.lineEdit().setText("2")
+    # Without effect for a 3-D network.
+    dock.form.advanced.maps["slices"].value = True
     dock.run()
     dock.finish()
-    [stack] = stacks()
+    return stacks()[0]
+
+
+def test_a_volume_and_a_3d_network(viewer, dock, volume, volume_stack, has_caption, qtbot):
+    stack = volume_stack
     assert stack.data.shape == (4, *volume.shape)
     assert viewer.dims.axis_labels == ("layer", "z", "y", "x")
     np.testing.assert_allclose(stack.scale, (1, 3, 1, 1))
@@ -153,66 +158,73 @@ def test_a_volume_and_a_network_of_volumes(
         show_index(viewer, stack, index)
         viewer.dims.set_point(1, z)
         qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)
-        assert canvas_says(about["captions"][index])
+        assert has_caption(about["captions"][index])
         pictures.append(viewer.screenshot(flash=False).astype(int))
     assert np.abs(pictures[0] - pictures[1]).max() > 50
     assert np.abs(pictures[1] - pictures[2]).max() > 50
-    dock.normalization.setCurrentText("global")
+    dock.form.normalization.setCurrentText("global")
     np.testing.assert_allclose(
         stack.data[3, 2], np.asarray(stack.data.animation.stack("global"))[3, 2], atol=1e-6
     )
-    # The movie shows the plane that the window shows.
-    seen = []
-    animation = stack.data.animation
+
+
+def test_the_movie_of_a_volume_has_the_shown_plane(
+    viewer, dock, volume_stack, tmp_path, monkeypatch
+):
+    planes = []
+    animation = volume_stack.data.animation
     original = type(animation).write_movie
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            type(animation), "write_movie", lambda *a, **k: seen.append(k["z"]) or original(*a, **k)
-        )
-        dock.export(tmp_path / "plane.mp4")
-        dock.finish()
-    assert seen == [3]
+    monkeypatch.setattr(
+        type(animation), "write_movie", lambda *a, **k: planes.append(k["z"]) or original(*a, **k)
+    )
+    viewer.dims.set_point(1, 15)
+    dock.export(tmp_path / "plane.mp4")
+    dock.finish()
+    assert planes == [3]
     assert imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "plane.mp4"))[0] == 4
+
+
+def test_a_volume_is_explained_in_the_3d_view(viewer, dock, stacks, volume_stack):
     viewer.dims.ndisplay = 3
     dock.run()
     dock.finish()
     assert len(stacks()) == 2
 
 
-def test_all_slices_through_a_network_of_images(viewer, dock, stacks, volume, ramp):
+def test_all_slices_with_a_2d_network(viewer, dock, stacks, volume, ramp):
     viewer.add_layer(ramp)
-    assert not dock.advanced.slices.isEnabled()
+    assert not dock.form.advanced.slices.isEnabled()
     viewer.add_image(volume, name="volume", scale=(3, 1, 1))
-    assert dock.advanced.slices.isEnabled()
-    dock.advanced.layers.setCurrentText("blocks")
-    dock.advanced.maps["slices"].value = True
+    assert dock.form.advanced.slices.isEnabled()
+    dock.form.advanced.layers.setCurrentText("blocks")
+    dock.form.advanced.maps["slices"].value = True
     dock.predict()
     dock.finish()
-    assert "over all slices" in dock.message.text()
-    dock.road.setChecked(True)
+    assert "over all slices" in dock.form.message.text()
+    dock.form.road.setChecked(True)
     dock.run()
     dock.finish()
     [stack] = stacks()
     assert stack.data.shape[1:] == (6, 128, 128)
     np.testing.assert_allclose(stack.scale, (1, 3, 24 / 128, 32 / 128))
-    # The maps are kept where they cannot be scored.
-    assert "6 slices" in said()
-    assert "6 slices" in dock.message.text()
+    # The maps are kept if they cannot be scored.
+    assert "6 slices" in last_notification()
+    assert "6 slices" in dock.form.message.text()
     assert stack.metadata["camanim"]["findings"] == {}
-    assert not dock.curve.isVisible()
-    # Unchecked, or of an image without depth, it is the shown slice.
+    assert not dock.form.curve.isVisible()
+    # For an image without depth, the setting has no effect.
     viewer.layers.selection.active = ramp
-    dock.road.setChecked(False)
+    dock.form.road.setChecked(False)
     dock.run()
     dock.finish()
     assert stacks()[0].data.shape[1:] == (128, 128)
 
 
-def test_a_transformer_from_a_users_file(viewer, dock, stacks, ramp, write, answer):
+def test_a_transformer_from_a_file(viewer, dock, stacks, ramp, write, confirm):
     viewer.add_layer(ramp)
-    answer(True)
-    dock.network.setCurrentText(write(TRANSFORMER))
-    dock.method.setCurrentText("HiResCAM")
+    confirm(True)
+    dock.form.network.setCurrentText(write(TRANSFORMER))
+    dock.form.method.setCurrentText("HiResCAM")
     dock.run()
     dock.finish()
     [stack] = stacks()
@@ -224,52 +236,52 @@ def test_a_transformer_from_a_users_file(viewer, dock, stacks, ramp, write, answ
 
 
 @pytest.mark.parametrize("typed", ["cat - hen", "cat vs hen"])
-def test_a_typed_contrast(viewer, dock, stacks, ramp, write, answer, typed):
+def test_a_typed_contrast(viewer, dock, stacks, ramp, write, confirm, typed):
     viewer.add_layer(ramp)
-    answer(True)
-    dock.network.setCurrentText(write(CONTRAST))
+    confirm(True)
+    dock.form.network.setCurrentText(write(CONTRAST))
     dock.predict()
     dock.finish()
-    dock.classes.lineEdit().setText(typed)
+    dock.form.classes.lineEdit().setText(typed)
     dock.run()
     dock.finish()
     [stack] = stacks()
     about = stack.metadata["camanim"]
     assert about["class_name"] == "cat - hen"
     assert about["index"] is None
-    assert dock.classes.currentText() == typed
+    assert dock.form.classes.currentText() == typed
 
 
-def test_listed_classes_can_be_set_against_each_other(viewer, dock, stacks, ramp):
+def test_several_targets_of_listed_classes(viewer, dock, stacks, ramp):
     viewer.add_layer(ramp)
     dock.predict()
     dock.finish()
-    first, second = dock.classes.itemText(1), dock.classes.itemText(2)
+    first, second = dock.form.classes.itemText(1), dock.form.classes.itemText(2)
     names = [text.split()[0] for text in (first, second)]
-    dock.advanced.layers.setCurrentText("blocks")
-    dock.classes.lineEdit().setText(f"{first} - {second}; {names[1]}; likeliest class")
+    dock.form.advanced.layers.setCurrentText("blocks")
+    dock.form.classes.lineEdit().setText(f"{first} - {second}; {names[1]}; likeliest class")
     dock.run()
     dock.finish()
-    # The first is the one to look at.
+    # Only the first stack is visible.
     assert [stack.metadata["camanim"]["class_name"] for stack in stacks()] == [
         f"{names[0]} - {names[1]}",
         names[1],
         names[0],
     ]
     assert [stack.visible for stack in stacks()] == [True, False, False]
-    assert "3 stacks" in dock.message.text()
+    assert "3 stacks" in dock.form.message.text()
 
 
-def test_a_class_typed_before_any_is_listed_is_for_the_network_to_find(viewer, dock, stacks, ramp):
+def test_a_class_can_be_typed_before_predict(viewer, dock, stacks, ramp):
     viewer.add_layer(ramp)
-    dock.classes.lineEdit().setText("benign")
+    dock.form.classes.lineEdit().setText("benign")
     dock.run()
     dock.finish()
     assert stacks()[0].metadata["camanim"]["class_name"] == "benign"
-    dock.classes.lineEdit().setText("bening")
+    dock.form.classes.lineEdit().setText("bening")
     dock.run()
     dock.finish()
-    assert "no class named 'bening'" in dock.message.text()
+    assert "'bening'" in dock.form.message.text()
     assert len(stacks()) == 1
 
 
@@ -277,68 +289,73 @@ def fields(options):
     return options.form.names
 
 
-def test_options_of_a_method(viewer, dock, stacks, ramp, write, answer):
-    viewer.add_layer(ramp)
-    answer(True)
-    dock.network.setCurrentText(write(CONTRAST))
-    options = dock.advanced.options
-    dock.method.setCurrentText("GradCAM")
+def test_every_method_has_a_form_of_its_options(dock):
+    options = dock.form.advanced.options
+    dock.form.method.setCurrentText("GradCAM")
     assert fields(options) == []
     assert options.isHidden()
     for name, method in camanim.methods().items():
-        dock.method.setCurrentText(name)
+        dock.form.method.setCurrentText(name)
         assert fields(options) == list(method.options)
         assert options.values() == {}
         assert all(options.form[name].tooltip for name in fields(options)), name
-    dock.method.setCurrentText("SS-CAM")
+
+
+def test_options_are_passed_to_the_method(viewer, dock, stacks, ramp, write, confirm):
+    viewer.add_layer(ramp)
+    confirm(True)
+    dock.form.network.setCurrentText(write(CONTRAST))
+    options = dock.form.advanced.options
+    dock.form.method.setCurrentText("SS-CAM")
     options.form["channels"].value = "2"
     options.form["samples"].value = 3
     options.form["std"].value = "0.5"
     dock.run()
     dock.finish()
-    wanted = {"channels": 2, "samples": 3, "std": 0.5}
-    assert stacks()[0].metadata["camanim"]["provenance"]["options"] == wanted
+    expected = {"channels": 2, "samples": 3, "std": 0.5}
+    assert stacks()[0].metadata["camanim"]["provenance"]["options"] == expected
     options.form["channels"].value = "some"
     dock.run()
     dock.finish()
-    assert "channels" in dock.message.text()
-    assert "channels" in said()
-    assert dock.run_button.text() == "Run"
+    assert "channels" in dock.form.message.text()
+    assert "channels" in last_notification()
+    assert dock.form.run_button.text() == "Run"
     assert len(stacks()) == 1
-    # Empty again: all channels.
+    # An empty field is the default.
     options.form["channels"].value = ""
     assert "channels" not in options.values()
-    dock.method.setCurrentText("KPCA-CAM")
+    dock.form.method.setCurrentText("KPCA-CAM")
     options.form["kernel"].value = "rbf"
     assert options.values() == {"kernel": "rbf"}
 
 
-def test_methods_are_searched_and_explained(dock):
+def test_methods_have_tooltips_and_can_be_typed(dock):
     tips = [
-        dock.method.itemData(i, Qt.ItemDataRole.ToolTipRole) for i in range(dock.method.count())
+        dock.form.method.itemData(i, Qt.ItemDataRole.ToolTipRole)
+        for i in range(dock.form.method.count())
     ]
     for method, tip in zip(camanim.methods().values(), tips, strict=True):
-        assert ("Does not know the class" in tip) is not method.class_specific
+        assert ("Not class-specific" in tip) is not method.class_specific
         for part in (method.paper, method.cost):
             assert part.replace("&", "&amp;").replace("'", "&#x27;") in tip
-    dock.method.lineEdit().setText("score")
-    dock.method.settle()
-    assert dock.method.currentText() == "ScoreCAM"
-    assert find_method("ScoreCAM").cost in dock.method.toolTip()
-    assert fields(dock.advanced.options) == list(find_method("ScoreCAM").options)
+    dock.form.method.lineEdit().setText("score")
+    dock.form.method.complete_text()
+    assert dock.form.method.currentText() == "ScoreCAM"
+    assert find_method("ScoreCAM").cost in dock.form.method.toolTip()
+    assert fields(dock.form.advanced.options) == list(find_method("ScoreCAM").options)
 
 
-def test_eigen_smoothing_only_where_there_is_something_to_smooth(viewer, dock, stacks, ramp):
+def test_eigen_smoothing_is_disabled_for_methods_without_channels(viewer, dock, stacks, ramp):
     viewer.add_layer(ramp)
-    box = dock.advanced.eigen_smooth
+    box = dock.form.advanced.eigen_smooth
     box.setChecked(True)
-    dock.method.setCurrentText("EigenCAM")
+    dock.form.method.setCurrentText("EigenCAM")
     assert not box.isEnabled()
-    assert "no channels left" in box.toolTip()
-    dock.advanced.layers.setCurrentText("blocks")
+    assert "EigenCAM" in box.toolTip()
+    dock.form.advanced.layers.setCurrentText("blocks")
     dock.run()
     dock.finish()
-    dock.method.setCurrentText("HiResCAM")
+    dock.form.method.setCurrentText("HiResCAM")
     assert box.isEnabled()
     dock.run()
     dock.finish()
@@ -346,26 +363,26 @@ def test_eigen_smoothing_only_where_there_is_something_to_smooth(viewer, dock, s
     assert smoothed == [True, False]
 
 
-def test_the_guided_image_is_a_layer_that_is_not_explained(viewer, dock, stacks, ramp):
+def test_the_guided_image_is_a_layer_that_cannot_be_explained(viewer, dock, stacks, ramp):
     viewer.add_layer(ramp)
-    dock.method.setCurrentText("Guided Grad-CAM")
-    dock.advanced.layers.setCurrentText("blocks")
+    dock.form.method.setCurrentText("Guided Grad-CAM")
+    dock.form.advanced.layers.setCurrentText("blocks")
     dock.run()
     dock.finish()
     [guided] = [layer for layer in viewer.layers if layer is not ramp and not is_stack(layer)]
-    assert "guided" in dock.message.text()
+    assert "guided" in dock.form.message.text()
     viewer.layers.selection.active = guided
-    assert dock.image.count() == 1
-    assert dock.image.currentText() == "ramp"
+    assert dock.form.image.count() == 1
+    assert dock.form.image.currentText() == "ramp"
     guided.visible = True
     assert guided.data.shape == (128, 128)
 
 
-def test_settings_reach_the_engine(viewer, dock, stacks, ramp, write, answer):
+def test_settings_are_passed_to_the_engine(viewer, dock, stacks, ramp, write, confirm):
     viewer.add_layer(ramp)
-    answer(True)
-    dock.network.setCurrentText(write(CONTRAST))
-    advanced = dock.advanced
+    confirm(True)
+    dock.form.network.setCurrentText(write(CONTRAST))
+    advanced = dock.form.advanced
     advanced.overrides["size"].value = "20, 30"
     advanced.overrides["mean"].value = "0.5"
     advanced.overrides["std"].value = "0.25"
@@ -391,33 +408,37 @@ def test_settings_reach_the_engine(viewer, dock, stacks, ramp, write, answer):
 
 
 def test_a_card_is_saved_and_opened(
-    viewer, dock, stacks, ramp, write, answer, tmp_path, monkeypatch
+    viewer, dock, stacks, ramp, write, confirm, tmp_path, monkeypatch
 ):
     viewer.add_layer(ramp)
-    answer(True)
-    dock.network.setCurrentText(write(CONTRAST))
+    confirm(True)
+    dock.form.network.setCurrentText(write(CONTRAST))
     names = tmp_path / "names.txt"
     names.write_text("one\ntwo\nthree\n")
     weights = tmp_path / "weights.pth"
     net = camanim.load_model(str(tmp_path / "net.py"), trust=True).net
     torch.save({k: v + 1 for k, v in net.state_dict().items()}, weights)
-    dock.advanced.classes.line.setText(str(names))
-    dock.advanced.weights.line.setText(str(weights))
-    dock.advanced.overrides["size"].value = "24"
+    dock.form.advanced.classes.line.setText(str(names))
+    dock.form.advanced.weights.line.setText(str(weights))
+    dock.form.advanced.overrides["size"].value = "24"
     card = tmp_path / "card.toml"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(card.with_suffix("")), ""))
-    dock.advanced.save_button.click()
+    dock.form.advanced.save_button.click()
     dock.finish()
-    assert str(card) in dock.message.text()
-    for line in (dock.advanced.classes.line, dock.advanced.weights.line):
+    assert str(card) in dock.form.message.text()
+    for line in (dock.form.advanced.classes.line, dock.form.advanced.weights.line):
         line.clear()
-    dock.advanced.overrides.reset()
+    dock.form.advanced.overrides.reset()
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a: (str(card), ""))
-    dock.open_button.open_file()
-    assert dock.network.currentText() == str(card)
+    dock.form.open_button.open_file()
+    assert dock.form.network.currentText() == str(card)
     dock.predict()
     dock.finish()
-    assert {dock.classes.itemText(i).split()[0] for i in range(1, 4)} == {"one", "two", "three"}
+    assert {dock.form.classes.itemText(i).split()[0] for i in range(1, 4)} == {
+        "one",
+        "two",
+        "three",
+    }
     dock.run()
     dock.finish()
     animation = stacks()[0].data.animation
@@ -429,75 +450,75 @@ def test_a_card_is_saved_and_opened(
 
 def test_a_folder_can_be_opened(dock, tmp_path, monkeypatch):
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(tmp_path))
-    dock.open_button.open_folder()
-    assert dock.network.currentText() == str(tmp_path)
-    assert dock.network.findText(str(tmp_path)) >= 0
+    dock.form.open_button.open_folder()
+    assert dock.form.network.currentText() == str(tmp_path)
+    assert dock.form.network.findText(str(tmp_path)) >= 0
 
 
-def test_any_source_can_be_typed(viewer, dock, stacks, ramp):
+def test_a_source_can_be_typed(viewer, dock, stacks, ramp):
     viewer.add_layer(ramp)
     source = (
         "monai/DenseNet?spatial_dims=2&in_channels=1&out_channels=3&block_config=(1,1)"
         "&growth_rate=4&init_features=4"
     )
-    dock.network.lineEdit().setText(source)
-    dock.advanced.overrides["size"].value = "32"
-    dock.advanced.layers.setCurrentText("blocks")
+    dock.form.network.lineEdit().setText(source)
+    dock.form.advanced.overrides["size"].value = "32"
+    dock.form.advanced.layers.setCurrentText("blocks")
     dock.run()
     dock.finish()
     assert len(stacks()) == 1
-    assert dock.network.findText(source) >= 0
-    dock.network.lineEdit().setText("monai/DenseNet?spatial=2")
+    assert dock.form.network.findText(source) >= 0
+    dock.form.network.lineEdit().setText("monai/DenseNet?spatial=2")
     dock.run()
     dock.finish()
-    assert "spatial_dims" in dock.message.text()
-    assert dock.network.findText("monai/DenseNet?spatial=2") < 0
+    assert "spatial_dims" in dock.form.message.text()
+    assert dock.form.network.findText("monai/DenseNet?spatial=2") < 0
 
 
 @pytest.mark.parametrize(
     ("field", "text"), [("size", "big"), ("mean", "0.5 0.5"), ("channels", "3.5")]
 )
-def test_a_wrong_field_is_named(viewer, dock, ramp, field, text):
+def test_an_invalid_field_is_named(viewer, dock, ramp, field, text):
     viewer.add_layer(ramp)
-    dock.advanced.overrides[field].value = text
-    for act in (dock.run, dock.predict, lambda: dock.save_card("x.toml")):
-        act()
-        assert dock._task is None
-        sentence = dock.message.text()
-        assert sentence.startswith(f"{field} is ")
-        assert text in sentence
-        assert said() == sentence
+    dock.form.advanced.overrides[field].value = text
+    for action in (dock.run, dock.predict, lambda: dock.save_card("x.toml")):
+        action()
+        assert not dock.runner.running
+        message = dock.form.message.text()
+        assert message.startswith(f"{field} ")
+        assert text in message
+        assert last_notification() == message
 
 
-def test_the_advanced_part_is_folded_and_fits(viewer, dock, qtbot):
+def test_the_advanced_part_expands_within_the_window(viewer, dock, qtbot):
     height = viewer.window._qt_window.height()
-    advanced = dock.advanced
+    advanced = dock.form.advanced
     qtbot.waitUntil(lambda: dock.isVisible())
     assert not advanced.isExpanded()
     assert advanced.content().height() == 0
     advanced.toggleButton().click()
     qtbot.waitUntil(lambda: advanced.content().height() > 300)
-    dock.method.setCurrentText("SESS")
+    dock.form.method.setCurrentText("SESS")
     needed = advanced.content().minimumSizeHint().height()
     qtbot.waitUntil(lambda: advanced.content().height() >= needed)
     assert viewer.window._qt_window.height() == height
-    # Nothing is cut off at the right.
+    # Nothing is cut off on the right.
     right = dock.mapToGlobal(dock.rect().topRight()).x()
-    button = dock.open_button
+    button = dock.form.open_button
     assert button.mapToGlobal(button.rect().topRight()).x() < right
     assert dock.isAncestorOf(advanced.computing["seed"].native)
-    # torch was imported meanwhile, in a thread, to know the devices.
-    qtbot.waitUntil(lambda: dock._search is not None, timeout=5_000)
+    # The devices are listed in a thread, which imports torch.
+    qtbot.waitUntil(lambda: dock._device_search is not None, timeout=5_000)
     listed = {advanced.device.itemText(i) for i in range(advanced.device.count())}
     assert ("cuda" in listed) <= torch.cuda.is_available()
 
 
-def test_the_wheel_scrolls_past_the_fields(dock):
+def test_the_wheel_does_not_change_fields(dock):
     wheel = QWheelEvent(
         QPointF(5, 5), QPointF(5, 5), QPoint(0, -120), QPoint(0, -120), Qt.MouseButton.NoButton,
         Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
     )  # fmt: skip
-    advanced = dock.advanced
+    advanced = dock.form.advanced
     for field in (advanced.computing["seed"].native, advanced.maps["fit"].native):
         before = field.text() if hasattr(field, "text") else field.currentText()
         field.clearFocus()
@@ -505,28 +526,28 @@ def test_the_wheel_scrolls_past_the_fields(dock):
         assert (field.text() if hasattr(field, "text") else field.currentText()) == before
 
 
-def test_notes_are_said_and_kept(viewer, dock, stacks, ramp, monkeypatch):
+def test_notes_are_in_message_and_metadata(viewer, dock, stacks, ramp, monkeypatch):
     from camanim import animation as facade
 
     animate = facade.animate_targets
 
-    def noting(*args, **settings):
+    def with_note(*args, **settings):
         animations = animate(*args, **settings)
         animations[0].notes.append("Batches were halved.")
         return animations
 
-    monkeypatch.setattr(facade, "animate_targets", noting)
+    monkeypatch.setattr(facade, "animate_targets", with_note)
     viewer.add_layer(ramp)
-    dock.advanced.layers.setCurrentText("blocks")
+    dock.form.advanced.layers.setCurrentText("blocks")
     dock.run()
     dock.finish()
-    assert "Batches were halved." in dock.message.text()
+    assert "Batches were halved." in dock.form.message.text()
     assert stacks()[0].metadata["camanim"]["notes"] == ["Batches were halved."]
 
 
-def test_closing_the_dock_while_devices_are_looked_for(viewer, qtbot):
+def test_closing_the_dock_while_devices_are_listed(viewer, qtbot):
     window_dock, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
-    widget.advanced.expand()
-    search = widget._search
+    widget.form.advanced.expand()
+    search = widget._device_search
     with qtbot.waitSignal(search.finished, timeout=60_000):
         viewer.window.remove_dock_widget(window_dock)

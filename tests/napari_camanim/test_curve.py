@@ -19,8 +19,8 @@ def curve(qtbot):
     return widget
 
 
-def findings(*parts):
-    return {part.key: part for part in parts}
+def findings(*items):
+    return {item.key: item for item in items}
 
 
 def shown(curve):
@@ -39,14 +39,14 @@ def pixels(widget):
     return rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).astype(int)
 
 
-def test_matplotlib_is_loaded_when_there_is_something_to_plot(curve, roads):
+def test_the_canvas_is_created_with_the_first_plot(curve, roads):
     assert not curve.show_findings({})
     assert curve.canvas is None
     assert curve.show_findings(findings(roads.road([0.1, 0.2])))
     assert curve.canvas is not None
 
 
-def test_there_is_a_tab_for_each_plot_of_each_finding(curve, roads):
+def test_each_plot_of_each_finding_has_a_tab(curve, roads):
     road, mask = roads.road([0.1, 0.2]), roads.localisation([0.2, 0.7], [0.4, 0.5])
     curve.show_findings(findings(road))
     assert shown(curve) == ["ROAD", "Removal"]
@@ -54,12 +54,12 @@ def test_there_is_a_tab_for_each_plot_of_each_finding(curve, roads):
     assert shown(curve) == ["ROAD", "Removal", "Mask"]
     curve.buttons["Mask"].click()
     np.testing.assert_array_equal(line(curve, "average precision").y, [0.2, 0.7])
-    # The choice stays, for as long as there is such a tab.
+    # The chosen tab is kept while it exists.
     curve.show_findings(findings(road, mask))
     assert curve.view == "Mask"
     curve.show_findings(findings(road))
     assert curve.view == "ROAD"
-    # A single plot needs no switch.
+    # A single plot has no tabs.
     curve.show_findings(findings(mask))
     assert shown(curve) == []
 
@@ -74,19 +74,19 @@ def test_removal_follows_the_shown_layer(curve, roads):
     assert "constant map" in curve.canvas.panel.instead
 
 
-def test_every_tab_explains_itself(curve, roads):
+def test_every_tab_has_a_tooltip(curve, roads):
     curve.show_findings(findings(roads.road([0.1, 0.2]), roads.localisation([0.2], [0.4])))
     tips = [button.toolTip() for button in curve.buttons.values()]
     assert all(tips)
     assert len(set(tips)) == 3
 
 
-def test_a_click_leads_to_the_nearest_layer_and_in_a_removal_nowhere(curve, roads, qtbot):
+def test_a_click_moves_to_the_nearest_layer_in_plots_over_layers(curve, roads, qtbot):
     curve.show_findings(findings(roads.road([0.1, NAN, 0.5, -0.2, 0.3])))
     canvas = curve.canvas
     canvas.draw()
-    places = canvas.figure.axes[0].transData.transform([(i + 1, 0) for i in range(5)])
-    for i, (x, _) in enumerate(places / canvas.device_pixel_ratio):
+    positions = canvas.figure.axes[0].transData.transform([(i + 1, 0) for i in range(5)])
+    for i, (x, _) in enumerate(positions / canvas.device_pixel_ratio):
         with qtbot.waitSignal(curve.moved) as signal:
             qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(round(x) + 3, 80))
         assert signal.args == [i]
@@ -96,24 +96,23 @@ def test_a_click_leads_to_the_nearest_layer_and_in_a_removal_nowhere(curve, road
         qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=canvas.rect().center())
 
 
-def test_the_cursor_stands_at_its_layer_and_leaves_everything_else_as_it_was(curve, roads):
+def test_the_cursor_changes_only_pixels_at_its_layer(curve, roads):
     curve.show_findings(findings(roads.road([0.1, 0.4, 0.2, 0.3])))
     canvas = curve.canvas
     canvas.draw()
     without = pixels(canvas)
-    places = canvas.figure.axes[0].transData.transform([(i + 1, 0) for i in range(4)])[:, 0]
+    positions = canvas.figure.axes[0].transData.transform([(i + 1, 0) for i in range(4)])[:, 0]
     for i in (2, 0, 3):
         curve.set_index(i)
         changed = np.abs(pixels(canvas) - without).max(axis=2) > 30
         columns = np.flatnonzero(changed.any(axis=0))
-        # Where earlier cursors stood, all is as before.
-        assert abs(columns.mean() - places[i] / canvas.device_pixel_ratio) < 1.5
+        assert abs(columns.mean() - positions[i] / canvas.device_pixel_ratio) < 1.5
         assert np.ptp(columns) <= 3
     curve.set_index(None)
     np.testing.assert_array_equal(pixels(canvas), without)
 
 
-def test_moving_the_cursor_draws_nothing_again(curve, roads, monkeypatch):
+def test_moving_the_cursor_does_not_redraw_the_figure(curve, roads, monkeypatch):
     curve.show_findings(findings(roads.road(np.linspace(0, 0.4, 50))))
     curve.canvas.draw()
     drawn = []
@@ -133,5 +132,5 @@ def test_colours_fit_a_light_and_a_dark_dock(curve, roads, text, dark):
     curve.canvas.draw()
     picture = pixels(curve.canvas)
     assert (np.median(picture) < 64) == dark
-    # Words and curve stand out from the background.
+    # Text and curve contrast with the background.
     assert np.abs(picture - np.median(picture)).max() > 120

@@ -1,4 +1,4 @@
-"""grad-cam and napari in one process: OpenCV's wheel must not point Qt to the plugins in it."""
+"""grad-cam and napari in one process: OpenCV's wheel must not set the plugin path of Qt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-#: What the opencv-python wheel for Linux does when it is imported; the headless wheel does not.
+#: Effect of importing the opencv-python wheel for Linux; the headless wheel has no such effect.
 WHEEL = """
 import os, sys
 import cv2
@@ -24,9 +24,9 @@ for name in ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR"):
 """
 CLASS = """
 from camanim.cam_methods import find_method
-from napari_camanim._triton import load_apart
+from napari_camanim._triton import import_triton
 # As the plugin does before it imports torch.
-load_apart()
+import_triton()
 before = {k: v for k, v in os.environ.items() if k.startswith("QT_")}
 assert "pytorch_grad_cam" not in sys.modules
 method = find_method("pytorch_grad_cam:LayerCAM")

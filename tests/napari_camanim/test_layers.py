@@ -1,4 +1,4 @@
-"""Image layer to engine input, animation to layer: axes, values and places, without a window."""
+"""Conversion of image layers to inputs and of animations to layers, without a window."""
 
 import copy
 
@@ -39,7 +39,7 @@ def tiny(channels=1):
 
 
 def edges(layer, axes):
-    """The world positions of the four outer corners of a layer, in its two shown axes."""
+    """Return the world coordinates of the four outer corners of a layer along two axes."""
     shape = [layer.data.shape[a] for a in axes]
     corners = []
     for y in (-0.5, shape[0] - 0.5):
@@ -96,7 +96,7 @@ def test_a_volume_is_explained_at_the_shown_slice(viewer):
     low, high = image.contrast_limits
     alone = camanim.animate(model, volume[5], window=(low, high))
     np.testing.assert_array_equal(stack.data.animation.maps[0], alone.maps[0])
-    # The volume's own slider still moves the image, and the stack is seen at its slice only.
+    # The slider of the volume keeps its range.
     assert viewer.dims.range[1].stop == 100 + 4 * 6
 
 
@@ -145,7 +145,7 @@ def test_two_runs_give_two_stacks(viewer):
     assert first.data.animation.method == "GradCAM"
 
 
-def test_switching_normalisation_computes_nothing_again(viewer, monkeypatch):
+def test_a_change_of_the_normalisation_does_not_run_the_network(viewer, monkeypatch):
     image = viewer.add_image(np.random.default_rng(0).random((20, 20)))
     stack = animate_layer(viewer, image, tiny())
     animation = stack.data.animation
@@ -158,7 +158,7 @@ def test_switching_normalisation_computes_nothing_again(viewer, monkeypatch):
     assert stack.metadata["camanim"]["normalization"] == "local"
 
 
-def test_metadata_is_plain_and_says_what_was_done(viewer):
+def test_metadata_describes_target_findings_and_provenance(viewer):
     image = viewer.add_image(np.random.default_rng(0).random((20, 20)))
     stack = animate_layer(viewer, image, tiny(), road=True, target="b")
     about = stack.metadata["camanim"]
@@ -175,7 +175,7 @@ def test_metadata_is_plain_and_says_what_was_done(viewer):
     assert len(about["provenance"]["weights sha256"]) == 64
 
 
-def test_the_canvas_names_the_shown_layer_and_forgets_a_removed_stack(viewer):
+def test_the_caption_follows_the_slider_until_the_stack_is_removed(viewer):
     before = len(viewer.dims.events.point.callbacks)
     image = viewer.add_image(np.random.default_rng(0).random((20, 20)))
     stack = animate_layer(viewer, image, tiny())
@@ -193,7 +193,7 @@ def test_the_canvas_names_the_shown_layer_and_forgets_a_removed_stack(viewer):
     assert len(viewer.dims.events.point.callbacks) == before
 
 
-def test_an_animation_of_a_script_can_be_added(viewer):
+def test_an_animation_can_be_added(viewer):
     pixels = np.random.default_rng(0).random((20, 20))
     image = viewer.add_image(pixels)
     animation = camanim.animate(tiny(), pixels)
@@ -212,7 +212,7 @@ def test_a_new_stack_hides_the_others(viewer):
     assert current_stack(viewer) is second
 
 
-def test_the_caption_goes_where_the_view_shows_no_layer_of_the_stack(viewer):
+def test_the_caption_is_hidden_if_the_view_shows_no_layer_of_the_stack(viewer):
     image = viewer.add_image(np.random.default_rng(0).random((5, 20, 30)))
     viewer.dims.set_point(0, 2)
     animate_layer(viewer, image, tiny())
@@ -222,7 +222,7 @@ def test_the_caption_goes_where_the_view_shows_no_layer_of_the_stack(viewer):
     assert not text.visible
     viewer.dims.set_point(1, 2)
     assert text.visible
-    # The slider `layer` is left in the 3-D view of a volume, and not in that of a slice.
+    # The 3-D view of a volume keeps the slider `layer`, that of a slice does not.
     viewer.dims.ndisplay = 3
     assert text.visible
     viewer.layers.clear()
@@ -263,9 +263,9 @@ def test_an_animation_of_another_image_is_refused(viewer):
     animation = camanim.animate(tiny(), np.zeros((10, 20)))
     with pytest.raises(camanim.ImageError, match=r"\(10, 20\)"):
         add_animation(viewer, animation, image)
-    with pytest.raises(camanim.ImageError, match="of the viewer"):
+    with pytest.raises(camanim.ImageError, match="viewer"):
         animate_layer(viewer, Image(np.zeros((9, 9))), tiny())
-    with pytest.raises(camanim.ImageError, match="of the viewer"):
+    with pytest.raises(camanim.ImageError, match="viewer"):
         animate_layer(viewer, "image", tiny())
 
 
@@ -276,14 +276,14 @@ def test_a_view_without_a_slice_of_the_image_is_refused(viewer):
     viewer.dims.order = (1, 2, 0, 3)
     shown_slice(viewer, volume)
     flat = viewer.add_image(np.random.default_rng(0).random((4, 20, 30)))
-    with pytest.raises(camanim.ImageError, match="roll the axes"):
+    with pytest.raises(camanim.ImageError, match="roll"):
         shown_slice(viewer, flat)
     viewer.dims.ndisplay = 3
     with pytest.raises(camanim.ImageError, match="2-D view"):
         shown_slice(viewer, image)
 
 
-def test_progress_is_told_of_road_too(viewer):
+def test_progress_includes_road(viewer):
     image = viewer.add_image(np.random.default_rng(0).random((20, 20)))
     stages = []
     animate_layer(viewer, image, tiny(), road=True, progress=lambda s, d, n: stages.append(s))

@@ -1,4 +1,4 @@
-"""Masks: which part of a Labels layer lies over what is explained, without a window."""
+"""Masks of regions, and line breaks of captions, without a window."""
 
 import numpy as np
 import pytest
@@ -18,79 +18,74 @@ def viewer():
 
 @pytest.fixture
 def film():
-    """Three volumes, and labels 0 to 4, no two planes of which are alike."""
+    """Three volumes, and their labels from 0 to 4."""
     rng = np.random.default_rng(0)
     return rng.random((3, 6, 8, 10)), rng.integers(0, 5, (3, 6, 8, 10))
 
 
-def part_of(viewer, image, space):
-    return take_view(viewer, image).read(space).part
+def region_of(viewer, image, space):
+    return take_view(viewer, image).read(space).region
 
 
-def test_a_mask_of_the_image_is_cut_where_the_image_is(viewer, film):
+def test_a_mask_is_cut_like_the_image(viewer, film):
     pixels, labels = film
     image = viewer.add_image(pixels, **PLACE)
     mask = take_mask(viewer.add_labels(labels, **PLACE))
     viewer.dims.set_point(0, 5 + 10 * 2)
     viewer.dims.set_point(1, 100 + 4 * 3)
-    np.testing.assert_array_equal(mask.read(part_of(viewer, image, 2)), labels[2, 3] > 0)
-    np.testing.assert_array_equal(mask.read(part_of(viewer, image, 3)), labels[2] > 0)
+    np.testing.assert_array_equal(mask.read(region_of(viewer, image, 2)), labels[2, 3] > 0)
+    np.testing.assert_array_equal(mask.read(region_of(viewer, image, 3)), labels[2] > 0)
 
 
-def test_a_mask_of_an_image_that_is_seen_from_the_side(viewer, film):
+def test_a_mask_of_another_orientation(viewer, film):
     pixels, labels = film[0][0], film[1][0]
     image, layer = viewer.add_image(pixels), viewer.add_labels(labels)
     viewer.dims.order = (1, 0, 2)
     viewer.dims.set_point(1, 4)
-    inside = take_mask(layer).read(part_of(viewer, image, 2))
+    inside = take_mask(layer).read(region_of(viewer, image, 2))
     np.testing.assert_array_equal(inside, labels[:, 4] > 0)
-    # A flat mask lies on the last axes, and does not cover this view.
+    # A 2-D mask has the last two axes, which differ from the displayed ones.
     flat = viewer.add_labels(labels[:, 4])
-    with pytest.raises(camanim.ImageError, match="6 x 10 and the image has 6 x 8 x 10"):
-        take_mask(flat).read(part_of(viewer, image, 2))
+    with pytest.raises(camanim.ImageError, match=r"6 x 10.* 6 x 8 x 10"):
+        take_mask(flat).read(region_of(viewer, image, 2))
 
 
-def test_a_mask_without_the_images_other_axes_serves_all_of_them(viewer, film):
+def test_a_mask_of_the_last_axes_only(viewer, film):
     pixels, labels = film
     image = viewer.add_image(pixels, **PLACE)
     last = {key: value[1:] for key, value in PLACE.items()}
     mask = take_mask(viewer.add_labels(labels[1], **last))
     viewer.dims.set_point(0, 25)
-    np.testing.assert_array_equal(mask.read(part_of(viewer, image, 3)), labels[1] > 0)
+    np.testing.assert_array_equal(mask.read(region_of(viewer, image, 3)), labels[1] > 0)
     last = {key: value[2:] for key, value in PLACE.items()}
     mask = take_mask(viewer.add_labels(labels[1, 2], **last))
-    np.testing.assert_array_equal(mask.read(part_of(viewer, image, 2)), labels[1, 2] > 0)
+    np.testing.assert_array_equal(mask.read(region_of(viewer, image, 2)), labels[1, 2] > 0)
 
 
 def test_a_mask_of_a_colour_image(viewer, film):
     labels = film[1][0, 0]
     image = viewer.add_image(np.zeros((8, 10, 3), np.uint8), rgb=True)
     layer = viewer.add_labels(labels)
-    np.testing.assert_array_equal(take_mask(layer).read(part_of(viewer, image, 2)), labels > 0)
+    np.testing.assert_array_equal(take_mask(layer).read(region_of(viewer, image, 2)), labels > 0)
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
-    [
-        ((8, 11), "8 x 11 and the image has 8 x 10"),
-        ((10, 8), "10 x 8 and"),
-        ((2, 8, 10), "2 x 8"),
-    ],
+    ("shape", "message"),
+    [((8, 11), r"8 x 11.* 8 x 10"), ((10, 8), r"10 x 8.* 8 x 10"), ((2, 8, 10), r"2 x 8 x 10")],
 )
-def test_a_mask_of_another_shape_is_refused(viewer, shape, said):
+def test_a_mask_of_another_shape_is_refused(viewer, shape, message):
     image = viewer.add_image(np.zeros((8, 10)))
     mask = take_mask(viewer.add_labels(np.ones(shape, int), name="lesion"))
-    with pytest.raises(camanim.ImageError, match=f"mask lesion has the shape {said}"):
-        mask.read(part_of(viewer, image, 2))
+    with pytest.raises(camanim.ImageError, match=f"lesion.* {message}"):
+        mask.read(region_of(viewer, image, 2))
 
 
 @pytest.mark.parametrize("place", [{"translate": (0, 1)}, {"scale": (1, 1.2)}, {"rotate": 180}])
-def test_a_mask_that_lies_elsewhere_is_refused(viewer, place):
-    """What is measured would not be what is seen."""
+def test_a_mask_at_another_position_is_refused(viewer, place):
     image = viewer.add_image(np.zeros((8, 10)))
     mask = take_mask(viewer.add_labels(np.ones((8, 10), int), **place))
-    with pytest.raises(camanim.ImageError, match="elsewhere"):
-        mask.read(part_of(viewer, image, 2))
+    with pytest.raises(camanim.ImageError, match="position"):
+        mask.read(region_of(viewer, image, 2))
 
 
 # -- Captions --------------------------------------------------------------------------------------
@@ -103,16 +98,15 @@ CAPTION = (
 )
 
 
-def test_a_caption_on_a_wide_canvas_stays_as_it_is():
+def test_a_caption_on_a_wide_canvas_is_unchanged():
     assert wrapped(CAPTION, 700) == CAPTION
 
 
 @pytest.mark.parametrize("width", [120, 200, 300, 450])
-def test_a_caption_is_broken_where_it_would_leave_the_canvas(width):
+def test_a_caption_fits_the_width_of_the_canvas(width):
     lines = wrapped(CAPTION, width).split("\n")
-    # Nine points have 8 pixels for a character.
+    # A character of nine points is about eight pixels wide.
     assert max(map(len, lines)) * 8 < width
-    # Nothing is lost but the space where it was broken.
     assert "".join("".join(lines).split()) == "".join(CAPTION.split())
 
 
@@ -121,6 +115,6 @@ def test_a_caption_is_broken_between_facts_first():
     assert wrapped("one two   three four   five", 220) == "one two   three four\nfive"
 
 
-def test_a_module_is_broken_between_its_parts_and_a_number_never():
-    said = wrapped("features.denseblock3.layers.0.conv2 0.123", 160).split("\n")
-    assert said == ["features.", "denseblock3.", "layers.0.conv2", "0.123"]
+def test_a_name_is_broken_between_its_parts_and_a_number_is_not_broken():
+    lines = wrapped("features.denseblock3.layers.0.conv2 0.123", 160).split("\n")
+    assert lines == ["features.", "denseblock3.", "layers.0.conv2", "0.123"]

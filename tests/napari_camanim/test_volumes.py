@@ -1,4 +1,4 @@
-"""Volumes: which part of an image they are, and where their stacks lie, without a window."""
+"""Volumes: explained regions and positions of stacks, without a window."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def tiny(dims, size=None):
 
 
 def box(layer, axes):
-    """The world positions of a layer's first and last edge along some of its axes."""
+    """Return the world coordinates of the first and last edge of a layer along some axes."""
     ends = []
     for end in (-0.5, 0.5):
         index = np.zeros(layer.ndim)
@@ -48,7 +48,7 @@ def box(layer, axes):
 
 
 @pytest.mark.parametrize("size", [None, (8, 16, 16)])
-def test_a_network_of_volumes_explains_the_volume_with_its_spacing(viewer, volume, size):
+def test_a_3d_network_explains_a_volume_with_spacing(viewer, volume, size):
     image = viewer.add_image(volume, scale=(4, 0.5, 0.5), translate=(100, 3, -2), units=("mm",) * 3)
     stack = animate_layer(viewer, image, tiny(3, size))
     assert stack.data.shape == (4, *(size or volume.shape))
@@ -72,7 +72,7 @@ def test_a_2d_network_explains_all_slices_or_the_shown_one(viewer, volume):
     )
 
 
-def test_of_an_image_with_time_the_shown_volume_is_explained(viewer, volume):
+def test_the_shown_volume_of_a_time_series_is_explained(viewer, volume):
     frames = np.stack([volume, volume[::-1], 1 - volume])
     image = viewer.add_image(frames, scale=(10, 2, 1, 1), translate=(5, 0, 0, 0))
     viewer.dims.set_point(0, 5 + 10 * 2)
@@ -119,17 +119,17 @@ def test_the_shown_plane_is_that_of_the_image(viewer, volume):
     assert shown_plane(viewer, animate_layer(viewer, flat, tiny(2))) is None
 
 
-def test_only_the_planes_that_are_looked_at_are_made(viewer, volume, monkeypatch):
+def test_only_indexed_planes_are_computed(viewer, volume, monkeypatch):
     stack = animate_layer(viewer, viewer.add_image(volume), tiny(3))
-    made = []
+    computed = []
     section = camanim.animation.Animation.stack(stack.data.animation).__class__.section
     monkeypatch.setattr(
-        "camanim.stack.Stack.section", lambda *key: made.append(key[1:]) or section(*key)
+        "camanim.stack.Stack.section", lambda *key: computed.append(key[1:]) or section(*key)
     )
     monkeypatch.setattr("camanim.stack.Stack.plane", None)
     assert stack.data[2, 5].shape == (20, 30)
     assert stack.data[(np.int64(1), 3, slice(None), slice(None))].shape == (20, 30)
-    assert made == [(2, 5), (1, 3)]
+    assert computed == [(2, 5), (1, 3)]
 
 
 def test_a_volume_is_indexed_as_numpy_does(viewer, volume):
@@ -155,7 +155,7 @@ def test_an_image_without_depth_is_refused(viewer, volume):
         animate_layer(viewer, flat, tiny(2), slices=True)
 
 
-def test_an_animated_volume_of_a_script_can_be_added(viewer, volume):
+def test_an_animation_of_a_volume_can_be_added(viewer, volume):
     image = viewer.add_image(volume, scale=(4, 1, 1))
     animation = camanim.animate(tiny(3), volume)
     stack = add_animation(viewer, animation, image)
@@ -168,7 +168,7 @@ def test_an_animated_volume_of_a_script_can_be_added(viewer, volume):
     ("dims", "settings", "shape"),
     [(3, {}, (12, 20, 30)), (2, {"slices": True}, (12, 20, 30)), (2, {}, (1, 20, 30))],
 )
-def test_the_guided_image_is_a_layer_of_its_own(viewer, volume, dims, settings, shape):
+def test_the_guided_image_is_a_separate_layer(viewer, volume, dims, settings, shape):
     image = viewer.add_image(volume, scale=(4, 1, 1), translate=(8, 0, 0))
     stack = animate_layer(viewer, image, tiny(dims), method="Guided Grad-CAM", **settings)
     [guided] = [layer for layer in viewer.layers if layer not in (image, stack)]

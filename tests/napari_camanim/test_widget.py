@@ -1,4 +1,4 @@
-"""The dock widget in a real window: what a user does, from opening a sample to closing the dock."""
+"""The dock widget in a window: runs, classes, export, cancel, errors and closing."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ CONNECTED = ("dims.events.point", "layers.events.inserted", "layers.selection.ev
 
 
 def callbacks(viewer):
-    """How many listen to the viewer's events."""
+    """Return the number of callbacks of events of the viewer."""
     counts = []
     for path in CONNECTED:
         emitter = viewer
@@ -40,7 +40,7 @@ def menu_texts(menu):
     return texts
 
 
-def test_the_menus_offer_the_widget_and_the_samples(viewer):
+def test_widget_and_samples_are_in_the_menus(viewer):
     window = viewer.window
     window.layers_menu.aboutToShow.emit()
     assert any("CAManim" in text for text in menu_texts(window.plugins_menu))
@@ -48,27 +48,33 @@ def test_the_menus_offer_the_widget_and_the_samples(viewer):
     assert any("malignant 1" in text for text in menu_texts(window.file_menu))
 
 
-def test_the_main_job(viewer, dock, stacks, canvas_says, qtbot, tmp_path):
-    viewer.open_sample("napari-camanim", "malignant_1")
+def open_sample(viewer, name="malignant_1"):
+    viewer.open_sample("napari-camanim", name)
+    viewer.layers.selection.active = viewer.layers[name]
+
+
+def test_predict_lists_the_classes(viewer, dock):
+    open_sample(viewer)
     assert viewer.layers["malignant_1 lesion"].visible is False
-    viewer.layers.selection.active = viewer.layers["malignant_1"]
-    assert dock.image.currentText() == "malignant_1"
-    assert dock.network.currentText() == "demo/ultrasound"
-
-    dock.predict_button.click()
+    assert dock.form.image.currentText() == "malignant_1"
+    assert dock.form.network.currentText() == "demo/ultrasound"
+    dock.form.predict_button.click()
     dock.finish()
-    offered = [dock.classes.itemText(i) for i in range(dock.classes.count())]
-    assert offered[0] == "likeliest class"
-    assert sorted(text.split()[0] for text in offered[1:]) == ["benign", "malignant", "normal"]
-    assert offered[1].startswith("malignant")
+    texts = [dock.form.classes.itemText(i) for i in range(dock.form.classes.count())]
+    assert texts[0] == "likeliest class"
+    assert sorted(text.split()[0] for text in texts[1:]) == ["benign", "malignant", "normal"]
+    assert texts[1].startswith("malignant")
 
-    dock.road.setChecked(True)
-    dock.run_button.click()
-    assert dock.run_button.text() == "Cancel"
+
+def test_run_adds_a_stack_with_captions_and_scores(viewer, dock, stacks, has_caption, qtbot):
+    open_sample(viewer)
+    dock.form.road.setChecked(True)
+    dock.form.run_button.click()
+    assert dock.form.run_button.text() == "Cancel"
     qtbot.waitUntil(lambda: bool(napari_progress._all_instances), timeout=60_000)
     dock.finish()
     assert not napari_progress._all_instances
-    assert dock.run_button.text() == "Run"
+    assert dock.form.run_button.text() == "Run"
     [stack] = stacks()
     assert viewer.dims.axis_labels == ("layer", "y", "x")
     assert viewer.layers.index(stack) == viewer.layers.index("malignant_1") + 1
@@ -77,7 +83,7 @@ def test_the_main_job(viewer, dock, stacks, canvas_says, qtbot, tmp_path):
     best = about["layers"].index(about["best"])
     assert viewer.dims.current_step[0] == best
     qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)
-    assert canvas_says(about["captions"][best])
+    assert has_caption(about["captions"][best])
     assert (
         f"ROAD {about['findings']['road']['scores'][best]:.2f}"
         in viewer.canvas.overlays["camanim"].text
@@ -85,65 +91,68 @@ def test_the_main_job(viewer, dock, stacks, canvas_says, qtbot, tmp_path):
     first = viewer.screenshot(flash=False)
     show_index(viewer, stack, 0)
     qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)
-    assert canvas_says(about["captions"][0])
+    assert has_caption(about["captions"][0])
     assert np.abs(viewer.screenshot(flash=False).astype(int) - first).max() > 50
+    assert dock.form.curve.isVisible()
+    dock.form.curve.moved.emit(2)
+    assert viewer.dims.current_step[0] == 2
 
+
+def test_normalisation_and_export_of_a_stack(viewer, dock, stacks, ramp, tmp_path):
+    viewer.add_layer(ramp)
+    dock.form.advanced.layers.setCurrentText("blocks")
+    dock.run()
+    dock.finish()
+    [stack] = stacks()
     animation = stack.data.animation
-    dock.normalization.setCurrentText("global")
+    dock.form.normalization.setCurrentText("global")
     assert stack.data.animation is animation
     np.testing.assert_array_equal(stack.data[0], animation.stack("global")[0])
-
     movie = tmp_path / "layers.mp4"
     dock.export(movie)
     dock.finish()
     frames = imageio_ffmpeg.count_frames_and_secs(str(movie))[0]
     assert frames == len(animation)
-    assert str(movie) in dock.message.text()
-
-    # The curve and the slider move each other.
-    assert dock.curve.isVisible()
-    dock.curve.moved.emit(2)
-    assert viewer.dims.current_step[0] == 2
+    assert str(movie) in dock.form.message.text()
 
 
 def test_the_class_can_be_chosen(viewer, dock, stacks, ramp):
     viewer.add_layer(ramp)
     dock.predict()
     dock.finish()
-    dock.classes.setCurrentIndex(3)
-    chosen = dock.classes.currentData()
+    dock.form.classes.setCurrentIndex(3)
+    chosen = dock.form.classes.currentData()
     dock.run()
     dock.finish()
     assert stacks()[0].metadata["camanim"]["index"] == chosen
-    # Another image makes the likeliest the default again.
+    # A change of the image clears the list.
     viewer.add_image(np.zeros((64, 64), np.uint8), name="other")
-    assert dock.image.currentText() == "other"
-    assert dock.classes.count() == 1
+    assert dock.form.image.currentText() == "other"
+    assert dock.form.classes.count() == 1
 
 
 def test_cancel_while_scoring_keeps_what_was_computed(viewer, dock, stacks, ramp, qtbot):
     viewer.add_layer(ramp)
-    dock.road.setChecked(True)
+    dock.form.road.setChecked(True)
     dock.run()
-    qtbot.waitUntil(lambda: "ROAD" in dock.run_button.text(), timeout=60_000)
-    dock.run_button.click()
-    assert not dock.run_button.isEnabled()
+    qtbot.waitUntil(lambda: "ROAD" in dock.form.run_button.text(), timeout=60_000)
+    dock.form.run_button.click()
+    assert not dock.form.run_button.isEnabled()
     dock.finish(30_000)
-    assert dock.run_button.isEnabled()
+    assert dock.form.run_button.isEnabled()
     [stack] = stacks()
     road = stack.data.animation.road
     assert road is None or not road.complete
     assert not napari_progress._all_instances
 
 
-def test_cancel_while_mapping_keeps_the_maps_made(viewer, dock, stacks, ramp, monkeypatch):
-    """The map whose report meets the cancel is the last one."""
+def test_cancel_keeps_the_computed_maps(viewer, dock, stacks, ramp, monkeypatch):
     animate = facade.animate_targets
 
     def cancelling(*args, progress, **settings):
         def report(stage, done, total):
             if stage == "maps" and done == 5:
-                dock._task.cancel()
+                dock.runner.task.cancel()
             progress(stage, done, total)
 
         return animate(*args, progress=report, **settings)
@@ -154,52 +163,53 @@ def test_cancel_while_mapping_keeps_the_maps_made(viewer, dock, stacks, ramp, mo
     dock.finish()
     [stack] = stacks()
     assert stack.data.shape[0] == 5
-    assert dock.message.text().startswith("Cancelled: kept 5 layers")
+    assert "5 layers" in dock.form.message.text()
 
 
 @pytest.mark.parametrize(
-    ("raised", "said"),
+    ("error", "message"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), "not enough memory"),
-        (MemoryError(), "not enough memory"),
-        (camanim.ModelError("The weights are gone: fetch them."), "The weights are gone"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "memory"),
+        (MemoryError(), "memory"),
+        (camanim.ModelError("The weights are missing."), "The weights are missing."),
     ],
 )
-def test_an_error_ends_the_run_in_one_sentence(
-    viewer, dock, stacks, ramp, monkeypatch, raised, said
+def test_an_error_is_shown_and_ends_the_run(
+    viewer, dock, stacks, ramp, monkeypatch, error, message
 ):
     def broken(*args, **settings):
-        raise raised
+        raise error
 
     monkeypatch.setattr(facade, "animate_targets", broken)
     viewer.add_layer(ramp)
     dock.run()
     dock.finish()
-    assert said in notification_manager.records[-1].message
-    assert said in dock.message.text()
-    assert dock.run_button.text() == "Run"
+    assert message in notification_manager.records[-1].message
+    assert message in dock.form.message.text()
+    assert dock.form.run_button.text() == "Run"
     assert not stacks()
     assert not napari_progress._all_instances
 
 
-def test_without_an_image_it_says_what_to_do(dock):
+def test_run_without_an_image_shows_a_message(dock):
     dock.run()
-    assert "Open an image first" in dock.message.text()
+    assert "File > Open Sample" in dock.form.message.text()
+    assert not dock.runner.running
 
 
 def test_the_run_is_in_a_thread(viewer, dock, ramp, monkeypatch):
-    seen = []
+    in_main_thread = []
     animate = facade.animate_targets
 
-    def noting(*args, **settings):
-        seen.append(threading.current_thread() is threading.main_thread())
+    def recording(*args, **settings):
+        in_main_thread.append(threading.current_thread() is threading.main_thread())
         return animate(*args, **settings)
 
-    monkeypatch.setattr(facade, "animate_targets", noting)
+    monkeypatch.setattr(facade, "animate_targets", recording)
     viewer.add_layer(ramp)
     dock.run()
     dock.finish()
-    assert seen == [False]
+    assert in_main_thread == [False]
 
 
 def test_an_image_removed_while_it_is_explained(viewer, dock, stacks, ramp):
@@ -207,7 +217,7 @@ def test_an_image_removed_while_it_is_explained(viewer, dock, stacks, ramp):
     dock.run()
     viewer.layers.clear()
     dock.finish()
-    assert "was removed" in dock.message.text()
+    assert "removed" in dock.form.message.text()
     assert not stacks()
 
 
@@ -217,7 +227,7 @@ def test_closing_the_dock_disconnects_everything(viewer, qtbot, ramp):
     window_dock, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
     assert callbacks(viewer) != before
     widget.run()
-    qtbot.waitUntil(lambda: widget._task is None, timeout=60_000)
+    qtbot.waitUntil(lambda: not widget.runner.running, timeout=60_000)
     stack = viewer.layers[-1]
     viewer.layers.remove(stack)
     viewer.window.remove_dock_widget(window_dock)
@@ -228,9 +238,9 @@ def test_closing_the_dock_disconnects_everything(viewer, qtbot, ramp):
 def test_closing_the_dock_during_a_run_stops_it(viewer, qtbot, ramp):
     viewer.add_layer(ramp)
     window_dock, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
-    widget.road.setChecked(True)
+    widget.form.road.setChecked(True)
     widget.run()
-    task = widget._task
+    task = widget.runner.task
     with qtbot.waitSignal(task.finished, timeout=60_000):
         viewer.window.remove_dock_widget(window_dock)
 
@@ -239,122 +249,123 @@ def test_closing_the_dock_during_a_run_adds_nothing(viewer, qtbot, stacks, ramp)
     viewer.add_layer(ramp)
     window_dock, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
     widget.run()
-    task = widget._task
+    task = widget.runner.task
     with qtbot.waitSignal(task.finished, timeout=60_000):
         viewer.window.remove_dock_widget(window_dock)
     assert not stacks()
-    assert widget.networks.model is None
+    assert widget.runner.networks.model is None
 
 
-def test_a_hidden_stack_is_not_what_the_dock_is_about(viewer, dock, stacks, ramp, qtbot):
+def test_the_curve_is_that_of_a_visible_stack(viewer, dock, stacks, ramp, qtbot):
     viewer.add_layer(ramp)
-    dock.advanced.layers.setCurrentText("blocks")
-    dock.road.setChecked(True)
+    dock.form.advanced.layers.setCurrentText("blocks")
+    dock.form.road.setChecked(True)
     dock.run()
     dock.finish()
     scored = stacks()[0]
-    dock.advanced.layers.setCurrentText("unique")
-    dock.road.setChecked(False)
+    dock.form.advanced.layers.setCurrentText("unique")
+    dock.form.road.setChecked(False)
     dock.run()
     dock.finish()
     assert not scored.visible
-    assert not dock.curve.isVisible()
+    assert not dock.form.curve.isVisible()
     scored.visible = True
     viewer.layers.selection.active = scored
-    assert dock.curve.isVisible()
-    # Beyond the scored stack's last layer, where only the longer one has something.
+    assert dock.form.curve.isVisible()
+    # The scored stack is shorter than the other one.
     viewer.dims.set_point(0, 40)
     qtbot.wait(100)
     for stack in stacks():
         stack.visible = False
-    assert not dock.curve.isVisible()
-    assert not dock.export_button.isEnabled()
+    assert not dock.form.curve.isVisible()
+    assert not dock.form.export_button.isEnabled()
 
 
-def test_an_answer_to_an_old_question_is_dropped(viewer, dock, ramp):
-    """Or the number of one network's class would be explained as another's."""
+def test_predictions_of_another_network_are_discarded(viewer, dock, ramp):
     viewer.add_layer(ramp)
     dock.predict()
-    dock.network.setCurrentText("torchvision/resnet18")
+    dock.form.network.setCurrentText("torchvision/resnet18")
     dock.finish()
-    assert dock.classes.count() == 1
-    assert "press Predict again" in dock.message.text()
+    assert dock.form.classes.count() == 1
+    assert "Predict" in dock.form.message.text()
 
 
-def test_a_typed_class_is_the_one_that_is_explained(viewer, dock, stacks, ramp):
+def test_a_typed_prefix_chooses_a_class(viewer, dock, stacks, ramp):
     viewer.add_layer(ramp)
     dock.predict()
     dock.finish()
-    dock.classes.setCurrentIndex(dock.classes.findText("malig", Qt.MatchFlag.MatchStartsWith))
-    dock.classes.lineEdit().setText("norm")
+    dock.form.classes.setCurrentIndex(
+        dock.form.classes.findText("malig", Qt.MatchFlag.MatchStartsWith)
+    )
+    dock.form.classes.lineEdit().setText("norm")
     dock.run()
     dock.finish()
     assert stacks()[0].metadata["camanim"]["class_name"] == "normal"
-    assert dock.classes.currentText().startswith("normal")
-    dock.classes.lineEdit().setText("no such class")
+    assert dock.form.classes.currentText().startswith("normal")
+    dock.form.classes.lineEdit().setText("no such class")
     dock.run()
-    assert dock.classes.currentText().startswith("normal")
+    assert dock.form.classes.currentText().startswith("normal")
     dock.finish()
 
 
-def test_export_waits_for_the_run(viewer, dock, ramp):
+def test_export_is_disabled_during_a_run(viewer, dock, ramp):
     viewer.add_layer(ramp)
     dock.run()
-    assert not dock.export_button.isEnabled()
+    assert not dock.form.export_button.isEnabled()
     dock.finish()
-    assert dock.export_button.isEnabled()
+    assert dock.form.export_button.isEnabled()
 
 
-def test_the_chosen_class_survives_what_happens_to_other_layers(viewer, dock, ramp):
+def test_changes_of_other_layers_keep_the_chosen_class(viewer, dock, ramp):
     viewer.add_layer(ramp)
     other = viewer.add_image(np.zeros((9, 9)), name="other")
     viewer.layers.selection.active = ramp
     dock.predict()
     dock.finish()
-    dock.classes.setCurrentIndex(2)
-    chosen = dock.classes.currentText()
+    dock.form.classes.setCurrentIndex(2)
+    chosen = dock.form.classes.currentText()
     viewer.add_labels(np.zeros((9, 9), int))
     viewer.layers.remove(other)
     ramp.name = "renamed"
-    assert dock.classes.currentText() == chosen
-    assert dock.image.currentText() == "renamed"
+    assert dock.form.classes.currentText() == chosen
+    assert dock.form.image.currentText() == "renamed"
 
 
-def test_the_choice_of_image_follows_the_selection_and_keeps_it(viewer, dock):
+def test_the_chosen_image_follows_the_selection(viewer, dock):
     viewer.add_image(np.zeros((9, 9)), name="a")
     viewer.add_image(np.zeros((9, 9)), name="b")
-    assert dock.image.currentText() == "b"
+    assert dock.form.image.currentText() == "b"
     viewer.layers.selection.active = viewer.layers["a"]
-    assert dock.image.currentText() == "a"
+    assert dock.form.image.currentText() == "a"
     viewer.add_labels(np.zeros((9, 9), int), name="labels")
-    assert dock.image.currentText() == "a"
+    assert dock.form.image.currentText() == "a"
     viewer.layers["a"].name = "renamed"
-    assert dock.image.currentText() == "renamed"
+    assert dock.form.image.currentText() == "renamed"
     del viewer.layers["renamed"]
-    assert dock.image.currentText() == "b"
+    assert dock.form.image.currentText() == "b"
 
 
-def test_mobilenet_knows_the_egyptian_cat(
-    viewer, dock, stacks, canvas_says, shared, monkeypatch, qtbot
+def test_mobilenet_predicts_egyptian_cat(
+    viewer, dock, stacks, has_caption, shared, monkeypatch, qtbot
 ):
     monkeypatch.setenv("TORCH_HOME", str(shared / "torch"))
     pixels = np.asarray(PILImage.open(shared / "images/cat.jpg").convert("RGB"))
     viewer.add_image(pixels, name="cat", scale=(0.5, 0.5), units=("um", "um"))
-    dock.network.setCurrentText("torchvision/mobilenet_v2")
+    dock.form.network.setCurrentText("torchvision/mobilenet_v2")
     dock.predict()
     dock.finish()
-    assert dock.classes.itemText(1).startswith("Egyptian cat")
+    assert dock.form.classes.itemText(1).startswith("Egyptian cat")
     dock.run()
     dock.finish()
     [stack] = stacks()
-    # 210 outputs have spatial extent; 61 of them are an earlier layer's very tensor.
+    # 210 outputs have spatial axes; 61 of them are the tensor of an earlier layer.
     assert stack.data.shape == (149, 224, 224)
     assert stack.metadata["camanim"]["class_name"] == "Egyptian cat"
     assert [str(unit) for unit in stack.units] == ["pixel", "micrometer", "micrometer"]
     for index in (0, 70, 148):
         show_index(viewer, stack, index)
         qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)
-        assert canvas_says(stack.metadata["camanim"]["captions"][index])
+        assert has_caption(stack.metadata["camanim"]["captions"][index])
 
 
 OPEN_DOCK = """
@@ -370,17 +381,17 @@ QApplication.processEvents()
 assert "torch" not in sys.modules, "the dock imports torch before it is needed"
 viewer.screenshot(canvas_only=False, flash=False)
 widget = show_demo(viewer)
-while widget._task is not None:
+while widget.runner.running:
     QApplication.processEvents()
-print(widget.message.text())
+print(widget.form.message.text())
 viewer.close()
 """
 
 
-def test_a_fresh_napari_imports_torch_only_to_run_and_survives_it(viewer):
-    """In a process of its own: here torch was imported long before the window was drawn.
+def test_torch_is_imported_by_the_first_run_after_drawing(viewer):
+    """In a subprocess, since torch is already imported here.
 
-    With the window drawn first, Mesa's LLVM is in memory when torch imports triton's.
+    When the window is drawn first, Mesa's LLVM is loaded before triton's.
     """
     viewer.close()
     done = subprocess.run(
