@@ -1,7 +1,8 @@
-"""What keeps the user's network as it was, and says whose an error is."""
+"""Context managers that restore a network after use, and that tell whose an error is."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
@@ -17,13 +18,56 @@ T = TypeVar("T")
 
 @contextmanager
 def in_eval_mode(net: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, as it is written; and its modules and buffers back after."""
+    """Put a network into evaluation mode, uncompiled; restore its modes and buffers after."""
+    with _in_eval_mode(list(net.modules())):
+        yield
+
+
+@contextmanager
+def without_gradients(net: nn.Module, input_shape: tuple[int, ...]) -> Iterator[None]:
+    """Prepare a network for forward passes alone; restore it after, and convert its errors."""
+    with (
+        as_cam_errors(input_shape),
+        in_eval_mode(net),
+        plain_attention(),
+        torch.inference_mode(False),
+        torch.no_grad(),
+    ):
+        yield
+
+
+@contextmanager
+def with_gradients(net: nn.Module, input_shape: tuple[int, ...]) -> Iterator[None]:
+    """Prepare a network for gradients of its input; restore it after, and convert its errors.
+
+    The parameters are kept out of the graph.
+
+    Raises
+    ------
+    ModelError
+        When the network was made in inference mode, and so has no gradients.
+    """
+    modules = list(net.modules())
+    _check_weights(modules)
+    with (
+        as_cam_errors(input_shape),
+        _in_eval_mode(modules),
+        plain_attention(),
+        _frozen(modules),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        yield
+
+
+@contextmanager
+def _in_eval_mode(modules: list[nn.Module]) -> Iterator[None]:
     # Flag by flag, not with eval(): a network's own train() might do more than can be undone.
-    training = [module for module in net.modules() if module.training]
+    training = [module for module in modules if module.training]
     try:
         for module in training:
             module.training = False
-        with _same_buffers(net), _uncompiled(net):
+        with _same_buffers(modules), _uncompiled(modules):
             yield
     finally:
         for module in training:
@@ -31,30 +75,55 @@ def in_eval_mode(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _same_buffers(net: nn.Module) -> Iterator[None]:
-    """Give a network back the buffers that its forward writes to."""
+def _same_buffers(modules: list[nn.Module]) -> Iterator[None]:
+    """Restore the buffers that a forward pass writes to or replaces."""
     before = [
-        (module, name, buffer, buffer.clone())
-        for module in net.modules()
+        (module, name, buffer)
+        for module in modules
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
+    groups = _grouped([buffer for _, _, buffer in before])
+    shapes = [[buffer.shape for buffer in group] for group in groups]
+    copies = [_copied(group) for group in groups]
     try:
         yield
     finally:
-        for module, name, buffer, values in before:
+        for module, name, buffer in before:
             module._buffers[name] = buffer
-            if not torch.equal(buffer, values):
-                with torch.inference_mode(buffer.is_inference()), torch.no_grad():
-                    buffer.copy_(values)
+        for group, sizes, copy in zip(groups, shapes, copies, strict=True):
+            if not torch.equal(_copied(group), copy):
+                parts = [copy] if len(group) == 1 else copy.split([s.numel() for s in sizes])
+                _restore(group, [part.reshape(s) for part, s in zip(parts, sizes, strict=True)])
+
+
+def _grouped(buffers: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Group buffers that fit into one tensor: one copy of many is faster than many copies."""
+    groups: defaultdict[object, list[torch.Tensor]] = defaultdict(list)
+    for buffer in buffers:
+        plain = type(buffer) is torch.Tensor and buffer.layout == torch.strided
+        groups[(buffer.device, buffer.dtype) if plain else id(buffer)].append(buffer)
+    return list(groups.values())
+
+
+@torch.no_grad()
+def _copied(group: list[torch.Tensor]) -> torch.Tensor:
+    return group[0].clone() if len(group) == 1 else torch.cat([b.reshape(-1) for b in group])
+
+
+def _restore(group: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    for buffer, value in zip(group, values, strict=True):
+        if not torch.equal(buffer, value):
+            with torch.inference_mode(buffer.is_inference()), torch.no_grad():
+                buffer.copy_(value)
 
 
 @contextmanager
-def _uncompiled(net: nn.Module) -> Iterator[None]:
-    """Let compiled parts run as they were written, or nobody sees the modules in them."""
+def _uncompiled(modules: list[nn.Module]) -> Iterator[None]:
+    """Run compiled parts as they were written: hooks of the modules in them are called only then."""
     compiled = any(
         getattr(module, "_compiled_call_impl", None) is not None or "_orig_mod" in module._modules
-        for module in net.modules()
+        for module in modules
     )
     stance = getattr(torch.compiler, "set_stance", None)
     with stance("force_eager") if compiled and stance is not None else nullcontext():
@@ -63,15 +132,28 @@ def _uncompiled(net: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(net: nn.Module) -> Iterator[None]:
-    """Keep the parameters out of the graph, and give each its own flag back after."""
-    thawed = [p for p in net.parameters() if p.requires_grad]
+    """Keep the parameters out of the graph, and restore each one's flag after."""
+    with _frozen(list(net.modules())):
+        yield
+
+
+@contextmanager
+def _frozen(modules: list[nn.Module]) -> Iterator[None]:
+    trained = [parameter for parameter in _parameters(modules) if parameter.requires_grad]
     try:
-        for parameter in thawed:
+        for parameter in trained:
             parameter.requires_grad_(False)
         yield
     finally:
-        for parameter in thawed:
+        for parameter in trained:
             parameter.requires_grad_(True)
+
+
+def _parameters(modules: list[nn.Module]) -> Iterator[nn.Parameter]:
+    for module in modules:
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                yield parameter
 
 
 @contextmanager
@@ -85,9 +167,10 @@ def plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def check_weights(net: nn.Module) -> None:
-    """Refuse a network that can have no gradients."""
-    if any(tensor.is_inference() for tensor in chain(net.parameters(), net.buffers())):
+def _check_weights(modules: list[nn.Module]) -> None:
+    buffers = (buffer for module in modules for buffer in module._buffers.values())
+    tensors = chain(_parameters(modules), buffers)
+    if any(tensor is not None and tensor.is_inference() for tensor in tensors):
         raise ModelError(
             "The network was made in torch.inference_mode, so it has no gradients: "
             "make or load it outside of that."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_args
@@ -14,13 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from camanim.errors import ModelError
 from camanim.execution.guided_backpropagation import PositiveOnly
-from camanim.model_state import (
-    as_cam_errors,
-    in_eval_mode,
-    is_out_of_memory,
-    plain_attention,
-    run_callback,
-)
+from camanim.model_state import is_out_of_memory, run_callback, without_gradients
 from camanim.precision import Precision
 
 
@@ -64,16 +58,9 @@ class Forward:
             return nullcontext()
         return torch.autocast(device.type, getattr(torch, self.precision))
 
-    @contextmanager
-    def evaluating(self, input_shape: tuple[int, ...]) -> Iterator[None]:
-        """Prepare the network for being asked, without gradients, and put it back after."""
-        with ExitStack() as stack:
-            stack.enter_context(as_cam_errors(input_shape))
-            stack.enter_context(in_eval_mode(self.net))
-            stack.enter_context(plain_attention())
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.no_grad())
-            yield
+    def evaluating(self, input_shape: tuple[int, ...]) -> AbstractContextManager[None]:
+        """Prepare the network for forward passes without gradients, and restore it after."""
+        return without_gradients(self.net, input_shape)
 
 
 def _for_batch(value: torch.Tensor, count: int, device: torch.device) -> torch.Tensor:

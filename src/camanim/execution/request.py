@@ -28,7 +28,7 @@ class AttributionRequest:
     forward : Forward
     tensor : torch.Tensor
         (B, C, *S), on the network's device.
-    aim : callable
+    target_function : callable
         From the network's output to the targets.
     select : predicate of LayerInfo
     reader : LayoutReader
@@ -42,7 +42,7 @@ class AttributionRequest:
 
     forward: Forward
     tensor: torch.Tensor
-    aim: TargetFunction
+    target_function: TargetFunction
     select: Predicate
     reader: LayoutReader
     progress: Progress
@@ -63,4 +63,4 @@ class AttributionRequest:
 
         with self.forward.evaluating(tuple(self.tensor.shape)):
             self.batches()(len(self.tensor), ask)
-            return list(self.aim(joined(outputs)))
+            return list(self.target_function(joined(outputs)))

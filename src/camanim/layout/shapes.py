@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -185,12 +186,11 @@ class Layout:
         return ChannelsLast(f"N{depth}HWC", space) if last else ChannelsFirst(f"NC{depth}HW", space)
 
     def _read_image(self, module: nn.Module, shape: tuple[int, ...]) -> Arrangement | None:
-        first, last = self.image(shape, last=False), self.image(shape, last=True)
-        if _puts_channels_first(module):
+        first = self.image(shape, last=False)
+        # None of one number per channel, or of another number of images.
+        if first is None or _puts_channels_first(module):
             return first
-        if first is None:
-            # One number per channel, or another number of images.
-            return None
+        last = self.image(shape, last=True)
         off_first = self._off(first.space)
         off_last = math.inf if last is None else self._off(last.space)
         if _puts_channels_last(module):
@@ -338,7 +338,12 @@ def _merged(space: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def _puts_channels_first(module: nn.Module) -> bool:
-    return any(base.__module__ in _CHANNELS_FIRST for base in type(module).__mro__)
+    return _is_channels_first(type(module))
+
+
+@lru_cache(maxsize=1024)
+def _is_channels_first(kind: type[nn.Module]) -> bool:
+    return any(base.__module__ in _CHANNELS_FIRST for base in kind.__mro__)
 
 
 def _puts_channels_last(module: nn.Module) -> bool:
