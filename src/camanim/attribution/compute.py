@@ -9,6 +9,7 @@ The names of a method's parameters decide between three ways:
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -110,7 +111,7 @@ class _MapConsumer:
         if self.needs_graph and gradient is not None:
             curvature = self._curvature(layer, activation, gradient)
             gradient = gradient.detach()
-        with torch.no_grad():
+        with torch.no_grad() if self.needs_graph else nullcontext():
             maps[layer.index] = as_array(
                 [
                     self._map_of_image(b, layer, activation, gradient, curvature)

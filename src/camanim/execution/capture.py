@@ -20,7 +20,7 @@ import torch
 
 from camanim.errors import Cancelled
 from camanim.execution.consumer import Consumer
-from camanim.execution.double_backward import twice_derivable
+from camanim.execution.double_backward import twice_differentiable
 from camanim.execution.outputs import check_count, detached
 from camanim.execution.recorder import Recorder
 from camanim.execution.request import AttributionRequest
@@ -79,7 +79,7 @@ def capture(request: AttributionRequest, consumer: Consumer) -> Captured:
     output: Any = None
     with (
         with_gradients(net, tuple(tensor.shape)),
-        twice_derivable() if consumer.needs_graph else nullcontext(),
+        twice_differentiable() if consumer.needs_graph else nullcontext(),
         closing(recorder),
     ):
         try:

@@ -24,7 +24,7 @@ def guided_gradient(forward: Forward, tensor: torch.Tensor, target: Target) -> t
     Returns
     -------
     torch.Tensor
-        (B, C, *S), signed; zero where no gradient leads back to the input.
+        (B, C, *S), signed; zero where no gradient reaches the input.
 
     Raises
     ------

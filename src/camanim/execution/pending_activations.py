@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import (
-    TorchDispatchMode,
-    _get_current_dispatch_mode,
-    _pop_mode,
-    _push_mode,
+from torch._C import (
+    _get_dispatch_stack_at,
+    _len_torch_dispatch_stack,
+    _pop_torch_dispatch_stack,
+    _push_on_torch_dispatch_stack,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
 T = TypeVar("T")
 
@@ -93,14 +94,15 @@ class SaveOverwritten(TorchDispatchMode):
 
     def suspended(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a function that writes to no activation, without intercepting its operations."""
-        if _get_current_dispatch_mode() is not self:
+        depth = _len_torch_dispatch_stack()
+        if not depth or _get_dispatch_stack_at(depth - 1) is not self:
             # Another thread, or another mode that the network has put on top.
             return function(*args, **kwargs)
-        _pop_mode()
+        _pop_torch_dispatch_stack(None)
         try:
             return function(*args, **kwargs)
         finally:
-            _push_mode(self)
+            _push_on_torch_dispatch_stack(self)
 
     @contextmanager
     def suspended_in(self, modules: Iterable[nn.Module]) -> Iterator[None]:

@@ -44,7 +44,8 @@ class FeatureTensor:
         """How it is read, in words."""
         if self.arrangement is None:
             return ""
-        return f"{self.path} {self.arrangement.name}".strip()
+        name = self.arrangement.name
+        return f"{self.path} {name}" if self.path else name
 
 
 class LayoutReader:
@@ -80,6 +81,8 @@ class LayoutReader:
         tensors = [("", output)] if isinstance(output, torch.Tensor) else tensors_of(output)
         tensors = [(path, t) for path, t in tensors if t.is_floating_point()]
         override = self._override(name, call) if self._overrides else None
+        if len(tensors) == 1:
+            return self._read(module, *tensors[0], override)
         parts = [self._read(module, path, tensor, override) for path, tensor in tensors]
         for part in parts:
             if part.arrangement is not None:

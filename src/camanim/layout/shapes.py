@@ -182,8 +182,7 @@ class Layout:
         space = tuple(shape[1:-1] if last else shape[2:])
         if math.prod(space) < 2:
             return None
-        depth = "D" * (self.dims == 3)
-        return ChannelsLast(f"N{depth}HWC", space) if last else ChannelsFirst(f"NC{depth}HW", space)
+        return _image(space, last=last)
 
     def _read_image(self, module: nn.Module, shape: tuple[int, ...]) -> Arrangement | None:
         first = self.image(shape, last=False)
@@ -240,9 +239,11 @@ class Layout:
 
         All become larger or all smaller.
         """
+        if space in self._known:
+            return True
         pairs = list(zip(space, self._latest, strict=True))
         smaller, larger = all(a <= b for a, b in pairs), all(a >= b for a, b in pairs)
-        return smaller or larger or space in self._known
+        return smaller or larger
 
     # --- Tokens --------------------------------------------------------------------------------
 
@@ -324,6 +325,12 @@ def _tokens(space: tuple[int, ...], leading: int, axes: tuple[int, int, int]) ->
     return Tokens(f"tokens {times(space)}{after}", space, leading, axes)
 
 
+@lru_cache(maxsize=1024)
+def _image(space: tuple[int, ...], *, last: bool) -> Arrangement:
+    depth = "D" * (len(space) == 3)
+    return ChannelsLast(f"N{depth}HWC", space) if last else ChannelsFirst(f"NC{depth}HW", space)
+
+
 def _merged(space: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The grids that a grid may become when its cells are merged, what is left of a side or not."""
     return [
@@ -338,11 +345,11 @@ def _merged(space: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def _puts_channels_first(module: nn.Module) -> bool:
-    return _is_channels_first(type(module))
+    return _is_channels_first(type(module))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1024)
-def _is_channels_first(kind: type[nn.Module]) -> bool:
+def _is_channels_first(kind: type) -> bool:
     return any(base.__module__ in _CHANNELS_FIRST for base in kind.__mro__)
 
 

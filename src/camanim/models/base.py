@@ -328,12 +328,12 @@ class Model:
     def weights_hash(self) -> str:
         """Return the SHA-256 of all weights and buffers; computed again only when one has changed.
 
-        What has changed is seen by `camanim.models.fingerprint.fingerprint`.
+        Changes are detected by `camanim.models.fingerprint.fingerprint`.
         """
         net = bare(self.net)
-        seen = fingerprint(net)
-        if self._hash is None or seen is None or self._hash[0] != seen:
-            self._hash = (seen, sha256(net))
+        state = fingerprint(net)
+        if self._hash is None or state is None or self._hash[0] != state:
+            self._hash = (state, sha256(net))
         return self._hash[1]
 
 

@@ -75,10 +75,10 @@ class Predictor:
         self._image, self._type = image[0].float(), image.dtype
         self._noise, self._scale = dict[int, torch.Tensor](), noise
         self._forward = forward
-        with ValueAccessDetector() as looking:
+        with ValueAccessDetector() as detector:
             output = forward(image)
         self.before = float(run_callback(target.value, output)[0])
-        self.alone = looking.seen or self._mixes(image)
+        self.alone = detector.detected or self._mixes(image)
         self.form = InferenceSettings()
 
     def _mixes(self, image: torch.Tensor) -> bool:
