@@ -1,12 +1,19 @@
-"""Time and memory of the maps of all layers, against one bare pass and against the published pipeline.
+"""Time and memory of the maps of all layers, against a bare pass and against other ways to them.
 
-    python benchmarks/maps.py [--models mobilenet_v2 resnet50 densenet161] [--method GradCAM]
+    python benchmarks/maps.py [--models mobilenet_v2 resnet50 densenet161] [--method GradCAM] [--floor]
 
-Prints one line per network: seconds of one forward and input-backward without any maps, seconds of
-`camanim.animate` for every unique layer, and their ratio; then the published pipeline's way (a grad-cam
-object, a forward and a backward for each module, over evenly spread modules, scaled to all) and how many
-times longer it takes; then the peak memory of a process that does either. Random weights, 224 x 224, the
-best of alternating repeats: all in one run, because only ratios mean anything.
+Prints for each network, in medians of runs that alternate, seconds and their ratio to one forward and
+one backward pass to the input without any maps:
+
+- `camanim.animate` for all layers (``layers="all"``), and for the convolutions alone;
+- torch-cam, which makes a single pass as well, for the same convolutions (GradCAM only);
+- the published pipeline (a grad-cam object, a forward and a backward for each module), measured over
+  evenly spread modules and scaled to all.
+
+Then the peak memory of a process that makes the bare pass, and of one that computes all maps. With
+``--floor``, also how much of the time each part takes: the run is repeated without that part. Random
+weights, 224 x 224; all in one run, because only ratios are comparable. On a machine with other load, use
+``--threads 1 --cpu-time``.
 """
 
 from __future__ import annotations
@@ -18,15 +25,25 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
 import camanim
+from camanim.attribution import compute
+from camanim.execution import recorder
+from camanim.execution.pending_activations import PendingActivations
 
 IMAGE = np.random.default_rng(0).random((224, 224, 3)).astype(np.float32)
+
+Job = Callable[[], Any]
+Clock = Callable[[], float]
 
 
 def bare_pass(net: torch.nn.Module, x: torch.Tensor) -> None:
@@ -34,8 +51,14 @@ def bare_pass(net: torch.nn.Module, x: torch.Tensor) -> None:
     torch.autograd.grad(logits[0, logits.argmax()], x)
 
 
-def published_way(model: camanim.Model, method: str, count: int) -> float:
-    """Seconds for all modules, scaled from `count` of them."""
+def torch_cam(cam: Any, x: torch.Tensor) -> None:
+    scores = cam.model(x)
+    cam(int(scores.argmax()), scores)
+    cam.reset_hooks()
+
+
+def published_seconds(model: camanim.Model, method: str, count: int) -> float:
+    """Return the seconds of the published pipeline for all modules, scaled from `count` of them."""
     import pytorch_grad_cam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -56,28 +79,88 @@ def published_way(model: camanim.Model, method: str, count: int) -> float:
     return (time.perf_counter() - start) * len(modules) / count
 
 
-def seconds(*functions: object, repeats: int) -> list[float]:
-    """Least seconds of each function, taken in turns: other programs only ever slow them."""
-    times: list[list[float]] = [[] for _ in functions]
+def alternate(jobs: dict[str, Job], repeats: int, clock: Clock) -> dict[str, float]:
+    """Return the median seconds of each job; the jobs take turns."""
+    for job in jobs.values():
+        job()
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
-        for function, taken in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()  # type: ignore[operator]
-            taken.append(time.perf_counter() - start)
-    return [min(taken) for taken in times]
+        for name, job in jobs.items():
+            start = clock()
+            job()
+            seconds[name].append(clock() - start)
+    return {name: median(of_job) for name, of_job in seconds.items()}
 
 
-def own_peak() -> float:
-    """MB that this process needed at most."""
+class NoMode:
+    """Clones nothing, and intercepts no operation."""
+
+    def __init__(self, pending: object) -> None:
+        self.suspended_in = contextlib.nullcontext
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    @staticmethod
+    def suspended(function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the function."""
+        return function(*arguments)
+
+
+def constant(*arguments: object) -> torch.Tensor:
+    return torch.zeros(1, 1)
+
+
+#: By what is left out: objects, attributes and replacements.
+PARTS: dict[str, list[tuple[Any, str, Any]]] = {
+    "arithmetic of the maps": [(compute._MapConsumer, "_map_of_image", constant)],
+    "clones of overwritten activations": [
+        (PendingActivations, "save", lambda self, overwritten: None)
+    ],
+    "dispatch mode and clones": [(recorder, "SaveOverwritten", NoMode)],
+    "check of the weights": [(camanim.Model, "weights_hash", lambda self: "")],
+}
+
+
+def without(parts: list[tuple[Any, str, Any]], job: Job) -> None:
+    with contextlib.ExitStack() as stack:
+        for target, attribute, replacement in parts:
+            stack.enter_context(patch.object(target, attribute, replacement))
+        job()
+
+
+def print_floor(name: str, bare: Job, job: Job, prepare: Job, repeats: int, clock: Clock) -> None:
+    """Print how much less time a run takes without each of its parts."""
+    every = [part for parts in PARTS.values() for part in parts]
+    jobs = {"bare": bare, "maps": job, "preparation of the image": prepare}
+    jobs |= {part: partial(without, parts, job) for part, parts in PARTS.items()}
+    jobs["rest"] = partial(without, every, job)
+    seconds = alternate(jobs, repeats, clock)
+    bare_seconds, maps_seconds = seconds.pop("bare"), seconds.pop("maps")
+    rest = seconds.pop("rest") - bare_seconds
+    prepared = seconds.pop("preparation of the image")
+    parts = {"preparation of the image": prepared}
+    parts |= {part: maps_seconds - without_part for part, without_part in seconds.items()}
+    parts["hooks, records and results in Python"] = rest - prepared
+    print(f"  {name}: bare {bare_seconds * 1000:.1f} ms, all maps {maps_seconds * 1000:.1f} ms")
+    for part, spent in parts.items():
+        print(f"  {spent * 1000:8.1f} ms ({spent / bare_seconds:5.2f} of bare)  {part}", flush=True)
+
+
+def process_peak() -> float:
+    """Return the peak memory of this process in MB."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Not getrusage: what that calls the peak begins with the parent's.
+        # Not getrusage: its peak begins with the parent's.
         return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def peak_memory(name: str, method: str, job: str) -> float:
-    """MB that a process of its own needs at most."""
+    """Return the peak memory in MB of a process that runs one job."""
     command = [sys.executable, __file__, "--models", name, "--method", method, "--only", job]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout)
@@ -87,31 +170,63 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="+", default=["mobilenet_v2", "resnet50", "densenet161"])
     parser.add_argument("--method", default="GradCAM")
-    parser.add_argument("--repeats", type=int, default=12)
-    parser.add_argument("--published", type=int, default=12, help="modules for the published way")
-    parser.add_argument("--only", choices=["bare", "maps"], help=argparse.SUPPRESS)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--threads", type=int, help="of torch; by default as many as it chooses")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="of the process, for ratios to bare"
+    )
+    parser.add_argument("--published", type=int, default=12, help="modules; 0 leaves it out")
+    parser.add_argument("--floor", action="store_true", help="where the time goes")
+    parser.add_argument("--only", choices=["bare", "all"], help=argparse.SUPPRESS)
     options = parser.parse_args()
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    if options.threads:
+        torch.set_num_threads(options.threads)
     for name in options.models:
         model = camanim.load_model(f"torchvision/{name}", weights=None)
         x = model.prepare(IMAGE).tensor.requires_grad_()
-
-        def maps(model: camanim.Model = model) -> camanim.Animation:
-            return camanim.animate(model, IMAGE, method=options.method)
-
+        animate = partial(camanim.animate, model, IMAGE, method=options.method)
+        jobs: dict[str, Job] = {
+            "bare": partial(bare_pass, model.net, x),
+            "all": partial(animate, layers="all"),
+        }
         if options.only:
-            bare_pass(model.net, x) if options.only == "bare" else maps()
-            print(own_peak())
+            jobs[options.only]()
+            print(process_peak())
             return
-        layers = len(maps())
-        bare, ours = seconds(partial(bare_pass, model.net, x), maps, repeats=options.repeats)
-        published = published_way(model, options.method, options.published)
-        memory = [peak_memory(name, options.method, job) for job in ("bare", "maps")]
+        layers = len(jobs["all"]())
+        names = [n for n, m in model.net.named_modules() if isinstance(m, torch.nn.Conv2d)]
+        # torch-cam's hooks stay on its network, so it gets one of its own.
+        other = camanim.load_model(f"torchvision/{name}", weights=None).net
+        jobs["convolutions"] = partial(animate, layers=names)
+        if options.method == "GradCAM":
+            from torchcam.methods import GradCAM
+
+            cam = GradCAM(other, target_layer=names)
+            jobs["torch-cam"] = partial(torch_cam, cam, x.detach().requires_grad_())
+        seconds = alternate(jobs, options.repeats, clock)
+        bare, every = seconds["bare"], seconds["all"]
         print(
-            f"{name} {options.method}: {layers} layers; bare {bare:.3f} s, maps {ours:.3f} s, "
-            f"ratio {ours / bare:.2f}; published {published:.1f} s, {published / ours:.0f}x; "
-            f"peak memory {memory[0]:.0f} MB bare, {memory[1]:.0f} MB with maps",
-            flush=True,
+            f"{name} {options.method}: bare {bare * 1000:.0f} ms; "
+            f"all {layers} layers {every * 1000:.0f} ms, {every / bare:.2f} of bare"
         )
+        ours = seconds["convolutions"]
+        line = f"  {len(names)} convolutions {ours * 1000:.0f} ms, {ours / bare:.2f} of bare"
+        if "torch-cam" in seconds:
+            peer = seconds["torch-cam"]
+            line += f"; torch-cam {peer * 1000:.0f} ms, {peer / bare:.2f}; {ours / peer:.2f} of it"
+        print(line, flush=True)
+        if options.floor:
+            prepare = partial(model.prepare, IMAGE)
+            print_floor(name, jobs["bare"], jobs["all"], prepare, options.repeats, clock)
+        if options.published:
+            published = published_seconds(model, options.method, options.published)
+            memory = [peak_memory(name, options.method, job) for job in ("bare", "all")]
+            print(
+                f"  published {published:.1f} s, {published / every:.0f} times as long; "
+                f"peak memory {memory[0]:.0f} MB bare, {memory[1]:.0f} MB with maps",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

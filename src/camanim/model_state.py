@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
@@ -18,12 +19,55 @@ T = TypeVar("T")
 @contextmanager
 def in_eval_mode(net: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode without compilation; restore modes and buffers on exit."""
+    with _in_eval_mode(list(net.modules())):
+        yield
+
+
+@contextmanager
+def without_gradients(net: nn.Module, input_shape: tuple[int, ...]) -> Iterator[None]:
+    """Prepare a network for forward passes alone; restore it on exit, and convert its errors."""
+    with (
+        as_cam_errors(input_shape),
+        in_eval_mode(net),
+        plain_attention(),
+        torch.inference_mode(False),
+        torch.no_grad(),
+    ):
+        yield
+
+
+@contextmanager
+def with_gradients(net: nn.Module, input_shape: tuple[int, ...]) -> Iterator[None]:
+    """Prepare a network for gradients of its input; restore it on exit, and convert its errors.
+
+    The parameters are excluded from the graph.
+
+    Raises
+    ------
+    ModelError
+        If the network was created in inference mode, and so has no gradients.
+    """
+    modules = list(net.modules())
+    _check_weights(modules)
+    with (
+        as_cam_errors(input_shape),
+        _in_eval_mode(modules),
+        plain_attention(),
+        _frozen(modules),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        yield
+
+
+@contextmanager
+def _in_eval_mode(modules: list[nn.Module]) -> Iterator[None]:
     # Not with eval(), which calls train(): an overridden train() may not be reversible.
-    training = [module for module in net.modules() if module.training]
+    training = [module for module in modules if module.training]
     try:
         for module in training:
             module.training = False
-        with _same_buffers(net), _uncompiled(net):
+        with _same_buffers(modules), _uncompiled(modules):
             yield
     finally:
         for module in training:
@@ -31,30 +75,55 @@ def in_eval_mode(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _same_buffers(net: nn.Module) -> Iterator[None]:
+def _same_buffers(modules: list[nn.Module]) -> Iterator[None]:
     """Restore the buffers of a network on exit."""
     before = [
-        (module, name, buffer, buffer.clone())
-        for module in net.modules()
+        (module, name, buffer)
+        for module in modules
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
+    groups = _grouped([buffer for _, _, buffer in before])
+    shapes = [[buffer.shape for buffer in group] for group in groups]
+    copies = [_copied(group) for group in groups]
     try:
         yield
     finally:
-        for module, name, buffer, values in before:
+        for module, name, buffer in before:
             module._buffers[name] = buffer
-            if not torch.equal(buffer, values):
-                with torch.inference_mode(buffer.is_inference()), torch.no_grad():
-                    buffer.copy_(values)
+        for group, sizes, copy in zip(groups, shapes, copies, strict=True):
+            if not torch.equal(_copied(group), copy):
+                parts = [copy] if len(group) == 1 else copy.split([s.numel() for s in sizes])
+                _restore(group, [part.reshape(s) for part, s in zip(parts, sizes, strict=True)])
+
+
+def _grouped(buffers: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Group buffers that fit into one tensor: one copy of many is faster than many copies."""
+    groups: defaultdict[object, list[torch.Tensor]] = defaultdict(list)
+    for buffer in buffers:
+        plain = type(buffer) is torch.Tensor and buffer.layout == torch.strided
+        groups[(buffer.device, buffer.dtype) if plain else id(buffer)].append(buffer)
+    return list(groups.values())
+
+
+@torch.no_grad()
+def _copied(group: list[torch.Tensor]) -> torch.Tensor:
+    return group[0].clone() if len(group) == 1 else torch.cat([b.reshape(-1) for b in group])
+
+
+def _restore(group: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    for buffer, value in zip(group, values, strict=True):
+        if not torch.equal(buffer, value):
+            with torch.inference_mode(buffer.is_inference()), torch.no_grad():
+                buffer.copy_(value)
 
 
 @contextmanager
-def _uncompiled(net: nn.Module) -> Iterator[None]:
+def _uncompiled(modules: list[nn.Module]) -> Iterator[None]:
     """Run compiled modules in eager mode, so that forward hooks of their submodules are called."""
     compiled = any(
         getattr(module, "_compiled_call_impl", None) is not None or "_orig_mod" in module._modules
-        for module in net.modules()
+        for module in modules
     )
     stance = getattr(torch.compiler, "set_stance", None)
     with stance("force_eager") if compiled and stance is not None else nullcontext():
@@ -64,14 +133,27 @@ def _uncompiled(net: nn.Module) -> Iterator[None]:
 @contextmanager
 def frozen(net: nn.Module) -> Iterator[None]:
     """Exclude the parameters from the autograd graph; restore ``requires_grad`` on exit."""
-    thawed = [p for p in net.parameters() if p.requires_grad]
+    with _frozen(list(net.modules())):
+        yield
+
+
+@contextmanager
+def _frozen(modules: list[nn.Module]) -> Iterator[None]:
+    trained = [parameter for parameter in _parameters(modules) if parameter.requires_grad]
     try:
-        for parameter in thawed:
+        for parameter in trained:
             parameter.requires_grad_(False)
         yield
     finally:
-        for parameter in thawed:
+        for parameter in trained:
             parameter.requires_grad_(True)
+
+
+def _parameters(modules: list[nn.Module]) -> Iterator[nn.Parameter]:
+    for module in modules:
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                yield parameter
 
 
 @contextmanager
@@ -85,9 +167,10 @@ def plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def check_weights(net: nn.Module) -> None:
-    """Raise `ModelError` for a network created in inference mode, which has no gradients."""
-    if any(tensor.is_inference() for tensor in chain(net.parameters(), net.buffers())):
+def _check_weights(modules: list[nn.Module]) -> None:
+    buffers = (buffer for module in modules for buffer in module._buffers.values())
+    tensors = chain(_parameters(modules), buffers)
+    if any(tensor is not None and tensor.is_inference() for tensor in tensors):
         raise ModelError(
             "The network was created in torch.inference_mode, so it has no gradients: "
             "create or load it outside of that mode."

@@ -273,7 +273,7 @@ class _Maker:
         return AttributionRequest(
             forward=self.forward,
             tensor=tensor,
-            aim=aim,
+            target_function=aim,
             select=self.select,
             reader=LayoutReader(tuple(tensor.shape), settings.layouts, show_1d=settings.show_1d),
             progress=settings.progress,

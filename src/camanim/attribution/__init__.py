@@ -1,4 +1,4 @@
-"""The raw maps of all layers, by whatever a method asks of the network."""
+"""Raw maps of all layers."""
 
 from camanim.attribution.compute import make_maps
 from camanim.attribution.map_settings import AttributionMaps, Maps, MapSettings, selected_maps

@@ -1,12 +1,12 @@
-"""Methods that are made of another method's maps: of all layers, or of windows of the image."""
+"""Maps that combine those of another method: of all layers, or of windows of the image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from camanim.attribution.map_settings import AttributionMaps, FloatMap, Maps, MapSettings
@@ -19,26 +19,28 @@ from camanim.model_state import run_callback
 from camanim.targets import Target
 
 
-def base_of(recipe: MapSettings) -> MapSettings:
-    """Take the recipe of the maps that others are made of.
+def base_settings(settings: MapSettings) -> MapSettings:
+    """Return the settings of the maps that are combined.
 
     Raises
     ------
     MethodError
-        When there is no such method, or it is itself made of others.
+        When there is no such method, or it combines maps as well.
     """
-    base = find_method(recipe.options["base"])
+    base = find_method(settings.options["base"])
     if base.meta:
-        raise MethodError(f"{base.name} is itself made of other maps: take a base such as GradCAM.")
-    return replace(recipe, method=base, options=base.checked({}))
+        raise MethodError(
+            f"{base.name} combines maps of another method: use a base such as GradCAM."
+        )
+    return replace(settings, method=base, options=base.checked({}))
 
 
-def refined(made: AttributionMaps, tensor: torch.Tensor) -> AttributionMaps:
+def refined(attribution: AttributionMaps, tensor: torch.Tensor) -> AttributionMaps:
     """Multiply each layer's map with those of all later ones.
 
     Parameters
     ----------
-    made : AttributionMaps
+    attribution : AttributionMaps
     tensor : torch.Tensor
         (B, C, *S), the network's input.
 
@@ -48,23 +50,26 @@ def refined(made: AttributionMaps, tensor: torch.Tensor) -> AttributionMaps:
         When no layer has the maps of all later ones.
     """
     size, layer_calls = tuple(tensor.shape[2:]), []
-    for maps, trace in zip(made.maps, made.captured.layer_calls, strict=True):
-        last = max((x.index for x in trace if x.status == Status.CANCELLED), default=-1)
+    captured = attribution.captured
+    for maps, infos in zip(attribution.maps, captured.layer_calls, strict=True):
+        last = max((info.index for info in infos if info.status == Status.CANCELLED), default=-1)
         for index in [index for index in maps if index < last]:
             del maps[index]
         layer_calls.append(
             [
-                x.with_status(Status.CANCELLED) if x.index < last and x.status == Status.OK else x
-                for x in trace
+                info.with_status(Status.CANCELLED)
+                if info.index < last and info.status == Status.OK
+                else info
+                for info in infos
             ]
         )
         order = sorted(maps)
         products = _products([maps[i] for i in order], size, len(tensor))
         maps.update(zip(reversed(order), products, strict=True))
-    captured = replace(made.captured, layer_calls=layer_calls)
-    if not any(made.maps):
-        captured.check_whole()
-    return AttributionMaps(captured, made.maps)
+    captured = replace(captured, layer_calls=layer_calls)
+    if not any(attribution.maps):
+        captured.check_complete()
+    return AttributionMaps(captured, attribution.maps)
 
 
 def _products(maps: list[FloatMap], size: tuple[int, ...], images: int) -> Iterator[FloatMap]:
@@ -72,81 +77,90 @@ def _products(maps: list[FloatMap], size: tuple[int, ...], images: int) -> Itera
         yield from refine(maps, size)
         return
     each = [refine([raw[b] for raw in maps], size) for b in range(images)]
-    for planes in zip(*each, strict=True):
-        yield np.stack(planes)
+    for image_maps in zip(*each, strict=True):
+        yield np.stack(image_maps)
 
 
 def windowed(
-    recipe: MapSettings, question: AttributionRequest, made: AttributionMaps, make_one: Any
+    settings: MapSettings,
+    request: AttributionRequest,
+    attribution: AttributionMaps,
+    compute: Callable[[AttributionRequest], AttributionMaps],
 ) -> AttributionMaps:
-    """Put the maps of windows that slide over the image together.
+    """Combine the maps of windows that slide over the image.
 
     Parameters
     ----------
-    recipe : MapSettings
-        Of the method that asks for windows.
-    question : AttributionRequest
-        About one image.
-    made : AttributionMaps
-        The base method's maps of the whole image, which say what layers there are.
-    make_one : callable
-        From a question to the base method's maps.
+    settings : MapSettings
+        Of the method that combines them.
+    request : AttributionRequest
+        Of one image.
+    attribution : AttributionMaps
+        The base method's maps of the whole image, which define the layers.
+    compute : callable
+        From a request to the base method's maps.
 
     Raises
     ------
     MethodError
         When windows do not fit into the image.
     """
-    options, size = recipe.options, tuple(question.tensor.shape[2:])
-    if len(question.tensor) > 1:
-        raise MethodError(f"{recipe.method.name} explains one image at a time, not slices.")
+    options, size = settings.options, tuple(request.tensor.shape[2:])
+    if len(request.tensor) > 1:
+        raise MethodError(f"{settings.method.name} explains one image at a time, not slices.")
     if options["window"] is not None and options["window"] > min(size):
         raise MethodError(f"A window of {options['window']} does not fit into the image of {size}.")
     windows = sess_windows(
         size, **{name: options[name] for name in ("scales", "growth", "window", "step")}
     )
-    made.captured.check_whole()
-    targets = made.captured.targets
-    worth = _worth(question, windows, targets)
+    attribution.captured.check_complete()
+    targets = attribution.captured.targets
+    values = _values_in_windows(request, windows, targets)
     maps: list[Maps] = []
     for t, target in enumerate(targets):
-        chosen, weights = sess_weights(worth[t], options["discard"])
-        fusions = {i: Fusion(size, options["pool"], options["threshold"]) for i in made.maps[t]}
+        chosen, weights = sess_weights(values[t], options["discard"])
+        fusions = {
+            i: Fusion(size, options["pool"], options["threshold"]) for i in attribution.maps[t]
+        }
         weight_of = dict(zip(chosen, weights, strict=True))
-        for i, patch in enumerate(patches(question.tensor[0], windows)):
-            question.progress("windows", t * len(windows) + i, len(targets) * len(windows))
+        for i, patch in enumerate(patches(request.tensor[0], windows)):
+            request.progress("windows", t * len(windows) + i, len(targets) * len(windows))
             if i in weight_of:
-                one = make_one(_about(question, patch[None], target))
-                one.captured.check_whole()
-                for index in fusions.keys() & one.maps[0].keys():
-                    fusions[index].add(one.maps[0][index], windows[i], weight_of[i])
+                window_maps = compute(_request_for_patch(request, patch[None], target))
+                window_maps.captured.check_complete()
+                for index in fusions.keys() & window_maps.maps[0].keys():
+                    fusions[index].add(window_maps.maps[0][index], windows[i], weight_of[i])
         maps.append({i: f.result(smooth=options["smooth"]) for i, f in fusions.items()})
-    return AttributionMaps(made.captured, maps)
+    return AttributionMaps(attribution.captured, maps)
 
 
-def _about(question: AttributionRequest, patch: torch.Tensor, target: Target) -> AttributionRequest:
-    progress = question.progress
+def _request_for_patch(
+    request: AttributionRequest, patch: torch.Tensor, target: Target
+) -> AttributionRequest:
+    progress = request.progress
 
-    def inside(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int) -> None:
         # Lets the caller cancel within a window, without another bar.
         progress("windows", 0, 0)
 
     return replace(
-        question,
+        request,
         tensor=patch,
-        aim=lambda output: [target],
-        reader=question.reader.for_input(tuple(patch.shape)),
-        progress=inside,
+        target_function=lambda output: [target],
+        reader=request.reader.for_input(tuple(patch.shape)),
+        progress=report,
     )
 
 
-def _worth(question: AttributionRequest, windows: list[Window], targets: list[Target]) -> Any:
-    """Ask what each target is worth in each window, (T, W)."""
-    worth = np.zeros((len(targets), len(windows)))
-    with question.forward.evaluating(tuple(question.tensor.shape)):
-        for i, patch in enumerate(patches(question.tensor[0], windows)):
-            run_callback(question.progress, "windows", i, len(windows))
-            output = question.forward(patch[None])
+def _values_in_windows(
+    request: AttributionRequest, windows: list[Window], targets: list[Target]
+) -> npt.NDArray[np.float64]:
+    """Return each target's value in each window, (T, W)."""
+    values = np.zeros((len(targets), len(windows)))
+    with request.forward.evaluating(tuple(request.tensor.shape)):
+        for i, patch in enumerate(patches(request.tensor[0], windows)):
+            run_callback(request.progress, "windows", i, len(windows))
+            output = request.forward(patch[None])
             for t, target in enumerate(targets):
-                worth[t, i] = float(target.value(output)[0])
-    return worth
+                values[t, i] = float(target.value(output)[0])
+    return values

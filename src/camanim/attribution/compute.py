@@ -1,29 +1,30 @@
-"""From a network's input to the raw maps of all layers, whatever the method asks of the network.
+"""From a network's input to the raw maps of all layers, by whatever a method needs of the network.
 
-Three ways, told apart by what the method's parameters are called:
+The names of a method's parameters decide between three ways:
 
-- from one pass: the method sees each layer's activation, and its gradient, as they come by;
-- from several noisy passes, whose means are kept for each layer until the method sees them too;
-- layer by layer, asking the network again for each (`camanim.rerun`).
+- one pass: the method gets each layer's activation, and its gradient, as they are computed;
+- several noisy passes first, whose means per layer the method gets as well;
+- layer by layer, by re-evaluation of the network (`camanim.attribution.layerwise`).
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from camanim.attribution.combined import base_of, refined, windowed
+from camanim.attribution.combined import base_settings, refined, windowed
 from camanim.attribution.layerwise import layerwise_maps
 from camanim.attribution.map_settings import (
     AttributionMaps,
     Maps,
     MapSettings,
     Means,
-    finished,
-    full,
+    as_array,
+    as_float32,
 )
 from camanim.attribution.noise import averages
 from camanim.errors import NoMap
@@ -32,74 +33,91 @@ from camanim.execution.consumer import ForwardOutput, Layer
 from camanim.execution.request import AttributionRequest
 from camanim.targets import Target
 
+#: Ingredients that are equal for two layers with the same activation and gradient.
+_SHARED = frozenset(
+    {"activation", "gradient", "curvature", "head", "score", "image", "net", "target"}
+)
 
-def make_maps(recipe: MapSettings, question: AttributionRequest) -> AttributionMaps:
-    """Make the maps of all selected layers.
+
+def make_maps(settings: MapSettings, request: AttributionRequest) -> AttributionMaps:
+    """Return the maps of all selected layers.
 
     Raises
     ------
     CamError
         When the network fails, has no such target, does not fit into memory, or the caller cancelled
-        before there was a map.
+        before the first map.
     """
-    method, means = recipe.method, []
+    method, means = settings.method, []
     if method.meta:
-        base = base_of(recipe)
-        made = make_maps(base, question)
+        base = base_settings(settings)
+        attribution = make_maps(base, request)
         if method.meta == "layers":
-            return refined(made, question.tensor)
-        return windowed(recipe, question, made, partial(make_maps, base))
+            return refined(attribution, request.tensor)
+        return windowed(settings, request, attribution, partial(make_maps, base))
     if method.averages:
-        targets = question.targets()
-        question = replace(question, aim=lambda output: targets)
-        means = averages(recipe, question)
+        targets = request.targets()
+        request = replace(request, target_function=lambda output: targets)
+        means = averages(settings, request)
     if method.guided == "alone":
-        question = replace(question, forward=replace(question.forward, guided=True))
+        request = replace(request, forward=replace(request.forward, guided=True))
     if method.needs_reevaluation:
-        return layerwise_maps(recipe, question)
-    maker = _Maker(recipe, question, means)
-    captured = capture(question, maker)
-    missing = len(captured.targets) - len(maker.maps)
-    if maker.needs_gradient:
-        return AttributionMaps(captured, [*maker.maps, *({} for _ in range(missing))])
+        return layerwise_maps(settings, request)
+    consumer = _MapConsumer(settings, request, means)
+    captured = capture(request, consumer)
+    missing = len(captured.targets) - len(consumer.target_maps)
+    if consumer.needs_gradient:
+        return AttributionMaps(captured, [*consumer.target_maps, *({} for _ in range(missing))])
     # Copies, so that no target's maps change with another's.
-    own = [{i: raw.copy() for i, raw in maker.shared.items()} for _ in captured.targets]
-    return AttributionMaps(captured, own)
+    maps = [{i: raw.copy() for i, raw in consumer.shared_maps.items()} for _ in captured.targets]
+    return AttributionMaps(captured, maps)
 
 
-class _Maker:
-    """Makes each layer's map as its activation and gradient come by."""
+class _MapConsumer:
+    """Computes each layer's map when its activation and gradient arrive."""
 
     def __init__(
         self,
-        recipe: MapSettings,
-        question: AttributionRequest,
+        settings: MapSettings,
+        request: AttributionRequest,
         means: list[Means],
     ) -> None:
-        self.recipe, self.question, self.means = recipe, question, means
-        needs = recipe.method.needs
-        self.needs_gradient = recipe.method.needs_gradient
+        self.settings, self.request, self.means = settings, request, means
+        needs = settings.method.needs
+        self.needs_gradient = settings.method.needs_gradient
         self.needs_graph = "curvature" in needs
         self.needs_head = "head" in needs
-        #: Maps that no target changes, and those of each target.
-        self.shared: Maps = {}
-        self.maps: list[Maps] = []
+        self._may_share = _SHARED.issuperset(needs) and not means
+        #: Maps of methods without gradients, which no target changes, and of the others per target.
+        self.shared_maps: Maps = {}
+        self.target_maps: list[Maps] = []
         self._target: Target | None = None
-        self._seen: ForwardOutput | None = None
+        self._forward_output: ForwardOutput | None = None
 
-    def start(self, target: Target, seen: ForwardOutput) -> None:
-        """Begin the maps of a target."""
-        self._target, self._seen = target, seen
-        self.maps.append({})
+    def begin_target(self, target: Target, forward_output: ForwardOutput) -> None:
+        """Start the maps of a target."""
+        self._target, self._forward_output = target, forward_output
+        self.target_maps.append({})
 
-    def take(self, layer: Layer, activation: torch.Tensor, gradient: torch.Tensor | None) -> None:
-        """Make the map of a layer."""
+    def consume(
+        self, layer: Layer, activation: torch.Tensor, gradient: torch.Tensor | None
+    ) -> None:
+        """Compute the map of a layer."""
+        maps = self.target_maps[-1] if self.needs_gradient else self.shared_maps
+        if layer.same_as in maps and self._may_share:
+            maps[layer.index] = maps[layer.same_as].copy()
+            return
         curvature = None
         if self.needs_graph and gradient is not None:
             curvature = self._curvature(layer, activation, gradient)
             gradient = gradient.detach()
-        with torch.no_grad():
-            self._make(layer, activation, gradient, curvature)
+        with torch.no_grad() if self.needs_graph else nullcontext():
+            maps[layer.index] = as_array(
+                [
+                    self._map_of_image(b, layer, activation, gradient, curvature)
+                    for b in range(len(activation))
+                ]
+            )
 
     @staticmethod
     def _curvature(layer: Layer, activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -115,35 +133,31 @@ class _Maker:
         assert layer.arrangement is not None
         return layer.arrangement.to_channels(product)
 
-    def _make(
+    def _map_of_image(
         self,
+        b: int,
         layer: Layer,
         activation: torch.Tensor,
         gradient: torch.Tensor | None,
         curvature: torch.Tensor | None,
-    ) -> None:
-        planes = []
-        for b in range(len(activation)):
-            found: dict[str, Any] = {
-                "activation": full(activation[b]),
-                "gradient": None if gradient is None else full(gradient[b]),
-                "curvature": None if curvature is None else full(curvature[b]),
-                "module": layer.module,
-                "image": self.question.tensor[b],
-                "net": self.question.forward.net,
-                "target": self._target,
-            }
-            if self._seen is not None:
-                head = self._seen.head
-                found |= {
-                    "head": None if head is None else head.of(b),
-                    "score": float(self._seen.score[b]),
-                }
-            if self.means:
-                means = self.means[len(self.maps) - 1].get(layer.index)
-                if means is None:
-                    raise NoMap("another course with noise")
-                found |= {name: full(mean[b]) for name, mean in means.items()}
-            planes.append(self.recipe.map_of(layer.index, found))
-        where = self.maps[-1] if self.needs_gradient else self.shared
-        where[layer.index] = finished(planes)
+    ) -> torch.Tensor:
+        ingredients: dict[str, Any] = {
+            "activation": as_float32(activation[b]),
+            "gradient": None if gradient is None else as_float32(gradient[b]),
+            "curvature": None if curvature is None else as_float32(curvature[b]),
+            "module": layer.module,
+            "image": self.request.tensor[b],
+            "net": self.request.forward.net,
+            "target": self._target,
+        }
+        if self._forward_output is not None:
+            head = self._forward_output.head
+            ingredients["head"] = None if head is None else head.of(b)
+            if "score" in self.settings.method.needs:
+                ingredients["score"] = float(self._forward_output.score[b])
+        if self.means:
+            means = self.means[len(self.target_maps) - 1].get(layer.index)
+            if means is None:
+                raise NoMap("another course with noise")
+            ingredients |= {name: as_float32(mean[b]) for name, mean in means.items()}
+        return self.settings.map_of(layer.index, ingredients)

@@ -12,13 +12,18 @@ from camanim.stack import upsample
 
 
 def times_guided(
-    made: AttributionMaps, forward: Forward, tensor: torch.Tensor, *, at_once: int, slices: bool
+    attribution: AttributionMaps,
+    forward: Forward,
+    tensor: torch.Tensor,
+    *,
+    at_once: int,
+    slices: bool,
 ) -> list[torch.Tensor]:
-    """Multiply the maps, brought to the input's size, with the guided gradient there.
+    """Multiply the maps, upsampled to the input's size, with the guided gradient in the input.
 
     Parameters
     ----------
-    made : AttributionMaps
+    attribution : AttributionMaps
         Its maps are replaced.
     forward : Forward
     tensor : torch.Tensor
@@ -34,13 +39,13 @@ def times_guided(
         The guided gradient of each target that has maps, (B, C, *S).
     """
     gradients = []
-    for maps, target in zip(made.maps, made.captured.targets, strict=True):
+    for maps, target in zip(attribution.maps, attribution.captured.targets, strict=True):
         if not maps:
             break
         parts = [guided_gradient(forward, part, target) for part in tensor.split(at_once)]
         gradients.append(torch.cat(parts).cpu().float())
-        plane = gradients[-1].sum(1).numpy()
-        plane = plane if slices else plane[0]
+        summed = gradients[-1].sum(1).numpy()
+        summed = summed if slices else summed[0]
         for index, raw in maps.items():
-            maps[index] = upsample(np.maximum(raw, 0), plane.shape) * plane
+            maps[index] = upsample(np.maximum(raw, 0), summed.shape) * summed
     return gradients

@@ -1,4 +1,4 @@
-"""Layer by layer, asking the network again: the way of the methods without gradients."""
+"""Maps layer by layer, by re-evaluation of the network."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from camanim.attribution.map_settings import (
     FloatMap,
     Maps,
     MapSettings,
-    finished,
-    full,
+    as_array,
+    as_float32,
 )
 from camanim.errors import Cancelled, NoMap
 from camanim.execution.capture import capture
@@ -31,8 +31,8 @@ from camanim.model_state import as_model_error, run_callback
 from camanim.targets import Target
 
 
-class _Lister:
-    """Lists the layers that will be asked for again."""
+class _LayerList:
+    """Lists the selected layers, and the scores of the targets."""
 
     needs_gradient, needs_graph, needs_head = False, False, False
 
@@ -40,90 +40,95 @@ class _Lister:
         self.layers: list[Layer] = []
         self.scores: list[torch.Tensor] = []
 
-    def start(self, target: Target, seen: ForwardOutput) -> None:
-        """Note the score to compare with."""
-        self.scores.append(seen.score.cpu().double())
+    def begin_target(self, target: Target, forward_output: ForwardOutput) -> None:
+        """Append the score of a target."""
+        self.scores.append(forward_output.score.cpu().double())
 
-    def take(self, layer: Layer, activation: torch.Tensor, gradient: torch.Tensor | None) -> None:
-        """Note the layer."""
+    def consume(
+        self, layer: Layer, activation: torch.Tensor, gradient: torch.Tensor | None
+    ) -> None:
+        """Append a layer."""
         self.layers.append(layer)
 
 
-def layerwise_maps(recipe: MapSettings, question: AttributionRequest) -> AttributionMaps:
-    """Make the maps of all selected layers, one after the other."""
-    lister = _Lister()
-    captured = capture(question, lister)
-    captured.check_whole()
-    trace = captured.layer_calls[0]
+def layerwise_maps(settings: MapSettings, request: AttributionRequest) -> AttributionMaps:
+    """Return the maps of all selected layers, computed one after the other."""
+    consumer = _LayerList()
+    captured = capture(request, consumer)
+    captured.check_complete()
+    layer_calls = captured.layer_calls[0]
     maps: list[Maps] = [{} for _ in captured.targets]
-    asker = _Asker(recipe, question, len(lister.layers))
-    for i, layer in enumerate(lister.layers):
+    layerwise = _LayerwiseMaps(settings, request, len(consumer.layers))
+    for i, layer in enumerate(consumer.layers):
         start = time.perf_counter()
         try:
-            asker.begin(i)
-            with question.forward.evaluating(tuple(question.tensor.shape)):
-                made = asker.maps_of(layer, captured.targets, lister.scores)
+            layerwise.begin_layer(i)
+            with request.forward.evaluating(tuple(request.tensor.shape)):
+                layer_maps = layerwise.maps_of(layer, captured.targets, consumer.scores)
         except NoMap as reason:
             status = str(reason)
         except Cancelled:
             if not any(maps):
                 raise
-            rest = {later.index for later in lister.layers[i:]}
-            trace = [x.with_status(Status.CANCELLED) if x.index in rest else x for x in trace]
+            rest = {later.index for later in consumer.layers[i:]}
+            layer_calls = [
+                info.with_status(Status.CANCELLED) if info.index in rest else info
+                for info in layer_calls
+            ]
             captured = replace(captured, cancelled=True)
             break
         else:
             status = Status.OK
-            for kept, own in zip(maps, made, strict=True):
-                kept[layer.index] = own
-        spent = (time.perf_counter() - start) * 1000
-        trace[layer.index] = trace[layer.index].with_status(status, spent)
-    return AttributionMaps(replace(captured, layer_calls=[list(trace) for _ in maps]), maps)
+            for target_maps, layer_map in zip(maps, layer_maps, strict=True):
+                target_maps[layer.index] = layer_map
+        milliseconds = (time.perf_counter() - start) * 1000
+        layer_calls[layer.index] = layer_calls[layer.index].with_status(status, milliseconds)
+    return AttributionMaps(replace(captured, layer_calls=[list(layer_calls) for _ in maps]), maps)
 
 
-class _Asker:
-    """Makes one layer's maps by asking the network again."""
+class _LayerwiseMaps:
+    """Computes one layer's maps by re-evaluation of the network."""
 
-    def __init__(self, recipe: MapSettings, question: AttributionRequest, count: int) -> None:
-        self.recipe, self.question, self.count = recipe, question, count
-        #: What methods remember from layer to layer, per target and image.
+    def __init__(self, settings: MapSettings, request: AttributionRequest, count: int) -> None:
+        self.settings, self.request, self.count = settings, request, count
+        #: What methods keep from layer to layer, per target and image.
         self._memory: dict[tuple[int, int], dict[Any, Any]] = {}
         self._done = 0
 
     @cached_property
     def batches(self) -> Batches:
-        """What feeds the network."""
-        asked = self.question
-        size = max_batch(asked.forward, asked.tensor, asked.batch_size, asked.note)
-        return Batches(size, asked.note)
+        """The batches of re-evaluation."""
+        request = self.request
+        size = max_batch(request.forward, request.tensor, request.batch_size, request.note)
+        return Batches(size, request.note)
 
     @cached_property
     def _fast(self) -> Forward:
-        return fast_copy(self.question.forward, self.question.tensor[:1])
+        return fast_copy(self.request.forward, self.request.tensor[:1])
 
-    def begin(self, done: int) -> None:
-        """Say that another layer's turn has come."""
+    def begin_layer(self, done: int) -> None:
+        """Report that so many layers are done."""
         self._done = done
-        self.question.progress("maps", 1000 * done, 1000 * self.count)
+        self.request.progress("maps", 1000 * done, 1000 * self.count)
 
     @property
     def _predicting(self) -> Forward:
-        asks = "predict" in self.recipe.method.needs
-        return self._fast if asks else self.question.forward
+        predicts = "predict" in self.settings.method.needs
+        return self._fast if predicts else self.request.forward
 
     def _report(self, done: int, total: int) -> None:
         # Per mille of a layer, so that a layer of a thousand channels moves the bar too.
         share = 1000 * done // total if total else 0
-        run_callback(self.question.progress, "maps", 1000 * self._done + share, 1000 * self.count)
+        run_callback(self.request.progress, "maps", 1000 * self._done + share, 1000 * self.count)
 
     def maps_of(
         self, layer: Layer, targets: Sequence[Target], scores: list[torch.Tensor]
     ) -> list[FloatMap]:
-        """Make the maps of a layer, one per target."""
-        forward, shape = self.question.forward, tuple(self.question.tensor.shape)
-        planes: list[list[torch.Tensor]] = [[] for _ in targets]
-        for b in range(len(self.question.tensor)):
-            image = self.question.tensor[b : b + 1]
+        """Return the maps of a layer, one per target."""
+        forward, shape = self.request.forward, tuple(self.request.tensor.shape)
+        image_maps: list[list[torch.Tensor]] = [[] for _ in targets]
+        for b in range(len(self.request.tensor)):
+            image = self.request.tensor[b : b + 1]
             rest = Rest(forward, image, layer, self.batches)
             for t, target in enumerate(targets):
 
@@ -137,8 +142,8 @@ class _Asker:
                             count, make
                         )
 
-                found = {
-                    "activation": full(rest.activation),
+                ingredients = {
+                    "activation": as_float32(rest.activation),
                     "memory": self._memory.setdefault((t, b), {}),
                     "module": layer.module,
                     "image": image[0],
@@ -148,5 +153,5 @@ class _Asker:
                     "predict": predict,
                     "rerun": rerun,
                 }
-                planes[t].append(self.recipe.map_of(layer.index, found))
-        return [finished(own) for own in planes]
+                image_maps[t].append(self.settings.map_of(layer.index, ingredients))
+        return [as_array(maps) for maps in image_maps]

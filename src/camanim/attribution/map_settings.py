@@ -1,4 +1,4 @@
-"""How maps are to be made, and what comes of it."""
+"""Settings of maps, and maps of all layers."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from camanim.model_state import as_method_error
 
 FloatMap = npt.NDArray[np.float32]
 Maps = dict[int, FloatMap]
-#: For each layer, what a method's averages are called and what they are.
+#: By layer and by name, the means that a method needs.
 Means = dict[int, dict[str, torch.Tensor]]
 
 
 @dataclass(frozen=True)
 class MapSettings:
-    """How maps are to be made.
+    """The method and settings of maps.
 
     Attributes
     ----------
     method : Method
     options : mapping
-        Of the method, checked.
+        Of the method, as `Method.checked` returns them.
     eigen_smooth : bool
-        Take the first principal component of what the channels contribute, not their sum.
+        Take the first principal component of the channels' contributions instead of their sum.
     seed : int
         Of random methods.
     """
@@ -43,11 +43,11 @@ class MapSettings:
     seed: int = 0
 
     def generator(self, index: int) -> torch.Generator:
-        """Seed the random numbers of one layer."""
+        """Return the seeded random numbers of one layer."""
         return torch.Generator("cpu").manual_seed((self.seed * 1_000_003 + index) % 2**63)
 
     def map_of(self, index: int, ingredients: dict[str, Any]) -> torch.Tensor:
-        """Make one layer's map for one image, (*s)."""
+        """Return one layer's map for one image, (*s)."""
         if "generator" in self.method.needs:
             ingredients["generator"] = self.generator(index)
         needed = {name: ingredients[name] for name in self.method.needs}
@@ -62,35 +62,36 @@ class AttributionMaps:
     Attributes
     ----------
     captured : Captured
-        Its layer_calls say what became of each layer.
+        Its `layer_calls` have each layer's status.
     maps : list of dict
-        Per target, by index into its trace: (*s), or (z, *s) where there were several images.
+        Per target, by index of the layer call: (*s), or (z, *s) of several images.
     """
 
     captured: Captured
     maps: list[Maps]
 
 
-def selected_maps(made: AttributionMaps, t: int) -> tuple[list[LayerInfo], list[FloatMap]]:
-    """List the layers that have a map for target `t`, and their maps, in order of execution."""
-    shown = [layer for layer in made.captured.layer_calls[t] if layer.index in made.maps[t]]
-    return shown, [made.maps[t][layer.index] for layer in shown]
+def selected_maps(attribution: AttributionMaps, t: int) -> tuple[list[LayerInfo], list[FloatMap]]:
+    """Return the layers that have a map for target `t`, and their maps, in order of execution."""
+    maps = attribution.maps[t]
+    layers = [layer for layer in attribution.captured.layer_calls[t] if layer.index in maps]
+    return layers, [maps[layer.index] for layer in layers]
 
 
-def full(tensor: torch.Tensor) -> torch.Tensor:
-    """Give half precision the digits that sums need."""
+def as_float32(tensor: torch.Tensor) -> torch.Tensor:
+    """Convert half precision, in which sums lose too many digits, to float32."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def finished(planes: list[torch.Tensor]) -> FloatMap:
-    """Bring the maps of B images to numpy: (*s), or (B, *s) where B > 1.
+def as_array(maps: list[torch.Tensor]) -> FloatMap:
+    """Convert the maps of B images to numpy: (*s), or (B, *s) where B > 1.
 
     Raises
     ------
     NoMap
         Where a value is not finite.
     """
-    raw = planes[0] if len(planes) == 1 else torch.stack(planes)
+    raw = maps[0] if len(maps) == 1 else torch.stack(maps)
     array: FloatMap = raw.float().cpu().numpy()
     if not np.isfinite(array).all():
         raise NoMap(Status.NOT_FINITE)

@@ -1,4 +1,4 @@
-"""Means over noisy copies of the input, for the methods that ask for them."""
+"""Means over noisy copies of the input, for the methods that need them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from camanim.attribution.map_settings import MapSettings, Means, full
+from camanim.attribution.map_settings import MapSettings, Means, as_float32
 from camanim.cam_methods import Method
 from camanim.execution.capture import capture
 from camanim.execution.consumer import ForwardOutput, Layer
@@ -15,52 +15,55 @@ from camanim.targets import Target
 
 
 class _Averager:
-    """Sums up what a method asks for, for each target and layer, over noisy passes."""
+    """Sums a method's functions of activation and gradient over noisy passes, per target and layer."""
 
     needs_gradient, needs_graph, needs_head = True, False, False
 
     def __init__(self, method: Method, samples: int, sums: list[Means]) -> None:
         self.method, self.samples, self.sums = method, samples, sums
-        self._at = -1
+        self._target = -1
 
-    def start(self, target: Target, seen: ForwardOutput) -> None:
-        """Go on with the next target's sums."""
-        self._at += 1
-        if self._at == len(self.sums):
+    def begin_target(self, target: Target, forward_output: ForwardOutput) -> None:
+        """Continue with the sums of the next target."""
+        self._target += 1
+        if self._target == len(self.sums):
             self.sums.append({})
 
-    def take(self, layer: Layer, activation: torch.Tensor, gradient: torch.Tensor | None) -> None:
-        """Add one layer's part."""
+    def consume(
+        self, layer: Layer, activation: torch.Tensor, gradient: torch.Tensor | None
+    ) -> None:
+        """Add the terms of one layer."""
         assert gradient is not None
-        into = self.sums[self._at].setdefault(layer.index, {})
+        sums = self.sums[self._target].setdefault(layer.index, {})
         for name, function in self.method.averages.items():
-            part = function(full(activation), full(gradient)) / self.samples
-            into[name] = into[name] + part if name in into else part
+            term = function(as_float32(activation), as_float32(gradient)) / self.samples
+            sums[name] = sums[name] + term if name in sums else term
 
 
-def averages(recipe: MapSettings, question: AttributionRequest) -> list[Means]:
-    """Average what a method asks for, one result per target.
+def averages(settings: MapSettings, request: AttributionRequest) -> list[Means]:
+    """Return the means that a method needs, per target.
 
     Parameters
     ----------
-    recipe : MapSettings
-        Its options say how many ``samples`` there are, and how strong the ``noise`` is.
-    question : AttributionRequest
-        Whose targets are settled.
+    settings : MapSettings
+        With the options ``samples`` and ``noise``, a standard deviation.
+    request : AttributionRequest
+        With the same targets for all inputs.
     """
-    samples, noise = int(recipe.options["samples"]), float(recipe.options["noise"])
-    tensor, progress = question.tensor, question.progress
+    samples, noise = int(settings.options["samples"]), float(settings.options["noise"])
+    tensor, progress = request.tensor, request.progress
     sums: list[Means] = []
-    generator = recipe.generator(0)
+    generator = settings.generator(0)
     for sample in range(samples):
         progress("noise", sample, samples)
 
-        def inside(stage: str, done: int, total: int, sample: int = sample) -> None:
+        def report(stage: str, done: int, total: int, sample: int = sample) -> None:
             # Lets the caller cancel within a pass, without another bar.
             progress("noise", sample, samples)
 
         drawn = torch.randn(tensor.shape, generator=generator, device="cpu")
         noisy = tensor + noise * drawn.to(tensor)
-        asked = replace(question, tensor=noisy, progress=inside)
-        capture(asked, _Averager(recipe.method, samples, sums)).check_whole()
+        noisy_request = replace(request, tensor=noisy, progress=report)
+        consumer = _Averager(settings.method, samples, sums)
+        capture(noisy_request, consumer).check_complete()
     return sums

@@ -1,4 +1,4 @@
-"""The same question put to several inputs: the slices of a volume, or altered copies of an image."""
+"""Maps of several inputs together: the slices of a volume, or altered copies of an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from camanim.execution.outputs import joined
 from camanim.layer_info import LayerInfo, Status
 from camanim.targets import Contrast, Counterfactual, Detection, Segmentation
 
-MakeOne = Callable[[torch.Tensor, Any], AttributionMaps]
+ComputeMaps = Callable[[torch.Tensor, Any], AttributionMaps]
 
 #: Factors on the input, for the image as it is and for its mirror image; as in grad-cam.
 FACTORS = (0.9, 1.0, 1.1)
@@ -24,42 +24,43 @@ FACTORS = (0.9, 1.0, 1.1)
 ELSEWHERE = "another course"
 
 
-def augmented(make_one: MakeOne, tensor: torch.Tensor, aim: Any) -> AttributionMaps:
+def augmented(compute: ComputeMaps, tensor: torch.Tensor, target_function: Any) -> AttributionMaps:
     """Average the raw maps of six variants of the input, mirrored back.
 
     grad-cam averages maps that were min-max scaled each; here a variant counts by its evidence.
 
     Parameters
     ----------
-    make_one : callable
-        From an input and an aim to its maps.
+    compute : callable
+        From an input and a target function to its maps.
     tensor : torch.Tensor
         (B, C, *S)
-    aim : callable
+    target_function : callable
         The same targets for all variants.
     """
     parts: list[AttributionMaps] = []
     for flip in (False, True):
         for factor in FACTORS:
             variant = (tensor.flip(-1) if flip else tensor) * factor
-            one = make_one(variant, partial(_mirrored, aim) if flip else aim)
-            one.captured.check_whole()
+            function = partial(_mirrored, target_function) if flip else target_function
+            part = compute(variant, function)
+            part.captured.check_complete()
             if flip:
-                back = [{i: np.flip(m, -1) for i, m in own.items()} for own in one.maps]
-                one = AttributionMaps(one.captured, back)
-            # First what is shown: the image itself.
-            parts.insert(0 if not flip and factor == 1.0 else len(parts), one)
+                maps = [{i: np.flip(m, -1) for i, m in of_one.items()} for of_one in part.maps]
+                part = AttributionMaps(part.captured, maps)
+            # The image as it is comes first: its targets and layers are those of the result.
+            parts.insert(0 if not flip and factor == 1.0 else len(parts), part)
     first = parts[0].captured
-    maps: list[Maps] = [
+    means: list[Maps] = [
         {i: np.mean([part.maps[t][i] for part in parts], 0) for i in _common(parts, t)}
         for t in range(len(first.targets))
     ]
-    return AttributionMaps(replace(first, layer_calls=_traces(parts, maps)), maps)
+    return AttributionMaps(replace(first, layer_calls=_layer_calls(parts, means)), means)
 
 
-def _mirrored(aim: Any, output: Any) -> list[Any]:
-    """Mirror what targets know of places."""
-    return [_mirrored_target(target) for target in aim(output)]
+def _mirrored(target_function: Any, output: Any) -> list[Any]:
+    """Mirror the places in targets."""
+    return [_mirrored_target(target) for target in target_function(output)]
 
 
 def _mirrored_target(target: Any) -> Any:
@@ -71,36 +72,37 @@ def _mirrored_target(target: Any) -> Any:
     if isinstance(target, Segmentation) and target.mask is not None:
         return replace(target, mask=torch.as_tensor(target.mask).flip(-1))
     if isinstance(target, Detection):
-        raise TargetError("A detection has a place of its own: explain it without augmentation.")
+        raise TargetError(
+            "A detection lies at a place in the image: explain it without augmentation."
+        )
     return target
 
 
 def in_chunks(
-    make_one: MakeOne,
+    compute: ComputeMaps,
     tensor: torch.Tensor,
-    aim: Any,
+    target_function: Any,
     size: int,
     note: Callable[[str], None],
 ) -> AttributionMaps:
-    """Make the maps of many images, some at a time, and stack them along z.
+    """Return the maps of many images, computed some at a time, and stacked along z.
 
     Parameters
     ----------
-    make_one, tensor, aim
+    compute, tensor, target_function
         As for `augmented`.
     size : int
         Images at a time; halved when memory runs out.
     note : callable
-        Told when it was.
+        Called with a message when it was.
     """
     parts: list[AttributionMaps] = []
     start = 0
     while start < len(tensor):
         if parts:
-            # A map is of all slices.
-            parts[-1].captured.check_whole()
+            parts[-1].captured.check_complete()
         try:
-            parts.append(make_one(tensor[start : start + size], aim))
+            parts.append(compute(tensor[start : start + size], target_function))
         except OutOfMemory:
             if size == 1:
                 raise
@@ -111,56 +113,57 @@ def in_chunks(
     first = parts[0].captured
     maps = [
         {
-            i: np.concatenate([_deep(part.maps[t][i], tensor.ndim - 2) for part in parts])
+            i: np.concatenate([_with_depth(part.maps[t][i], tensor.ndim - 2) for part in parts])
             for i in _common(parts, t)
         }
         for t in range(len(first.targets))
     ]
     gradients = [
-        torch.cat(own) for own in zip(*(p.captured.input_gradients for p in parts), strict=False)
+        torch.cat(of_target)
+        for of_target in zip(*(p.captured.input_gradients for p in parts), strict=False)
     ]
     captured = replace(
         first,
-        layer_calls=_traces(parts, maps),
+        layer_calls=_layer_calls(parts, maps),
         input_gradients=gradients,
         output=joined([part.captured.output for part in parts]),
         cancelled=parts[-1].captured.cancelled,
     )
     if not any(maps):
-        captured.check_whole()
+        captured.check_complete()
     return AttributionMaps(captured, maps)
 
 
 def _common(parts: list[AttributionMaps], t: int) -> list[int]:
-    """List the layers that have a map in every part."""
+    """Return the layers that have a map in every part."""
     indices = set.intersection(*(set(part.maps[t]) for part in parts))
     return sorted(i for i in indices if len({_call(part, t, i) for part in parts}) == 1)
 
 
 def _call(part: AttributionMaps, t: int, index: int) -> tuple[str, int] | None:
-    """Which call it is; a network that decides by its input may make others for another."""
-    trace = part.captured.layer_calls[t]
-    return (trace[index].name, trace[index].call) if index < len(trace) else None
+    """Return the name and number of a call: control flow may make them differ between inputs."""
+    infos = part.captured.layer_calls[t]
+    return (infos[index].name, infos[index].call) if index < len(infos) else None
 
 
-def _traces(parts: list[AttributionMaps], maps: list[Maps]) -> list[list[LayerInfo]]:
-    """Take the first part's layer_calls; a layer that lost its map gets the status that says why."""
-    layer_calls = [list(trace) for trace in parts[0].captured.layer_calls]
-    for t, trace in enumerate(layer_calls):
-        for i, layer in enumerate(trace):
+def _layer_calls(parts: list[AttributionMaps], maps: list[Maps]) -> list[list[LayerInfo]]:
+    """Return the first part's layer calls; a layer that lost its map gets another part's status."""
+    layer_calls = [list(infos) for infos in parts[0].captured.layer_calls]
+    for t, infos in enumerate(layer_calls):
+        for i, layer in enumerate(infos):
             if layer.status == Status.OK and i not in maps[t]:
-                own = _call(parts[0], t, i)
-                found = [
+                call = _call(parts[0], t, i)
+                statuses = [
                     part.captured.layer_calls[t][i].status
-                    if _call(part, t, i) == own
+                    if _call(part, t, i) == call
                     else ELSEWHERE
                     for part in parts
                 ]
-                lost = [status for status in found if status != Status.OK]
-                trace[i] = layer.with_status(lost[0] if lost else ELSEWHERE)
+                lost = [status for status in statuses if status != Status.OK]
+                infos[i] = layer.with_status(lost[0] if lost else ELSEWHERE)
     return layer_calls
 
 
-def _deep(raw: Any, ndim: int) -> Any:
-    """Give the map of a single image its z axis."""
+def _with_depth(raw: Any, ndim: int) -> Any:
+    """Add a z axis to the map of a single image."""
     return raw[None] if raw.ndim == ndim else raw

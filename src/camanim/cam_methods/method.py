@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -201,7 +202,7 @@ class Method:
         result = self.function(**arguments, **settings)
         return self._reduced(result, ingredients["activation"], eigen_smooth)
 
-    @property
+    @cached_property
     def _parameters(self) -> frozenset[str]:
         return frozenset(signature(self.function).parameters)
 

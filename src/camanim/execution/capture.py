@@ -1,18 +1,18 @@
-"""One forward for all layers, and one backward for each target.
+"""One forward pass for all layers, and one backward pass for each target.
 
-Every call of every module is seen by a forward hook. Where a layer is selected, its activation, and its
-gradient when that arrives in the backward pass, are handed to a `Consumer` as channels over space, and
-let go of. The gradient is asked for at the *input* only, so no parameter collects one and frozen
-networks work.
+A forward hook records every call of every module. Where a layer is selected, its activation, and its
+gradient when that arrives in the backward pass, go to a `Consumer` as channels over space, and are
+released. Only the gradient in the *input* is computed, so parameters get none, and frozen networks work.
 
 In-place operations (``ReLU(inplace=True)``, ``out += identity``) overwrite activations that are still
-wanted. Their gradients stay right: a tensor hook set before the operation gets the gradient of the value
-before it. The activation is cloned just before it is overwritten, and only then (`SaveOverwritten`).
+needed. Their gradients stay correct: a tensor hook set before the operation gets the gradient of the
+value before it. The activation is cloned just before it is overwritten, and only then
+(`SaveOverwritten`).
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,26 +20,26 @@ import torch
 
 from camanim.errors import Cancelled
 from camanim.execution.consumer import Consumer
-from camanim.execution.double_backward import twice_derivable
+from camanim.execution.double_backward import twice_differentiable
 from camanim.execution.outputs import check_count, detached
 from camanim.execution.recorder import Recorder
 from camanim.execution.request import AttributionRequest
 from camanim.layer_info import LayerInfo
-from camanim.model_state import as_cam_errors, check_weights, frozen, in_eval_mode, plain_attention
+from camanim.model_state import with_gradients
 from camanim.targets import Target
 
 
 @dataclass
 class Captured:
-    """What one pass through the network left.
+    """The results of one pass through the network.
 
     Attributes
     ----------
     layer_calls : list of list of LayerInfo
-        Per target, every call of every module in order of execution, with what became of it.
+        Per target, every call of every module in order of execution, with its status.
     targets : list of Target
     output : object
-        What the network returned, detached.
+        Of the network, detached.
     input_gradients : list of torch.Tensor
         (B, C, *S) per target that had its backward pass; empty for methods without gradients.
     cancelled : bool
@@ -52,8 +52,8 @@ class Captured:
     input_gradients: list[torch.Tensor]
     cancelled: bool = False
 
-    def check_whole(self) -> None:
-        """Stop where the caller has stopped: what is made of it all needs it all.
+    def check_complete(self) -> None:
+        """Raise where the caller has stopped the pass: results of all layers need all of them.
 
         Raises
         ------
@@ -63,45 +63,39 @@ class Captured:
             raise Cancelled("The run was cancelled.")
 
 
-def capture(question: AttributionRequest, consumer: Consumer) -> Captured:
+def capture(request: AttributionRequest, consumer: Consumer) -> Captured:
     """Run the network once forward, and once backward for each target.
 
     Raises
     ------
     Cancelled
-        When there was nothing yet.
+        When no layer has a map yet.
     ModelError, TargetError, OutOfMemory
         When the network fails, has no such target, or does not fit into memory.
     """
-    net, tensor = question.forward.net, question.tensor
-    recorder = Recorder(question, consumer)
+    net, tensor = request.forward.net, request.tensor
+    recorder = Recorder(request, consumer)
     targets: list[Target] = []
     output: Any = None
-    check_weights(net)
-    with ExitStack() as stack:
-        stack.enter_context(as_cam_errors(tuple(tensor.shape)))
-        stack.enter_context(in_eval_mode(net))
-        stack.enter_context(plain_attention())
-        if consumer.needs_graph:
-            stack.enter_context(twice_derivable())
-        stack.enter_context(frozen(net))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.callback(recorder.let_go)
+    with (
+        with_gradients(net, tuple(tensor.shape)),
+        twice_differentiable() if consumer.needs_graph else nullcontext(),
+        closing(recorder),
+    ):
         try:
-            with recorder.watching(net):
-                output = question.forward(recorder.start_graph(tensor))
+            with recorder.hooked(net):
+                output = request.forward(recorder.start_graph(tensor))
             check_count(output, len(tensor))
-            targets = list(question.aim(output))
+            targets = list(request.target_function(output))
             recorder.settle()
             recorder.expect(len(targets))
             for target in targets:
                 recorder.backward(target, output, last=target is targets[-1])
         except Cancelled:
-            if not targets or not recorder.done:
+            if not targets or not recorder.completed:
                 raise
             recorder.stop()
         finally:
             output = detached(output)
-    layer_calls = [recorder.layers(t) for t in range(len(targets))]
+    layer_calls = [recorder.statuses(t) for t in range(len(targets))]
     return Captured(layer_calls, targets, output, recorder.input_gradients, recorder.cancelled)

@@ -1,4 +1,4 @@
-"""What a pass through the network hands on, and to whom."""
+"""The layers of a pass through the network, and the interface of what processes them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from camanim.targets import Target
 
 @dataclass
 class Layer:
-    """One selected call of one module, as a `Consumer` sees it.
+    """One selected call of one module.
 
     Attributes
     ----------
     index : int
-        Into the trace.
+        Among all calls of all modules.
     name : str
     call : int
     module : torch.nn.Module
     path : str
-        Where in the module's output the tensor is that is looked at; empty where it is the output.
+        Of the tensor in the module's output; empty where it is the output.
     arrangement : Arrangement or None
-        None until the whole network was seen, where the shape alone does not tell.
+        None until the end of the forward pass, where the shape alone does not tell.
     edge : GradientEdge or None
         The activation's place in autograd's graph, whatever happens to the tensor later.
+    same_as : int or None
+        Index of an earlier layer with the same activation, arrangement and gradient.
     """
 
     index: int
@@ -38,55 +40,58 @@ class Layer:
     path: str
     arrangement: Arrangement | None
     edge: Any = None
+    same_as: int | None = None
 
 
 class Consumer(Protocol):
-    """Takes what a pass gives, layer by layer."""
+    """Processes the activations and gradients of a pass, layer by layer."""
 
     #: Whether it waits for gradients; else it gets the activation in the forward pass.
     needs_gradient: bool
-    #: Whether the gradients keep a graph of their own.
+    #: Whether the gradients need a graph.
     needs_graph: bool
-    #: Whether it must know what the network's last linear layer got.
+    #: Whether it needs the input of the network's last linear layer.
     needs_head: bool
 
-    def take(self, layer: Layer, activation: torch.Tensor, gradient: torch.Tensor | None) -> None:
-        """Take (B, C, *s) of one layer; raise `NoMap` where nothing can be made of it."""
+    def consume(
+        self, layer: Layer, activation: torch.Tensor, gradient: torch.Tensor | None
+    ) -> None:
+        """Process (B, C, *s) of one layer; raise `NoMap` where the layer has no map."""
 
-    def start(self, target: Target, seen: ForwardOutput) -> None:
+    def begin_target(self, target: Target, forward_output: ForwardOutput) -> None:
         """Prepare for the backward pass of a target."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the network's last linear layer got.
+    """The input of the network's last linear layer.
 
     Attributes
     ----------
     features : torch.Tensor
         (B, F); (F,) of one image.
     gradient : torch.Tensor
-        The same of the target's score; for a class, its row of weights.
+        Of the target's score in the features; for a class, its row of weights.
     """
 
     features: torch.Tensor
     gradient: torch.Tensor
 
     def of(self, b: int) -> Head:
-        """Give that of image `b`."""
+        """Return that of image `b`."""
         return Head(self.features[b], self.gradient[b])
 
 
 @dataclass
 class ForwardOutput:
-    """What a forward pass gave, beside the layers.
+    """The results of a forward pass, beside the layers.
 
     Attributes
     ----------
     output : object
-        What the network returned, detached from the graph.
+        Of the network, detached from the graph.
     score : torch.Tensor
-        (B,) of the target in hand.
+        (B,) of the current target.
     head : Head or None
     """
 

@@ -1,17 +1,17 @@
-"""Whether a network's way depends on what it sees, so that images must not share a batch."""
+"""Whether a network's control flow depends on its input, so that images must not share a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from camanim.execution.forward import Forward
+from camanim.execution.function_mode import FunctionMode
 
-#: What turns values of tensors into something that Python can decide by.
-_LOOKS = frozenset(
+#: Functions that return values of tensors to Python.
+_ACCESSES = frozenset(
     {
         "__array__", "__bool__", "__complex__", "__contains__", "__float__", "__index__", "__int__",
         "allclose", "equal", "is_nonzero", "item", "numpy", "tolist",
@@ -19,30 +19,25 @@ _LOOKS = frozenset(
 )  # fmt: skip
 
 
-class ValueAccessDetector(TorchFunctionMode):
-    """Sees whether Python looks at values of tensors, as in ``if x.mean() > 0``."""
+class ValueAccessDetector(FunctionMode):
+    """Detect whether Python reads values of tensors, as in ``if x.mean() > 0``."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen = False
+        self.detected = False
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        self.seen |= getattr(func, "__name__", "") in _LOOKS
-        return func(*args, **(kwargs or {}))
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Note whether the function returns values to Python."""
+        self.detected |= getattr(function, "__name__", "") in _ACCESSES
+        return function(*args, **kwargs)
 
 
 def max_batch(
     forward: Forward, tensor: torch.Tensor, size: int, note: Callable[[str], None]
 ) -> int:
-    """Say how many images may share a batch: one, where the network may decide by what it sees.
+    """Return how many images may share a batch: one where the control flow may depend on values.
 
-    In a batch it would decide for all images at once.
+    In a batch, one branch would be taken for all images.
 
     Parameters
     ----------
@@ -51,14 +46,14 @@ def max_batch(
     tensor : torch.Tensor
         (B, C, *S), of which the first is tried.
     size : int
-        How many are wanted.
+        The most images.
     note : callable
-        Told when it is fewer.
+        Called with a message when it is fewer.
     """
     if size == 1:
         return 1
-    with ValueAccessDetector() as looking:
+    with ValueAccessDetector() as detector:
         forward(tensor[:1])
-    if looking.seen:
-        note("The network looks at values to find its way: images go through it one at a time.")
-    return 1 if looking.seen else size
+    if detector.detected:
+        note("The network's control flow depends on values: images go through it one at a time.")
+    return 1 if detector.detected else size

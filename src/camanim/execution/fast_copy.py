@@ -1,9 +1,9 @@
-"""A copy of a network that answers faster, for when it is asked thousands of times.
+"""A faster copy of a network, for thousands of forward passes.
 
-Batch normalisations are folded into the convolutions before them, and channels lie last in memory, as
-the processor likes them. Which normalisation follows which convolution, and that nothing else gets what
-the convolution gave, is seen in one pass, so that any network can be had; the copy is used only if it
-gives the same output for several images.
+Batch normalisations are folded into the convolutions before them, and channels lie last in memory, which
+is faster on the CPU. One forward pass shows which normalisation follows which convolution, and that
+nothing else uses the convolution's output, so any network will do. The copy is used only if it has the
+same output for several images.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import pickle
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
@@ -19,11 +18,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from camanim.execution.control_flow import ValueAccessDetector
 from camanim.execution.forward import Forward
+from camanim.execution.function_mode import FunctionMode
 from camanim.layout import tensors_of
 from camanim.precision import as_float64
 
@@ -31,7 +30,7 @@ from camanim.precision import as_float64
 TOLERANCE = 1e-4
 #: Of the image, for those that both are compared on.
 FACTORS = (1.0, 0.5, 0.0, -1.0)
-#: Functions that look at no values of a tensor, nor change them.
+#: Functions that neither read nor change values of a tensor.
 _HARMLESS = frozenset({"__get__", "dim", "size", "is_floating_point", "numel", "__len__"})
 
 #: What copying a network may raise.
@@ -47,7 +46,7 @@ CopyFormat = Literal["contiguous", "channels_last"]
 
 
 def fast_copy(forward: Forward, tensor: torch.Tensor) -> Forward:
-    """Copy a network into a form that answers faster.
+    """Return a faster copy of a network, or the network where there is none.
 
     Parameters
     ----------
@@ -118,31 +117,26 @@ def lay_out(net: nn.Module, ndim: int, memory_format: CopyFormat) -> None:
         net.to(memory_format=last if memory_format == "channels_last" else torch.contiguous_format)
 
 
-class _Uses(TorchFunctionMode):
-    """Counts how often a function of torch gets what a convolution gave."""
+class _Uses(FunctionMode):
+    """Counts how often functions of torch use the output of each convolution."""
 
     def __init__(self) -> None:
         super().__init__()
-        #: By identity: the convolution, and its output, held so that no other takes its identity.
+        #: By identity: the convolution, and its output, kept so that no other gets its identity.
         self.outputs: dict[int, tuple[str, torch.Tensor]] = {}
         self.counts: Counter[str] = Counter()
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        for leaf in tree_leaves((args, kwargs or {})):
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Count the outputs of convolutions among the arguments."""
+        for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, torch.Tensor) and id(leaf) in self.outputs:
-                name = getattr(func, "__name__", "")
+                name = getattr(function, "__name__", "")
                 self.counts[self.outputs[id(leaf)][0]] += name not in _HARMLESS
-        return func(*args, **(kwargs or {}))
+        return function(*args, **kwargs)
 
 
 def _pairs(forward: Forward, tensor: torch.Tensor) -> list[tuple[str, str]]:
-    """Find the convolutions whose output goes into a normalisation alone, each called once."""
+    """Return convolutions whose output goes into a normalisation alone, each called once."""
     uses, calls = _Uses(), Counter[str]()
     pairs: list[tuple[str, str]] = []
     handles = []
@@ -150,22 +144,24 @@ def _pairs(forward: Forward, tensor: torch.Tensor) -> list[tuple[str, str]]:
         if type(module) not in (*_CONVOLUTIONS, *_NORMALIZATIONS) or _has_hooks(module):
             continue
 
-        def seen(module: nn.Module, inputs: object, output: torch.Tensor, name: str = name) -> None:
+        def record(
+            module: nn.Module, inputs: object, output: torch.Tensor, name: str = name
+        ) -> None:
             calls[name] += 1
             if isinstance(module, _CONVOLUTIONS):
                 uses.outputs[id(output)] = (name, output)
             elif isinstance(inputs, tuple) and inputs and id(inputs[0]) in uses.outputs:
                 pairs.append((uses.outputs[id(inputs[0])][0], name))
 
-        handles.append(module.register_forward_hook(seen))
+        handles.append(module.register_forward_hook(record))
     try:
-        with ValueAccessDetector() as looking, uses:
+        with ValueAccessDetector() as detector, uses:
             forward(tensor)
     finally:
         for handle in handles:
             handle.remove()
-    if looking.seen:
-        # Another image may take another way, on which the output is used elsewhere.
+    if detector.detected:
+        # On another branch, the output may be used elsewhere.
         return []
     return [
         (convolution, normalization)
@@ -187,14 +183,14 @@ def _fold(net: nn.Module, convolution: str, normalization: str) -> None:
 
 
 def agree(slow: Forward, fast: Forward, tensor: torch.Tensor) -> bool:
-    """Whether both give the same for a batch of images, however bright."""
+    """Return whether both outputs agree for a batch of images, however bright."""
     images = torch.cat([tensor * factor for factor in FACTORS])
     try:
-        answers = [_leaves(forward(images)) for forward in (slow, fast)]
+        outputs = [_leaves(forward(images)) for forward in (slow, fast)]
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError):
         # No batches, or a view that needs channels to lie before space in memory.
         return False
-    before, after = answers
+    before, after = outputs
     if len(before) != len(after):
         return False
     for a, b in zip(before, after, strict=True):

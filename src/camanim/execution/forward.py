@@ -1,9 +1,9 @@
-"""How a network is called: its further inputs, its precision, and nothing of its modes left changed."""
+"""Calls of a network: with its further inputs, in a precision, in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_args
@@ -14,19 +14,13 @@ from torch.utils._pytree import tree_map_only
 
 from camanim.errors import ModelError
 from camanim.execution.guided_backpropagation import PositiveOnly
-from camanim.model_state import (
-    as_cam_errors,
-    in_eval_mode,
-    is_out_of_memory,
-    plain_attention,
-    run_callback,
-)
+from camanim.model_state import is_out_of_memory, run_callback, without_gradients
 from camanim.precision import Precision
 
 
 @dataclass(frozen=True)
 class Forward:
-    """A network with all that its call needs beside the image.
+    """A network with all arguments of its call but the image.
 
     Attributes
     ----------
@@ -37,7 +31,7 @@ class Forward:
     precision : {"float32", "bfloat16", "float16"}
         Of autocast; "float32" leaves the network as it is.
     guided : bool
-        Whether gradients are to follow guided backpropagation's rule on their way back.
+        Whether gradients follow the rule of guided backpropagation.
     """
 
     net: nn.Module
@@ -52,7 +46,7 @@ class Forward:
             raise ModelError(f"A precision is one of {known}, not {self.precision!r}.")
 
     def __call__(self, batch: torch.Tensor) -> Any:
-        """Run the network on (B, C, *S); what it writes into are copies."""
+        """Run the network on copies of (B, C, *S) and of the further inputs."""
         copied = partial(_for_batch, count=len(batch), device=batch.device)
         positional = tree_map_only(torch.Tensor, copied, list(self.positional))
         keywords = tree_map_only(torch.Tensor, copied, dict(self.keywords))
@@ -64,16 +58,9 @@ class Forward:
             return nullcontext()
         return torch.autocast(device.type, getattr(torch, self.precision))
 
-    @contextmanager
-    def evaluating(self, input_shape: tuple[int, ...]) -> Iterator[None]:
-        """Prepare the network for being asked, without gradients, and put it back after."""
-        with ExitStack() as stack:
-            stack.enter_context(as_cam_errors(input_shape))
-            stack.enter_context(in_eval_mode(self.net))
-            stack.enter_context(plain_attention())
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.no_grad())
-            yield
+    def evaluating(self, input_shape: tuple[int, ...]) -> AbstractContextManager[None]:
+        """Prepare the network for forward passes without gradients, and restore it after."""
+        return without_gradients(self.net, input_shape)
 
 
 def _for_batch(value: torch.Tensor, count: int, device: torch.device) -> torch.Tensor:
@@ -83,14 +70,14 @@ def _for_batch(value: torch.Tensor, count: int, device: torch.device) -> torch.T
 
 
 class Batches:
-    """Feeds a function batch by batch, and halves the batch whenever memory runs out.
+    """Calls a function batch by batch, and halves the batch whenever memory runs out.
 
     Parameters
     ----------
     size : int
         Items per batch at first.
     note : callable
-        Told in one sentence when the batch was made smaller.
+        Called with a message when the batch was made smaller.
     """
 
     def __init__(self, size: int, note: Callable[[str], None]) -> None:
@@ -100,27 +87,27 @@ class Batches:
     def __call__(
         self,
         count: int,
-        ask: Callable[[int, int], torch.Tensor],
+        score: Callable[[int, int], torch.Tensor],
         report: Callable[[int], None] | None = None,
     ) -> torch.Tensor:
-        """Collect ``ask(start, stop)``, each (stop - start,), into (count,) float64 on the CPU."""
+        """Join ``score(start, stop)``, each (stop - start,), to (count,) float64 on the CPU."""
         parts: list[torch.Tensor] = []
         start = 0
         while start < count:
             stop = min(start + self.size, count)
             try:
-                parts.append(ask(start, stop).detach().cpu().double().reshape(-1))
+                parts.append(score(start, stop).detach().cpu().double().reshape(-1))
             except Exception as error:
                 if self.size == 1 or not is_out_of_memory(error):
                     raise
                 self.size = max(1, (stop - start) // 2)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
-                self._note(f"Memory ran out: batches of {self.size} from there on.")
+                self._note(f"Memory ran out: batches of {self.size} from here on.")
                 continue
             if len(parts[-1]) != stop - start:
                 raise ModelError(
-                    f"The network gives {len(parts[-1])} answers for {stop - start} images: "
+                    f"The network returns {len(parts[-1])} scores for {stop - start} images: "
                     "it does not take batches, so this method cannot be used."
                 )
             start = stop

@@ -1,23 +1,23 @@
-"""Guided backpropagation: what in the image would raise the score, by positive gradients alone.
+"""Guided backpropagation: gradients of which only positive parts pass activation functions.
 
 Springenberg et al., "Striving for Simplicity: The All Convolutional Net", ICLR 2015 workshop: on its way
 back through a ReLU a gradient passes only where it is positive and the activation is. Here the gradient
 that reaches any activation function from above loses its negative part, and then goes through the
 function's own derivative: for ReLU and ReLU6 that is the rule of the paper; for SiLU, GELU and the like,
-which have no rule of their own in the literature, it is the same rule with a soft edge (their derivative
-is slightly negative for some inputs below zero, and is left so). Functional calls are seen as well as
-modules. It fails the randomisation test of Adebayo et al. (arXiv 1810.03292): it is nearly the same
+for which the literature has no rule, it is the same rule with a soft edge (their derivative
+is slightly negative for some inputs below zero, and is left so). It holds for functional calls as well
+as modules. It fails the randomisation test of Adebayo et al. (arXiv 1810.03292): it is nearly the same
 image for a network without training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+
+from camanim.execution.function_mode import FunctionMode
 
 _NAMES = (
     "relu", "relu_", "relu6", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_", "prelu",
@@ -25,7 +25,7 @@ _NAMES = (
     "hardswish", "softplus",
 )  # fmt: skip
 
-#: Every function that is an activation, under all the names torch has for it.
+#: Every activation function, under all its names in torch.
 ACTIVATIONS = frozenset(
     getattr(home, name)
     for home in (torch, torch.Tensor, functional, torch._C._nn)
@@ -35,21 +35,16 @@ ACTIVATIONS = frozenset(
 
 
 def _positive(gradient: torch.Tensor | None) -> torch.Tensor | None:
-    # Operations without a derivative hand on nothing at all.
+    # Operations without a derivative pass no gradient at all.
     return None if gradient is None else gradient.relu()
 
 
-class PositiveOnly(TorchFunctionMode):
+class PositiveOnly(FunctionMode):
     """Let only positive gradients pass through activation functions."""
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if func in ACTIVATIONS and isinstance(output, torch.Tensor) and output.requires_grad:
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Hook the output of activation functions."""
+        output = function(*args, **kwargs)
+        if function in ACTIVATIONS and isinstance(output, torch.Tensor) and output.requires_grad:
             output.register_hook(_positive)
         return output

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 
 import torch
 
 from camanim.execution.forward import Forward
-from camanim.model_state import as_cam_errors, check_weights, frozen, in_eval_mode, plain_attention
+from camanim.model_state import with_gradients
 from camanim.targets import Target
 
 
@@ -25,22 +24,14 @@ def guided_gradient(forward: Forward, tensor: torch.Tensor, target: Target) -> t
     Returns
     -------
     torch.Tensor
-        (B, C, *S), signed; zero where no gradient leads back to the input.
+        (B, C, *S), signed; zero where no gradient reaches the input.
 
     Raises
     ------
     ModelError, OutOfMemory
         When the network fails or does not fit into memory.
     """
-    net = forward.net
-    check_weights(net)
-    with ExitStack() as stack:
-        stack.enter_context(as_cam_errors(tuple(tensor.shape)))
-        stack.enter_context(in_eval_mode(net))
-        stack.enter_context(plain_attention())
-        stack.enter_context(frozen(net))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
+    with with_gradients(forward.net, tuple(tensor.shape)):
         start = tensor.detach().clone().requires_grad_()
         score = target.score(replace(forward, guided=True)(start))
         gradient = None

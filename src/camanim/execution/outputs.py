@@ -1,4 +1,4 @@
-"""Whatever a network returns, as a whole."""
+"""Outputs of any structure: mapped, detached, joined."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from camanim.targets.outputs import count_images
 
 
 def mapped(function: Callable[[Any], Any], output: Any, kind: type = torch.Tensor) -> Any:
-    """Apply a function to all tensors (or whatever `kind` says) in what a network or module returns.
+    """Apply a function to all tensors, or leaves of another `kind`, in an output.
 
-    Containers come back as new ones, dataclasses among them, which torch's own maps pass by.
+    Containers are copied, dataclasses among them, which `tree_map` takes for leaves.
     """
 
     def one(leaf: Any) -> Any:
@@ -29,7 +29,7 @@ def mapped(function: Callable[[Any], Any], output: Any, kind: type = torch.Tenso
 
 
 def _with_fields(leaf: Any, change: Callable[[Any], Any]) -> Any:
-    """Change the fields of a dataclass, in a copy; hand on whatever is none."""
+    """Change the fields of a dataclass, in a copy; return anything else unchanged."""
     if not dataclasses.is_dataclass(leaf) or isinstance(leaf, type):
         return leaf
     changed = copy.copy(leaf)
@@ -41,19 +41,19 @@ def _with_fields(leaf: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def detached(output: Any) -> Any:
-    """Take whatever a network returns out of the graph."""
+    """Detach all tensors of an output from the graph."""
     return mapped(torch.Tensor.detach, output)
 
 
 def joined(outputs: list[Any]) -> Any:
-    """Join what a network returned for the parts of a batch."""
+    """Join the outputs for the parts of a batch."""
     if len(outputs) == 1:
         return outputs[0]
 
     def join(*parts: Any) -> Any:
         first = parts[0]
         if isinstance(first, torch.Tensor):
-            # What has no axes is no answer for each image.
+            # Without axes, it is not per image.
             return torch.cat(parts) if first.ndim else first
         if dataclasses.is_dataclass(first) and not isinstance(first, type):
             fields = [{f.name: getattr(p, f.name) for f in dataclasses.fields(p)} for p in parts]
@@ -67,15 +67,15 @@ def joined(outputs: list[Any]) -> Any:
 
 
 def check_count(output: Any, images: int) -> None:
-    """Refuse an output that is not one answer for each image.
+    """Refuse an output without one entry per image.
 
     Raises
     ------
     TargetError
     """
-    answers = count_images(output)
-    if answers is not None and answers != images:
+    count = count_images(output)
+    if count is not None and count != images:
         raise TargetError(
-            f"The network gives {answers} answers for {images} image{'s' * (images > 1)}: "
-            "wrap it in a module that gives one for each, or pass target=a function of its output."
+            f"The network returns {count} answers for {images} image{'s' * (images > 1)}: "
+            "wrap it in a module that returns one for each, or pass target=a function of its output."
         )

@@ -1,4 +1,4 @@
-"""What watches a network while it runs: the calls of all modules, the gradients on their way back."""
+"""Hooks on all modules for one forward pass, and on the selected activations for the backward passes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 import weakref
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,55 +21,87 @@ from camanim.execution.outputs import detached
 from camanim.execution.pending_activations import PendingActivations, SaveOverwritten
 from camanim.execution.request import AttributionRequest
 from camanim.layer_info import LayerInfo, Status
+from camanim.layout.arrangement import ChannelsFirst, ChannelsLast, Stripes, Tokens
 from camanim.model_state import run_callback
 from camanim.targets import Target
+
+#: Arrangements that make equal channels of equal tensors when they compare equal.
+_COMPARABLE = (ChannelsFirst, ChannelsLast, Stripes, Tokens)
+
+
+@dataclass
+class _Group:
+    """Calls that return the same tensor, so that one activation and one hook serve them all."""
+
+    layers: list[Layer]
+    hook: RemovableHandle
 
 
 @dataclass
 class Recorder:
-    """Sees every call of every module, and hands on what was asked for."""
+    """Records every call of every module, and hands the selected layers to a `Consumer`.
 
-    question: AttributionRequest
+    Attributes
+    ----------
+    request : AttributionRequest
+    consumer : Consumer
+    layer_calls : list of LayerInfo
+        Every call of every module, in order of execution.
+    input_gradients : list of torch.Tensor
+        (B, C, *S) per target that had its backward pass.
+    completed : int
+        How many maps there are, over all targets.
+    cancelled : bool
+    """
+
+    request: AttributionRequest
     consumer: Consumer
     layer_calls: list[LayerInfo] = field(default_factory=list)
-    status: dict[int, tuple[str, float]] = field(default_factory=dict)
     input_gradients: list[torch.Tensor] = field(default_factory=list)
-    #: Where the graph begins: the input, and what a network cut off from it (``torch.no_grad``).
-    starts: list[torch.Tensor] = field(default_factory=list)
-    waiting: PendingActivations = field(default_factory=PendingActivations)
-    selected: int = 0
-    done: int = 0
+    completed: int = 0
     cancelled: bool = False
-    #: What became of the layers that wait for their gradients, per target.
-    outcomes: list[dict[int, tuple[str, float]]] = field(default_factory=list)
+    #: Status and milliseconds by index: of layers that no target changes, and of the others per target.
+    _status: dict[int, tuple[str, float]] = field(default_factory=dict)
+    _target_status: list[dict[int, tuple[str, float]]] = field(default_factory=list)
+    #: Where the graph begins: the input, and what a network cuts off from it (``torch.no_grad``).
+    _starts: list[torch.Tensor] = field(default_factory=list)
+    _pending: PendingActivations = field(default_factory=PendingActivations)
+    _selected: int = 0
     _target: int = -1
-    _listening: bool = False
+    _in_backward: bool = False
     _last: bool = False
     _linear: tuple[torch.Tensor, torch.Tensor] | None = None
-    _later: list[tuple[Layer, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    _deferred: list[tuple[Layer, torch.Tensor, torch.Tensor]] = field(default_factory=list)
     _layers: dict[int, Layer] = field(default_factory=dict)
     _open: set[int] = field(default_factory=set)
-    _hooks: dict[int, RemovableHandle] = field(default_factory=dict)
+    _groups: dict[int, _Group] = field(default_factory=dict)
     _names: dict[nn.Module, tuple[str, int]] = field(default_factory=dict)
-    _calls: Counter[str] = field(default_factory=Counter)
-    _seen: dict[int, tuple[weakref.ref[torch.Tensor], int, int]] = field(default_factory=dict)
+    _call_counts: Counter[str] = field(default_factory=Counter)
+    _outputs: dict[int, tuple[weakref.ref[torch.Tensor], int, int]] = field(default_factory=dict)
 
     @contextmanager
-    def watching(self, net: nn.Module) -> Iterator[None]:
+    def hooked(self, net: nn.Module) -> Iterator[None]:
         """Hook every module for one forward pass."""
-        counts = _parameter_counts(net)
-        for name, module in net.named_modules():
-            self._names[module] = (name, counts[name])
-        with ExitStack() as stack:
+        self._names = _names_and_sizes(net)
+        save_overwritten = SaveOverwritten(self._pending)
+        handles: list[RemovableHandle] = []
+
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            return save_overwritten.suspended(self._after_call, module, inputs, output)
+
+        try:
             for module in self._names:
-                stack.callback(module.register_forward_hook(self._after_call).remove)
-            stack.enter_context(SaveOverwritten(self.waiting))
-            yield
+                handles.append(module.register_forward_hook(hook))
+            with save_overwritten.suspended_in(self._names), save_overwritten:
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def start_graph(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Let gradients lead back to here, and no further."""
+        """Return a copy at which the graph begins."""
         start = tensor.detach().clone().requires_grad_()
-        self.starts.append(start)
+        self._starts.append(start)
         # Not the leaf itself: the next module may write in place, which autograd forbids on a leaf.
         return start.clone()
 
@@ -91,9 +123,9 @@ class Recorder:
 
     def _record(self, module: nn.Module, output: Any) -> None:
         name, parameters = self._names[module]
-        index, call = len(self.layer_calls), self._calls[name]
-        part = self.question.reader.read(module, name, call, output)
-        tensor = part.tensor
+        index, call = len(self.layer_calls), self._call_counts[name]
+        feature = self.request.reader.read(module, name, call, output)
+        tensor = feature.tensor
         info = LayerInfo(
             index=index,
             name=name,
@@ -102,43 +134,63 @@ class Recorder:
             shape=None if tensor is None else tuple(tensor.shape),
             parameters=parameters,
             same_as=None if tensor is None else self._earlier(tensor),
-            layout=part.name,
+            layout=feature.name,
         )
-        self._calls[name] += 1
+        self._call_counts[name] = call + 1
         self.layer_calls.append(info)
         self._report_forward()
-        if not run_callback(self.question.select, info):
+        if not run_callback(self.request.select, info):
             return
         if tensor is None:
-            self.status[index] = (Status.NO_TENSOR, 0.0)
-        elif part.arrangement is None and not part.ambiguous:
-            self.status[index] = (Status.NOT_SPATIAL, 0.0)
+            self._status[index] = (Status.NO_TENSOR, 0.0)
+        elif feature.arrangement is None and not feature.ambiguous:
+            self._status[index] = (Status.NOT_SPATIAL, 0.0)
         else:
-            if part.ambiguous:
+            if feature.ambiguous:
                 self._open.add(index)
-            self._select(Layer(index, name, call, module, part.path, part.arrangement), tensor)
+            layer = Layer(index, name, call, module, feature.path, feature.arrangement)
+            layer.same_as = self._equivalent(layer, info.same_as)
+            self._select(layer, tensor)
+
+    def _equivalent(self, layer: Layer, same_as: int | None) -> int | None:
+        """Return the earlier layer with the same tensor in the same arrangement, if any."""
+        earlier = None if same_as is None else self._layers.get(same_as)
+        if earlier is None or {layer.index, earlier.index} & self._open:
+            return None
+        same = layer.arrangement == earlier.arrangement
+        return earlier.index if same and isinstance(layer.arrangement, _COMPARABLE) else None
 
     def _select(self, layer: Layer, output: torch.Tensor) -> None:
-        self.selected += 1
+        self._selected += 1
         index = layer.index
         if self.cancelled:
-            self.status[index] = (Status.CANCELLED, 0.0)
+            self._status[index] = (Status.CANCELLED, 0.0)
         elif not self.consumer.needs_gradient:
+            self._layers[index] = layer
             if index in self._open:
-                self._keep(layer, output)
+                self._pending.add(index, output)
             else:
-                self._hand_on(layer, output, None)
+                self._deliver(layer, output, None)
         elif output.requires_grad:
-            self._keep(layer, output)
-            if self.consumer.needs_graph:
-                layer.edge = torch.autograd.graph.get_gradient_edge(output)
-            self._hooks[index] = output.register_hook(partial(self._on_gradient, layer))
+            self._layers[index] = layer
+            self._wait(layer, output)
         else:
-            self.status[index] = (Status.OFF_PATH, 0.0)
+            self._status[index] = (Status.OFF_PATH, 0.0)
 
-    def _keep(self, layer: Layer, output: torch.Tensor) -> None:
-        self._layers[layer.index] = layer
-        self.waiting.add(layer.index, output)
+    def _wait(self, layer: Layer, output: torch.Tensor) -> None:
+        """Keep an activation until its gradient arrives."""
+        if self.consumer.needs_graph:
+            layer.edge = torch.autograd.graph.get_gradient_edge(output)
+        group = None if layer.same_as is None else self._groups.get(layer.same_as)
+        if group is not None and _is_last_hook(group.hook, output):
+            group.layers.append(layer)
+            return
+        # A hook between both may change the gradient.
+        layer.same_as = None
+        self._pending.add(layer.index, output)
+        layers = [layer]
+        hook = output.register_hook(partial(self._on_gradient, layers))
+        self._groups[layer.index] = _Group(layers, hook)
 
     def _report_forward(self) -> None:
         """Report one more call; when that cancels and there are maps, make no more, but go on.
@@ -151,88 +203,97 @@ class Recorder:
                     "forward", len(self.layer_calls), max(len(self._names), len(self.layer_calls))
                 )
         except Cancelled:
-            if not self.done:
+            if not self.completed:
                 raise
             self.cancelled = True
 
     def _earlier(self, output: torch.Tensor) -> int | None:
-        """Find the earlier call that gave this very tensor, unless it was written to since."""
+        """Return the first call that gave this very tensor, unless it was written to since."""
         index = len(self.layer_calls)
-        ref, version, earlier = self._seen.get(id(output), (None, 0, 0))
-        now = 0 if output.is_inference() else output._version
-        if ref is not None and ref() is output and version == now:
+        ref, version, earlier = self._outputs.get(id(output), (None, 0, 0))
+        current = 0 if output.is_inference() else output._version
+        if ref is not None and ref() is output and version == current:
             return earlier
-        self._seen[id(output)] = (weakref.ref(output), now, index)
+        self._outputs[id(output)] = (weakref.ref(output), current, index)
         return None
 
     def settle(self) -> None:
-        """Find the space of the layers whose shape alone does not tell, or may deceive."""
+        """Arrange the layers whose shape alone does not tell, or may deceive."""
         open_layers = [layer for layer in self._layers.values() if layer.index in self._open]
         if not open_layers:
             return
-        wanted = {(layer.name, layer.call): layer.path for layer in open_layers}
-        found = self.question.reader.trace(self.question.forward, self.question.tensor, wanted)
+        paths = {(layer.name, layer.call): layer.path for layer in open_layers}
+        arrangements = self.request.reader.trace(self.request.forward, self.request.tensor, paths)
         for layer in open_layers:
-            layer.arrangement = found.get((layer.name, layer.call), layer.arrangement)
-            activation = self.waiting.get(layer.index)
+            layer.arrangement = arrangements.get((layer.name, layer.call), layer.arrangement)
             info = self.layer_calls[layer.index]
             if layer.arrangement is None:
                 self.layer_calls[layer.index] = info.with_layout("")
                 self._drop(layer.index)
-                self.status[layer.index] = (Status.NOT_SPATIAL, 0.0)
-                self.selected -= 1
+                self._status[layer.index] = (Status.NOT_SPATIAL, 0.0)
+                self._selected -= 1
                 continue
             name = f"{layer.path} {layer.arrangement.name}".strip()
             self.layer_calls[layer.index] = info.with_layout(name)
-            if not self.consumer.needs_gradient and activation is not None:
-                self.waiting.take(layer.index)
-                self._hand_on(layer, activation, None)
+            if not self.consumer.needs_gradient:
+                activation = self._pending.pop(layer.index)
+                if activation is not None:
+                    self._deliver(layer, activation, None)
 
     def _drop(self, index: int) -> None:
-        self.waiting.take(index)
-        if index in self._hooks:
-            self._hooks.pop(index).remove()
+        self._pending.pop(index)
+        if index in self._groups:
+            self._groups.pop(index).hook.remove()
 
     def expect(self, targets: int) -> None:
-        """Get ready for so many backward passes."""
-        self.selected *= targets
-        self.outcomes = [{} for _ in range(targets)]
+        """Prepare for so many backward passes."""
+        self._selected *= targets
+        self._target_status = [{} for _ in range(targets)]
 
     def backward(self, target: Target, output: Any, *, last: bool) -> None:
-        """Hand on all gradients of one target."""
+        """Run the backward pass of one target, and hand all gradients to the consumer."""
         score = target.score(output)
         self._target += 1
         self._last = last
-        # Once at least, also where nothing waits: the score may have no gradient at all.
-        seen = ForwardOutput(detached(output), score.detach(), self._head(output, score))
-        self.consumer.start(target, seen)
+        # Once at least, also where nothing is pending: the score may have no gradient at all.
+        self.consumer.begin_target(
+            target, ForwardOutput(detached(output), score.detach(), self._head(output, score))
+        )
         if self.consumer.needs_gradient:
             first = None
-            if self.waiting.indices and score.requires_grad:
+            if self._any_pending and score.requires_grad:
                 first = self._gradients(score, keep=not last)[0]
             self.input_gradients.append(
-                torch.zeros_like(self.starts[0]) if first is None else first.detach()
+                torch.zeros_like(self._starts[0]) if first is None else first.detach()
             )
-        while self._later:
-            # Now that all gradients have their graph, and gradients of their own.
-            self._hand_on(*self._later.pop())
-        for index in self.waiting.indices:
-            self.outcomes[self._target].setdefault(index, (Status.OFF_PATH, 0.0))
+        while self._deferred:
+            # Now that all gradients have their graph, and gradients in turn.
+            self._deliver(*self._deferred.pop())
+        for index, group in self._groups.items():
+            if index in self._pending:
+                for layer in group.layers:
+                    self._target_status[self._target].setdefault(
+                        layer.index, (Status.OFF_PATH, 0.0)
+                    )
+
+    @property
+    def _any_pending(self) -> bool:
+        return any(index in self._pending for index in self._groups)
 
     def _gradients(self, score: torch.Tensor, *, keep: bool) -> tuple[torch.Tensor | None, ...]:
         graph = self.consumer.needs_graph
-        # Not to the gradients of gradients, which take the same way.
-        self._listening = True
+        # Not in the backward passes of gradients, which run through the same hooks.
+        self._in_backward = True
         try:
             return torch.autograd.grad(
                 score.sum(),
-                self.starts,
+                self._starts,
                 allow_unused=True,
                 retain_graph=graph or keep,
                 create_graph=graph,
             )
         finally:
-            self._listening = False
+            self._in_backward = False
 
     def _head(self, output: Any, score: torch.Tensor) -> Head | None:
         if self._linear is None:
@@ -252,20 +313,22 @@ class Recorder:
         )
         return None if gradient is None else Head(features.detach(), gradient.detach())
 
-    def _on_gradient(self, layer: Layer, gradient: torch.Tensor | None) -> None:
-        # Operations without a derivative hand on nothing at all.
-        if not self._listening or gradient is None:
+    def _on_gradient(self, layers: list[Layer], gradient: torch.Tensor | None) -> None:
+        # Operations without a derivative pass no gradient at all.
+        if not self._in_backward or gradient is None:
             return
-        index = layer.index
-        activation = self.waiting.take(index) if self._last else self.waiting.get(index)
+        index = layers[0].index
+        activation = self._pending.pop(index) if self._last else self._pending.get(index)
         if activation is None:
             return
         if self.consumer.needs_graph:
-            self._later.append((layer, activation, gradient))
-        else:
-            self._hand_on(layer, activation, gradient)
+            # Taken from the end: the first layer of the group comes first.
+            self._deferred.extend((layer, activation, gradient) for layer in reversed(layers))
+            return
+        for layer in layers:
+            self._deliver(layer, activation, gradient)
 
-    def _hand_on(
+    def _deliver(
         self, layer: Layer, activation: torch.Tensor, gradient: torch.Tensor | None
     ) -> None:
         start = time.perf_counter()
@@ -274,7 +337,7 @@ class Recorder:
         mode = torch.enable_grad() if self.consumer.needs_graph else torch.no_grad()
         try:
             with mode:
-                self.consumer.take(
+                self.consumer.consume(
                     layer,
                     arrangement.to_channels(activation.detach()),
                     None if gradient is None else arrangement.to_channels(gradient),
@@ -283,54 +346,61 @@ class Recorder:
             status = str(reason)
         else:
             status = Status.OK
-            self.done += 1
-        into = self.status if gradient is None else self.outcomes[self._target]
-        into[layer.index] = (status, (time.perf_counter() - start) * 1000)
+            self.completed += 1
+        statuses = self._status if gradient is None else self._target_status[self._target]
+        statuses[layer.index] = (status, (time.perf_counter() - start) * 1000)
         if gradient is not None:
-            self._report("maps", self.done, self.selected)
+            self._report("maps", self.completed, self._selected)
 
     def _report(self, stage: str, done: int, total: int) -> None:
-        run_callback(self.question.progress, stage, done, total)
+        run_callback(self.request.progress, stage, done, total)
 
     def stop(self) -> None:
-        """Give the layers whose gradient was not waited for their status."""
+        """Mark the layers whose gradient has not arrived as cancelled."""
         self.cancelled = True
-        for outcomes in self.outcomes[max(self._target, 0) :]:
+        for statuses in self._target_status[max(self._target, 0) :]:
             for index in self._layers:
-                outcomes.setdefault(index, (Status.CANCELLED, 0.0))
+                statuses.setdefault(index, (Status.CANCELLED, 0.0))
 
-    def layers(self, target: int) -> list[LayerInfo]:
-        """List every call with what became of it for one target."""
-        found = self.outcomes[target] | self.status
+    def statuses(self, target: int) -> list[LayerInfo]:
+        """Return every call with its status for one target."""
+        statuses = self._target_status[target] | self._status
         return [
-            info.with_status(*found[info.index]) if info.index in found else info
+            info.with_status(*statuses[info.index]) if info.index in statuses else info
             for info in self.layer_calls
         ]
 
-    def let_go(self) -> None:
-        """Drop everything that holds on to the network or its activations."""
+    def close(self) -> None:
+        """Release everything that refers to the network or its activations."""
         # Hooks stay on tensors that an error's frames may hold; through autograd's graph they would
-        # hold us, and our callback, for ever.
-        for hook in self._hooks.values():
-            hook.remove()
-        self.starts.clear()
-        self.waiting.clear()
-        self._hooks.clear()
+        # keep the recorder, and the caller's callback, alive.
+        for group in self._groups.values():
+            group.hook.remove()
+        self._starts.clear()
+        self._pending.clear()
+        self._groups.clear()
         self._layers.clear()
-        self._later.clear()
-        self._seen.clear()
+        self._deferred.clear()
+        self._outputs.clear()
         self._names.clear()
         self._linear = None
 
 
-def _parameter_counts(net: nn.Module) -> Counter[str]:
-    """Count each module's parameters, with those of what it contains; shared ones once."""
-    owned: defaultdict[str, dict[int, int]] = defaultdict(dict)
+def _is_last_hook(hook: RemovableHandle, tensor: torch.Tensor) -> bool:
+    hooks = tensor._backward_hooks or {}
+    return next(reversed(hooks), None) == hook.id
+
+
+def _names_and_sizes(net: nn.Module) -> dict[nn.Module, tuple[str, int]]:
+    """Return each module's first name and its number of parameters, shared ones counted once."""
+    names: dict[nn.Module, str] = {}
+    sizes: defaultdict[str, dict[int, int]] = defaultdict(dict)
     for name, module in net.named_modules(remove_duplicate=False):
-        sizes = {id(p): p.numel() for p in module.parameters(recurse=False)}
-        while sizes:
-            owned[name].update(sizes)
+        names.setdefault(module, name)
+        counts = {id(p): p.numel() for p in module._parameters.values() if p is not None}
+        while counts:
+            sizes[name].update(counts)
             if not name:
                 break
             name = name.rpartition(".")[0]
-    return Counter({name: sum(sizes.values()) for name, sizes in owned.items()})
+    return {module: (name, sum(sizes[name].values())) for module, name in names.items()}

@@ -206,7 +206,7 @@ class _Past:
     def _end(self, key: Key, output: Any, begun: int, inside: list[nn.Module], wanted: int) -> None:
         # What ended inside is not asked for any more: this module hands back for all of it.
         for call in self._ended[begun:]:
-            mapped(self._kept.take, call.output, _Number)
+            mapped(self._kept.pop, call.output, _Number)
         del self._ended[begun:]
         self._ended.append(_Finished(key, mapped(self._keep, output), inside, wanted))
 
@@ -218,7 +218,7 @@ class _Past:
 
     def _collect(self) -> None:
         for call in self._ended:
-            call.output = mapped(self._kept.take, call.output, _Number)
+            call.output = mapped(self._kept.pop, call.output, _Number)
             self._finished[call.key] = call
         self._ended.clear()
 

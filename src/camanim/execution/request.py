@@ -1,4 +1,4 @@
-"""What a network is asked."""
+"""One input, its targets, and the settings of a pass."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from camanim.layout.reader import LayoutReader
 from camanim.progress import Progress
 from camanim.targets import Target
 
-#: From the network's output to what is explained.
+#: From the network's output to the targets.
 TargetFunction = Callable[[Any], Sequence[Target]]
 
 
 @dataclass(frozen=True)
 class AttributionRequest:
-    """One input, and what is to be found out about it.
+    """One input, and what is to be computed for it.
 
     Attributes
     ----------
     forward : Forward
     tensor : torch.Tensor
         (B, C, *S), on the network's device.
-    aim : callable
+    target_function : callable
         From the network's output to the targets.
     select : predicate of LayerInfo
     reader : LayoutReader
-        Knows how outputs become channels over space.
+        Arranges outputs as channels over space.
     progress : Progress
     note : callable
-        Told in one sentence what was done otherwise than asked.
+        Called with a message where settings were changed.
     batch_size : int
         Images per forward pass, where there are several.
     """
 
     forward: Forward
     tensor: torch.Tensor
-    aim: TargetFunction
+    target_function: TargetFunction
     select: Predicate
     reader: LayoutReader
     progress: Progress
@@ -50,17 +50,17 @@ class AttributionRequest:
     batch_size: int = 16
 
     def batches(self) -> Batches:
-        """Make what feeds the network batch by batch."""
+        """Return new batches of this size."""
         return Batches(self.batch_size, self.note)
 
     def targets(self) -> list[Target]:
-        """Find the targets over all images at once, in one forward pass without gradients."""
+        """Return the targets over all images at once, from forward passes without gradients."""
         outputs: list[Any] = []
 
-        def ask(start: int, stop: int) -> torch.Tensor:
+        def run(start: int, stop: int) -> torch.Tensor:
             outputs.append(self.forward(self.tensor[start:stop].clone()))
             return torch.zeros(stop - start)
 
         with self.forward.evaluating(tuple(self.tensor.shape)):
-            self.batches()(len(self.tensor), ask)
-            return list(self.aim(joined(outputs)))
+            self.batches()(len(self.tensor), run)
+            return list(self.target_function(joined(outputs)))

@@ -44,7 +44,8 @@ class FeatureTensor:
         """Path and name of the arrangement; empty without one."""
         if self.arrangement is None:
             return ""
-        return f"{self.path} {self.arrangement.name}".strip()
+        name = self.arrangement.name
+        return f"{self.path} {name}" if self.path else name
 
 
 class LayoutReader:
@@ -80,6 +81,8 @@ class LayoutReader:
         tensors = [("", output)] if isinstance(output, torch.Tensor) else tensors_of(output)
         tensors = [(path, t) for path, t in tensors if t.is_floating_point()]
         override = self._override(name, call) if self._overrides else None
+        if len(tensors) == 1:
+            return self._read(module, *tensors[0], override)
         features = [self._read(module, path, tensor, override) for path, tensor in tensors]
         for feature in features:
             if feature.arrangement is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -177,16 +178,14 @@ class LayoutInference:
         space = tuple(shape[1:-1] if last else shape[2:])
         if math.prod(space) < 2:
             return None
-        depth = "D" * (self.dims == 3)
-        return ChannelsLast(f"N{depth}HWC", space) if last else ChannelsFirst(f"NC{depth}HW", space)
+        return _image(space, last=last)
 
     def _infer_image(self, module: nn.Module, shape: tuple[int, ...]) -> Arrangement | None:
-        first, last = self.image(shape, last=False), self.image(shape, last=True)
-        if _puts_channels_first(module):
+        first = self.image(shape, last=False)
+        # None of a single pixel, or of another number of images.
+        if first is None or _puts_channels_first(module):
             return first
-        if first is None:
-            # A single pixel, or another number of images.
-            return None
+        last = self.image(shape, last=True)
         distance_first = self._ratio_distance(first.space)
         distance_last = math.inf if last is None else self._ratio_distance(last.space)
         if _puts_channels_last(module):
@@ -239,9 +238,11 @@ class LayoutInference:
 
         A convolution does not enlarge one side and reduce another.
         """
+        if space in self._known:
+            return True
         pairs = list(zip(space, self._latest, strict=True))
         smaller, larger = all(a <= b for a, b in pairs), all(a >= b for a, b in pairs)
-        return smaller or larger or space in self._known
+        return smaller or larger
 
     # --- Tokens --------------------------------------------------------------------------------
 
@@ -323,6 +324,12 @@ def _tokens(space: tuple[int, ...], leading: int, axes: tuple[int, int, int]) ->
     return Tokens(f"tokens {format_size(space)}{after}", space, leading, axes)
 
 
+@lru_cache(maxsize=1024)
+def _image(space: tuple[int, ...], *, last: bool) -> Arrangement:
+    depth = "D" * (len(space) == 3)
+    return ChannelsLast(f"N{depth}HWC", space) if last else ChannelsFirst(f"NC{depth}HW", space)
+
+
 def _merged(space: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Return the grids that merging the cells of a grid may give, with and without incomplete cells."""
     return [
@@ -337,7 +344,12 @@ def _merged(space: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def _puts_channels_first(module: nn.Module) -> bool:
-    return any(base.__module__ in _CHANNELS_FIRST for base in type(module).__mro__)
+    return _is_channels_first(type(module))  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=1024)
+def _is_channels_first(kind: type) -> bool:
+    return any(base.__module__ in _CHANNELS_FIRST for base in kind.__mro__)
 
 
 def _puts_channels_last(module: nn.Module) -> bool:

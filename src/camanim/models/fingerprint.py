@@ -33,38 +33,38 @@ def sha256(net: nn.Module) -> str:
 
 
 def fingerprint(net: nn.Module) -> tuple[object, ...] | None:
-    """Tell a network's state from what it was, many times faster than `sha256`.
+    """Return what identifies a network's state, many times faster than `sha256`.
 
-    Seen are each tensor's name, memory and version, and the product of all values with random factors:
-    writing through ``.data``, as averaging of weights often does, leaves the version as it was, and
-    the order of the values matters too. The product is summed in rows and then in float64, so that
-    small changes are not lost among large sums, and fetched once per device.
+    It has each tensor's name, memory and version, and the product of all values with random factors:
+    writing through ``.data``, as averaging of weights often does, leaves the version unchanged. The
+    factors make the order of the values matter. The product is summed in rows and then in float64, so
+    that small changes are not lost among large sums, and fetched once per device.
 
     Returns
     -------
     tuple or None
-        None where values are not finite, and their product says nothing.
+        None where values are not finite, and so is their product.
     """
     import torch
 
-    seen: list[object] = []
+    state: list[object] = []
     values: dict[torch.device, list[torch.Tensor]] = defaultdict(list)
     for name, value in _state(net):
         if not isinstance(value, torch.Tensor):
-            seen.append((name, str(value)))
+            state.append((name, str(value)))
             continue
         version = None if value.is_inference() else value._version
-        seen.append((name, value.data_ptr(), version, value.dtype))
+        state.append((name, value.data_ptr(), version, value.dtype))
         values[value.device].append(value)
     with torch.no_grad():
         products = {str(device): _product(tensors) for device, tensors in values.items()}
     if not all(math.isfinite(product) for product in products.values()):
         return None
-    return (*seen, *products.items())
+    return (*state, *products.items())
 
 
 def _state(net: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Give what is in the state dict, without the time that making one takes."""
+    """Yield the entries of the state dict, which takes longer to make."""
     from torch import nn
 
     for prefix, module in net.named_modules(remove_duplicate=False):

@@ -74,7 +74,7 @@ class Predictor:
         with ValueAccessDetector() as detector:
             output = forward(image)
         self.before = float(run_callback(target.value, output)[0])
-        self.one_at_a_time = detector.seen or self._depends_on_batch(image)
+        self.one_at_a_time = detector.detected or self._depends_on_batch(image)
         self.settings = InferenceSettings()
 
     def _depends_on_batch(self, image: torch.Tensor) -> bool:
