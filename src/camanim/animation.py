@@ -89,7 +89,9 @@ class Animation(Result):
         ScoreError
             If the kind is unknown, a setting is wrong, or the finding cannot be computed.
         """
-        finding = find_kind(name).compute(self, **settings)
+        kind = find_kind(name)
+        kind.check_names(settings)
+        finding = kind.compute(self, **settings)
         self.add(finding)
         return finding
 

@@ -120,8 +120,11 @@ class Setting:
     def _bounds(self) -> str:
         low, high = self.range.low, self.range.high
         if low is not None and high is not None:
-            return f" from {low:g} to {high:g}"
-        return "" if low is None else f" of at least {low:g}"
+            return f" from {self._number(low)} to {self._number(high)}"
+        return "" if low is None else f" of at least {self._number(low)}"
+
+    def _number(self, bound: float) -> str:
+        return str(bound) if self.kind is int else f"{bound:g}"
 
     def checked(self, value: Any, error: type[CamError]) -> Any:
         """Return a value, converted to the declared type.

@@ -11,17 +11,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from inspect import signature
-from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    ParamSpec,
+    Self,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 import numpy.typing as npt
 
-from camanim.declarations import Setting, settings_of
+from camanim.declarations import Setting, checked, settings_of
 from camanim.errors import ScoreError
 from camanim.layer_info import LayerInfo
 from camanim.plots import Color, Line, Mark, Panel, PlotOffer
 
-Compute = TypeVar("Compute", bound="Callable[..., Finding]")
+P = ParamSpec("P")
+R = TypeVar("R", bound="Finding")
 
 #: A value per shown layer.
 Column = Sequence[Any] | npt.NDArray[Any]
@@ -181,6 +191,16 @@ class FindingKind:
         declared = settings_of(self.compute)
         return {name: s for name, s in declared.items() if name not in _NOT_SETTINGS}
 
+    def check_names(self, settings: Iterable[str]) -> None:
+        """Raise `ScoreError` for the name of a setting that the kind does not have."""
+        parameters = signature(self.compute).parameters
+        for name in settings:
+            if name not in parameters:
+                known = ", ".join(self.settings) or "none"
+                raise ScoreError(
+                    f"Unknown setting {name!r} of {self.name}: its settings are {known}."
+                )
+
     @property
     def needs_mask(self) -> bool:
         """Whether `compute` compares the maps with a mask of the object."""
@@ -214,7 +234,9 @@ class FindingRequest:
 _KINDS: dict[str, FindingKind] = {}
 
 
-def register_finding(finding: type[Finding]) -> Callable[[Compute], Compute]:
+def register_finding(
+    finding: type[Finding],
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator that registers a function as the one that computes a kind of finding.
 
     Parameters
@@ -226,16 +248,17 @@ def register_finding(finding: type[Finding]) -> Callable[[Compute], Compute]:
     Returns
     -------
     callable
-        Decorator that returns the function unchanged. The function's first parameter is a `Result`, its
-        parameters with a default are settings (see `camanim.declarations`), and the first paragraph of
-        its docstring is the help.
+        Decorator that returns the function with its settings checked: a wrong one raises `ScoreError`.
+        The function's first parameter is a `Result`, its parameters with a default are settings (see
+        `camanim.declarations`), and the first paragraph of its docstring is the help.
     """
 
-    def register(compute: Compute) -> Compute:
+    def register(compute: Callable[P, R]) -> Callable[P, R]:
+        function = checked(ScoreError)(compute)
         summary = " ".join((compute.__doc__ or "").strip().partition("\n\n")[0].split())
         name, title = finding.kind, finding.title or finding.kind
-        _KINDS[name] = FindingKind(name, title, finding, compute, summary)
-        return compute
+        _KINDS[name] = FindingKind(name, title, finding, function, summary)
+        return function
 
     return register
 

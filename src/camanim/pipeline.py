@@ -1,22 +1,22 @@
-"""From an image and a network to results: preprocessing, maps, and plain data."""
+"""Compute results for an image and a network: preprocessing, maps, plain data."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from camanim._version import __version__
 from camanim.cam_methods import Method, find_method
-from camanim.errors import LayerError, ModelError, OutOfMemory, ScoreError, TargetError
+from camanim.errors import LayerError, OutOfMemory, ScoreError, TargetError
 from camanim.images import Prepared, as_array
 from camanim.layer_info import Status
-from camanim.layer_selection import Layers, Predicate, selector
+from camanim.layer_selection import Layers, selector
 from camanim.models.base import Model
 from camanim.precision import as_float64
 from camanim.progress import Progress, silent
@@ -30,8 +30,13 @@ if TYPE_CHECKING:
     from camanim.attribution import AttributionMaps
     from camanim.execution.request import AttributionRequest, TargetFunction
 
-#: The network's input, and the record of where it comes from.
-_Ready = tuple[Prepared, dict[str, Any]]
+
+@dataclass(frozen=True)
+class _Input:
+    """The input of a network, and the provenance of a result for it."""
+
+    prepared: Prepared
+    provenance: dict[str, Any]
 
 
 def explain(
@@ -46,17 +51,19 @@ def explain(
     if not isinstance(model, Model):
         model = Model(model)
     if hasattr(image, "dask"):
-        # Computed once, not each time somebody looks at it.
+        # Computed once, instead of at each access.
         image = as_array(image)
-    asked = checked_settings(settings)
+    checked = checked_settings(settings)
     if not targets:
-        raise TargetError("There is no target: pass one at least, None for the likeliest class.")
+        raise TargetError("There is no target: pass at least one, or None for the likeliest class.")
 
-    def prepare(there: Model) -> _Ready:
-        prepared = there.prepare(image, fit=asked.fit, window=asked.window, slices=asked.slices)
-        return prepared, _provenance(there, image, prepared) | asked.record()
+    def prepare(on_device: Model) -> _Input:
+        prepared = on_device.prepare(
+            image, fit=checked.fit, window=checked.window, slices=checked.slices
+        )
+        return _Input(prepared, _provenance(on_device, image, prepared) | checked.record())
 
-    return _Run(find_method(method), list(targets), asked).answer(model, prepare)
+    return _Run(find_method(method), list(targets), checked, prepare).results(model)
 
 
 def recompute(
@@ -67,7 +74,7 @@ def recompute(
     layers: Layers | None = None,
     progress: Progress = silent,
 ) -> list[Result]:
-    """Ask the same once more, of another network or about other targets.
+    """Compute a result again, for another network or other targets.
 
     The network's input, the method and the settings are those of `result`; nothing is prepared a
     second time, and no weights are hashed.
@@ -75,107 +82,150 @@ def recompute(
     Parameters
     ----------
     result : Result
-        Of an image or of a whole volume, made by `animate`.
+        Of an image or of a whole volume, computed by `animate`.
     net : torch.nn.Module, optional
-        In place of the result's network, with the same inputs and on the same device.
+        Replaces the result's network; takes the same inputs and is on the same device.
     targets : sequence or callable, optional
-        Each as for `animate`; or a function from the network's output to targets, which are then taken
-        as they are. By default the very target of `result`.
+        Each as for `animate`; or a function from the network's output to resolved targets. By default
+        the target of `result`.
     layers : optional
-        As for `animate`, by default what `result` was asked for.
+        As for `animate`, by default those of `result`.
     progress : Progress
 
     Returns
     -------
     list of Result
-        As of `explain`.
+        One for each target.
 
     Raises
     ------
     ScoreError
-        When `result` is a plane of another one, or was put together by hand.
+        If `result` is a plane of another one, or was not computed by `animate`.
     CamError
         As of `animate_targets`.
     """
     if result.extremes is not None:
-        raise ScoreError("A volume is looked at as a whole: check that, not one of its planes.")
+        raise ScoreError("The result is one plane of a volume: pass that of the whole volume.")
     if result.computed_with is None:
-        raise ScoreError("Nobody knows how these maps were made: make them with camanim.animate.")
+        raise ScoreError(
+            "Method and settings of these maps are unknown: compute them with camanim.animate."
+        )
     method, settings = result.computed_with
     settings = replace(settings, progress=progress)
     if layers is not None:
         settings = replace(settings, layers=layers)
-    record = dict(result.provenance)
+    provenance = dict(result.provenance)
     model = result.model
     if net is not None:
         model = copy.copy(model)
         model.net = net
-        record.pop("weights sha256", None)
+        provenance.pop("weights sha256", None)
 
-    def prepare(there: Model) -> _Ready:
-        tensor = result.tensor.to(there.device, there.dtype)
-        return Prepared(tensor, result.geometry, result.image), record
+    def prepare(on_device: Model) -> _Input:
+        tensor = result.tensor.to(on_device.device, on_device.dtype)
+        return _Input(Prepared(tensor, result.geometry, result.image), provenance)
 
-    aim = (lambda output: [result.target]) if targets is None else targets
-    return _Run(method, aim if callable(aim) else list(aim), settings).answer(model, prepare)
+    requested = (lambda output: [result.target]) if targets is None else targets
+    return _Run(method, requested, settings, prepare).results(model)
 
 
 @dataclass
 class _Run:
-    """One question to one network."""
+    """One computation: a method and settings, for an input and targets."""
 
     method: Method
-    targets: list[Any] | TargetFunction
+    targets: Sequence[Any] | TargetFunction
     settings: Settings
+    prepare: Callable[[Model], _Input]
     notes: list[str] = field(default_factory=list)
 
-    def answer(self, model: Model, prepare: Callable[[Model], _Ready]) -> list[Result]:
-        """Answer it where it is to be computed; where memory runs out, on the CPU."""
-        where = model.device if self.settings.device is None else self.settings.device
+    def results(self, model: Model) -> list[Result]:
+        """Compute on the requested device; if its memory runs out, on the CPU."""
+        device = model.device if self.settings.device is None else self.settings.device
         try:
-            there = model if self.settings.device is None else model.to(where)
-            return self._on(there, prepare)
+            on_device = model if self.settings.device is None else model.to(device)
+            return self._results_on(on_device)
         except OutOfMemory:
-            if str(where).startswith("cpu"):
+            if str(device).startswith("cpu"):
                 raise
             self.notes.append("The device's memory ran out: computed on the CPU.")
-            return self._on(model.to("cpu"), prepare)
+            return self._results_on(model.to("cpu"))
 
-    def _on(self, model: Model, prepare: Callable[[Model], _Ready]) -> list[Result]:
-        options = self.method.checked(self.settings.options)
-        if self.settings.eigen_smooth:
+    def _results_on(self, model: Model) -> list[Result]:
+        from camanim.attribution import MapSettings, attribute
+
+        settings = self.settings
+        options = self.method.checked(settings.options)
+        if settings.eigen_smooth:
             self.method.check_smoothable()
-        prepared, record = prepare(model)
-        maker = _Maker(self, model, options, prepared.tensor)
-        made = maker.make()
+        given = self.prepare(model)
+        request = self._request(model, given.prepared.tensor, options)
+        map_settings = MapSettings(
+            self.method,
+            options,
+            settings.eigen_smooth,
+            settings.seed,
+            slices=settings.slices,
+            augment=settings.augment,
+        )
+        attribution = attribute(map_settings, request)
+        # Without any map, the first target's result is the error that says why.
         return [
-            self._animation(model, prepared, made, t, maker, record)
-            for t in range(len(made.captured.targets))
-            if t == 0 or made.maps[t]
+            self._result(model, given, attribution, t)
+            for t, maps in enumerate(attribution.maps)
+            if t == 0 or maps
         ]
 
-    def _animation(
-        self,
-        model: Model,
-        prepared: Prepared,
-        made: AttributionMaps,
-        t: int,
-        maker: _Maker,
-        record: dict[str, Any],
-    ) -> Result:
+    def _request(
+        self, model: Model, tensor: torch.Tensor, options: Mapping[str, Any]
+    ) -> AttributionRequest:
+        from camanim.execution.request import AttributionRequest
+        from camanim.layout.reader import LayoutReader, check_names
+
+        settings = self.settings
+        forward = model.forward(settings.precision)
+        select = selector(settings.layers, forward.net)
+        check_names(settings.layouts or {}, forward.net)
+        return AttributionRequest(
+            forward=forward,
+            tensor=tensor,
+            target_function=self._target_function(model, options),
+            select=select,
+            reader=LayoutReader(tuple(tensor.shape), settings.layouts, show_1d=settings.show_1d),
+            progress=settings.progress,
+            note=self.notes.append,
+            batch_size=settings.batch_size,
+        )
+
+    def _target_function(self, model: Model, options: Mapping[str, Any]) -> TargetFunction:
+        from camanim.targets import resolve_all
+
+        if callable(self.targets):
+            return self.targets
+        change = self.method.target
+        return partial(
+            resolve_all,
+            self.targets,
+            classes=model.classes,
+            kind=model.outputs,
+            change=None if change is None else partial(change, **options),
+            counterfactual=self.settings.counterfactual,
+        )
+
+    def _result(self, model: Model, given: _Input, attribution: AttributionMaps, t: int) -> Result:
         from camanim.attribution import selected_maps
 
-        captured, target = made.captured, made.captured.targets[t]
-        trace = captured.layer_calls[t]
-        shown, maps = selected_maps(made, t)
-        if not shown:
-            raise LayerError(_why_none(self.method, [layer.status for layer in trace]))
-        gradients = captured.input_gradients
+        captured = attribution.captured
+        target, layer_calls = captured.targets[t], captured.layer_calls[t]
+        layers, maps = selected_maps(attribution, t)
+        if not layers:
+            raise LayerError(_why_none(self.method, [info.status for info in layer_calls]))
+        prepared, gradients = given.prepared, captured.input_gradients
         values = target.value(captured.output)
         return Result(
             maps=maps,
-            layers=shown,
-            layer_calls=trace,
+            layers=layers,
+            layer_calls=layer_calls,
             method=self.method.name,
             target=target,
             probability=float(as_float64(values).mean()),
@@ -183,112 +233,17 @@ class _Run:
             geometry=prepared.geometry,
             tensor=prepared.tensor.cpu().float(),
             model=model,
-            provenance=record | {"method": self.method.name, "target": target.describe()},
+            provenance=given.provenance | {"method": self.method.name, "target": target.describe()},
             input_gradient=gradients[t].cpu().float() if t < len(gradients) else None,
-            guided=maker.guided[t] if t < len(maker.guided) else None,
+            guided=attribution.guided[t] if t < len(attribution.guided) else None,
             notes=list(dict.fromkeys(self.notes)),
-            # Without a caller's callback, and for where the network lies by now.
+            # Without the caller's callback, and for the device of the network at that time.
             computed_with=(self.method, replace(self.settings, progress=silent, device=None)),
         )
 
 
-class _Maker:
-    """Makes the maps of one prepared input, whatever variants of it that takes."""
-
-    def __init__(
-        self, run: _Run, model: Model, options: dict[str, Any], tensor: torch.Tensor
-    ) -> None:
-        from camanim.attribution import MapSettings
-        from camanim.layout.reader import check_names
-
-        settings = run.settings
-        self.run, self.model, self.tensor, self.settings = run, model, tensor, settings
-        self.forward = model.forward(settings.precision)
-        self.select: Predicate = selector(settings.layers, self.forward.net)
-        check_names(settings.layouts or {}, self.forward.net)
-        self.recipe = MapSettings(run.method, options, settings.eigen_smooth, settings.seed)
-        self.guided: list[torch.Tensor] = []
-
-    def make(self) -> AttributionMaps:
-        """Make them."""
-        from camanim.attribution import variants
-        from camanim.attribution.guided import times_guided
-
-        settings, tensor = self.settings, self.tensor
-        if settings.batch_size < 1:
-            raise ModelError("The batch size is 1 or more.")
-        make_one = self._make_one
-        if settings.slices:
-            make_one = partial(
-                variants.in_chunks, make_one, size=self._at_once, note=self.run.notes.append
-            )
-        if settings.augment:
-            made = variants.augmented(make_one, tensor, self.checked_settings(tensor))
-        elif settings.slices:
-            made = make_one(tensor, self.checked_settings(tensor))
-        else:
-            made = make_one(tensor, self._aim)
-        if self.run.method.guided == "alone":
-            self.guided = [g.cpu().float() for g in made.captured.input_gradients]
-        if self.run.method.guided == "times":
-            at_once = self._at_once if settings.slices else 1
-            self.guided = times_guided(
-                made, self.forward, tensor, at_once=at_once, slices=settings.slices
-            )
-        return made
-
-    @cached_property
-    def _at_once(self) -> int:
-        """How many images may go through the network at a time."""
-        from camanim.execution.control_flow import max_batch
-
-        size, tensor = self.settings.batch_size, self.tensor
-        if len(tensor) == 1:
-            return size
-        with self.forward.evaluating(tuple(tensor.shape)):
-            return max_batch(self.forward, tensor, size, self.run.notes.append)
-
-    def checked_settings(self, tensor: torch.Tensor) -> Any:
-        """Settle the targets beforehand, over all images at once."""
-        targets = self._question(tensor, self._aim).targets()
-        return lambda output: targets
-
-    def _aim(self, output: Any) -> list[Any]:
-        from camanim.targets import Counterfactual, resolve
-
-        targets = self.run.targets
-        if callable(targets):
-            return list(targets(output))
-        found = [resolve(t, output, self.model.classes, self.model.outputs) for t in targets]
-        change = self.run.method.target
-        if change is not None:
-            found = [change(t, output, **self.recipe.options) for t in found]
-        return [Counterfactual(t) for t in found] if self.settings.counterfactual else found
-
-    def _question(self, tensor: torch.Tensor, aim: Any) -> AttributionRequest:
-        from camanim.execution.request import AttributionRequest
-        from camanim.layout.reader import LayoutReader
-
-        settings = self.settings
-        return AttributionRequest(
-            forward=self.forward,
-            tensor=tensor,
-            target_function=aim,
-            select=self.select,
-            reader=LayoutReader(tuple(tensor.shape), settings.layouts, show_1d=settings.show_1d),
-            progress=settings.progress,
-            note=self.run.notes.append,
-            batch_size=self._at_once,
-        )
-
-    def _make_one(self, tensor: torch.Tensor, aim: Any) -> AttributionMaps:
-        from camanim.attribution import make_maps
-
-        return make_maps(self.recipe, self._question(tensor, aim))
-
-
 def _provenance(model: Model, image: Any, prepared: Prepared) -> dict[str, Any]:
-    """Note what the result depends on, so that it can be made again."""
+    """Return what a result depends on, so that it can be computed again."""
     import torch
     import torchvision
 
@@ -308,8 +263,8 @@ def _provenance(model: Model, image: Any, prepared: Prepared) -> dict[str, Any]:
 
 
 def _why_none(method: Method, statuses: list[str]) -> str:
-    wanted = sorted({status for status in statuses if status != Status.NOT_SELECTED})
-    if not wanted:
-        return 'The selection of layers matches no layer that ran: use "unique", "all" or names.'
+    reasons = sorted({status for status in statuses if status != Status.NOT_SELECTED})
+    if not reasons:
+        return 'No layer that ran matches the selection: use "unique", "all" or names.'
     caveat = f" {method.caveat}" if method.caveat else ""
-    return f"None of the selected layers has a map ({', '.join(wanted)}): select others.{caveat}"
+    return f"None of the selected layers has a map ({', '.join(reasons)}): select others.{caveat}"

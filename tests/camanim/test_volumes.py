@@ -365,7 +365,7 @@ def test_data_dependent_branches_are_chosen_per_slice(zoo, volume) -> None:
         one = camanim.animate(net, plane, target=TARGET, window=(0, 1))
         np.testing.assert_allclose(maps["last"][z], by_name(one)["last"], rtol=1e-4, atol=1e-7)
     statuses = {layer.name: layer.status for layer in ours.layer_calls}
-    assert statuses["one" if "one" in statuses else "other"] == "another course"
+    assert statuses["one" if "one" in statuses else "other"] == "different control flow"
 
 
 def test_sess_of_slices_is_refused(flat, volume) -> None:
@@ -459,7 +459,7 @@ def test_road_of_a_volume_by_dense_solves(net, volume) -> None:
 def test_road_of_slices_and_of_a_plane_is_refused(net, flat, volume) -> None:
     with pytest.raises(ScoreError, match="slices"):
         camanim.animate(flat, volume, slices=True).score()
-    with pytest.raises(ScoreError, match="planes"):
+    with pytest.raises(ScoreError, match="plane"):
         camanim.animate(net, volume).plane(2).score()
 
 

@@ -144,11 +144,7 @@ def _request_for_patch(
         progress("windows", 0, 0)
 
     return replace(
-        request,
-        tensor=patch,
-        target_function=lambda output: [target],
-        reader=request.reader.for_input(tuple(patch.shape)),
-        progress=report,
+        request.with_input(patch), target_function=lambda output: [target], progress=report
     )
 
 

@@ -1,6 +1,7 @@
 """From a network's input to the raw maps of all layers, by whatever a method needs of the network.
 
-The names of a method's parameters decide between three ways:
+`attribute` also covers slices of a volume, variants of the input and guided gradients. The names of a
+method's parameters decide between three ways:
 
 - one pass: the method gets each layer's activation, and its gradient, as they are computed;
 - several noisy passes first, whose means per layer the method gets as well;
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from camanim.attribution.combined import base_settings, refined, windowed
+from camanim.attribution.guided import times_guided
 from camanim.attribution.layerwise import layerwise_maps
 from camanim.attribution.map_settings import (
     AttributionMaps,
@@ -27,9 +29,11 @@ from camanim.attribution.map_settings import (
     as_float32,
 )
 from camanim.attribution.noise import averages
+from camanim.attribution.variants import ComputeMaps, augmented, in_chunks
 from camanim.errors import NoMap
 from camanim.execution.capture import capture
 from camanim.execution.consumer import ForwardOutput, Layer
+from camanim.execution.control_flow import max_batch
 from camanim.execution.request import AttributionRequest
 from camanim.targets import Target
 
@@ -37,6 +41,34 @@ from camanim.targets import Target
 _SHARED = frozenset(
     {"activation", "gradient", "curvature", "head", "score", "image", "net", "target"}
 )
+
+
+def attribute(settings: MapSettings, request: AttributionRequest) -> AttributionMaps:
+    """Return the maps of all selected layers for one image, or for all slices of a volume.
+
+    Raises
+    ------
+    CamError
+        As of `make_maps`.
+    """
+    if len(request.tensor) > 1:
+        with request.forward.evaluating(tuple(request.tensor.shape)):
+            size = max_batch(request.forward, request.tensor, request.batch_size, request.note)
+        request = replace(request, batch_size=size)
+    if settings.slices or settings.augment:
+        # Over all images at once, so that every part explains the same targets.
+        targets = request.targets()
+        request = replace(request, target_function=lambda output: targets)
+    compute: ComputeMaps = partial(make_maps, settings)
+    if settings.slices:
+        compute = partial(in_chunks, compute)
+    attribution = augmented(compute, request) if settings.augment else compute(request)
+    if settings.method.guided == "alone":
+        gradients = attribution.captured.input_gradients
+        attribution.guided = [gradient.cpu().float() for gradient in gradients]
+    if settings.method.guided == "times":
+        attribution.guided = times_guided(attribution, request, slices=settings.slices)
+    return attribution
 
 
 def make_maps(settings: MapSettings, request: AttributionRequest) -> AttributionMaps:
@@ -158,6 +190,6 @@ class _MapConsumer:
         if self.means:
             means = self.means[len(self.target_maps) - 1].get(layer.index)
             if means is None:
-                raise NoMap("another course with noise")
+                raise NoMap("different control flow")
             ingredients |= {name: as_float32(mean[b]) for name, mean in means.items()}
         return self.settings.map_of(layer.index, ingredients)

@@ -6,18 +6,13 @@ import numpy as np
 import torch
 
 from camanim.attribution.map_settings import AttributionMaps
-from camanim.execution.forward import Forward
 from camanim.execution.guided_gradient import guided_gradient
+from camanim.execution.request import AttributionRequest
 from camanim.stack import upsample
 
 
 def times_guided(
-    attribution: AttributionMaps,
-    forward: Forward,
-    tensor: torch.Tensor,
-    *,
-    at_once: int,
-    slices: bool,
+    attribution: AttributionMaps, request: AttributionRequest, *, slices: bool
 ) -> list[torch.Tensor]:
     """Multiply the maps, upsampled to the input's size, with the guided gradient in the input.
 
@@ -25,11 +20,7 @@ def times_guided(
     ----------
     attribution : AttributionMaps
         Its maps are replaced.
-    forward : Forward
-    tensor : torch.Tensor
-        (B, C, *S)
-    at_once : int
-        Images per pass.
+    request : AttributionRequest
     slices : bool
         Whether the images are slices of a volume.
 
@@ -38,11 +29,13 @@ def times_guided(
     list of torch.Tensor
         The guided gradient of each target that has maps, (B, C, *S).
     """
+    size = request.batch_size if slices else 1
     gradients = []
     for maps, target in zip(attribution.maps, attribution.captured.targets, strict=True):
         if not maps:
             break
-        parts = [guided_gradient(forward, part, target) for part in tensor.split(at_once)]
+        images = request.tensor.split(size)
+        parts = [guided_gradient(request.forward, part, target) for part in images]
         gradients.append(torch.cat(parts).cpu().float())
         summed = gradients[-1].sum(1).numpy()
         summed = summed if slices else summed[0]

@@ -35,12 +35,18 @@ class MapSettings:
         Take the first principal component of the channels' contributions instead of their sum.
     seed : int
         Of random methods.
+    slices : bool
+        Treat the images of a batch as the slices of a volume, some at a time.
+    augment : bool
+        Average the maps of six variants of the input.
     """
 
     method: Method
     options: Mapping[str, Any] = field(default_factory=dict)
     eigen_smooth: bool = False
     seed: int = 0
+    slices: bool = False
+    augment: bool = False
 
     def generator(self, index: int) -> torch.Generator:
         """Return the seeded random numbers of one layer."""
@@ -65,10 +71,13 @@ class AttributionMaps:
         Its `layer_calls` have each layer's status.
     maps : list of dict
         Per target, by index of the layer call: (*s), or (z, *s) of several images.
+    guided : list of torch.Tensor
+        Of guided methods, the guided gradient in the input of each target that has maps, (B, C, *S).
     """
 
     captured: Captured
     maps: list[Maps]
+    guided: list[torch.Tensor] = field(default_factory=list)
 
 
 def selected_maps(attribution: AttributionMaps, t: int) -> tuple[list[LayerInfo], list[FloatMap]]:

@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from camanim.attribution import AttributionMaps, Maps
+from camanim.attribution.map_settings import AttributionMaps, Maps
 from camanim.errors import OutOfMemory, TargetError
 from camanim.execution.outputs import joined
+from camanim.execution.request import AttributionRequest
 from camanim.layer_info import LayerInfo, Status
 from camanim.targets import Contrast, Counterfactual, Detection, Segmentation
 
-ComputeMaps = Callable[[torch.Tensor, Any], AttributionMaps]
+ComputeMaps = Callable[[AttributionRequest], AttributionMaps]
 
 #: Factors on the input, for the image as it is and for its mirror image; as in grad-cam.
 FACTORS = (0.9, 1.0, 1.1)
 #: Status of a layer that not all of the images go through.
-ELSEWHERE = "another course"
+OTHER_PATH = "different control flow"
 
 
-def augmented(compute: ComputeMaps, tensor: torch.Tensor, target_function: Any) -> AttributionMaps:
+def augmented(compute: ComputeMaps, request: AttributionRequest) -> AttributionMaps:
     """Average the raw maps of six variants of the input, mirrored back.
 
     grad-cam averages maps that were min-max scaled each; here a variant counts by its evidence.
@@ -32,18 +33,19 @@ def augmented(compute: ComputeMaps, tensor: torch.Tensor, target_function: Any) 
     Parameters
     ----------
     compute : callable
-        From an input and a target function to its maps.
-    tensor : torch.Tensor
-        (B, C, *S)
-    target_function : callable
-        The same targets for all variants.
+        From a request to its maps.
+    request : AttributionRequest
+        Its target function returns the same targets for all variants.
     """
+    tensor, function = request.tensor, request.target_function
     parts: list[AttributionMaps] = []
     for flip in (False, True):
         for factor in FACTORS:
             variant = (tensor.flip(-1) if flip else tensor) * factor
-            function = partial(_mirrored, target_function) if flip else target_function
-            part = compute(variant, function)
+            varied = request.with_input(variant)
+            if flip:
+                varied = replace(varied, target_function=partial(_mirrored, function))
+            part = compute(varied)
             part.captured.check_complete()
             if flip:
                 maps = [{i: np.flip(m, -1) for i, m in of_one.items()} for of_one in part.maps]
@@ -78,36 +80,29 @@ def _mirrored_target(target: Any) -> Any:
     return target
 
 
-def in_chunks(
-    compute: ComputeMaps,
-    tensor: torch.Tensor,
-    target_function: Any,
-    size: int,
-    note: Callable[[str], None],
-) -> AttributionMaps:
-    """Return the maps of many images, computed some at a time, and stacked along z.
+def in_chunks(compute: ComputeMaps, request: AttributionRequest) -> AttributionMaps:
+    """Return the maps of many images, `batch_size` at a time, stacked along z.
+
+    The number is halved when memory runs out, with a note.
 
     Parameters
     ----------
-    compute, tensor, target_function
+    compute, request
         As for `augmented`.
-    size : int
-        Images at a time; halved when memory runs out.
-    note : callable
-        Called with a message when it was.
     """
+    tensor, size = request.tensor, request.batch_size
     parts: list[AttributionMaps] = []
     start = 0
     while start < len(tensor):
         if parts:
             parts[-1].captured.check_complete()
         try:
-            parts.append(compute(tensor[start : start + size], target_function))
+            parts.append(compute(request.with_input(tensor[start : start + size])))
         except OutOfMemory:
             if size == 1:
                 raise
             size = max(1, size // 2)
-            note(f"Memory ran out: {size} slices at a time from there on.")
+            request.note(f"Memory ran out: {size} slices at a time from there on.")
             continue
         start += size
     first = parts[0].captured
@@ -156,11 +151,11 @@ def _layer_calls(parts: list[AttributionMaps], maps: list[Maps]) -> list[list[La
                 statuses = [
                     part.captured.layer_calls[t][i].status
                     if _call(part, t, i) == call
-                    else ELSEWHERE
+                    else OTHER_PATH
                     for part in parts
                 ]
                 lost = [status for status in statuses if status != Status.OK]
-                infos[i] = layer.with_status(lost[0] if lost else ELSEWHERE)
+                infos[i] = layer.with_status(lost[0] if lost else OTHER_PATH)
     return layer_calls
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from camanim.checks.map_similarity import positive_part, spearman
 from camanim.checks.recomputed import check_has_maps, positive_maps, recompute_shown
 from camanim.checks.verdict import Check, Correlation, is_below, median_of
-from camanim.declarations import Positive, Seed, checked
+from camanim.declarations import Positive, Seed
 from camanim.errors import ScoreError
 from camanim.findings import register_finding
 from camanim.plots import Level, Line, Panel
@@ -48,7 +48,7 @@ class LabelRandomisation(Check):
         Rank correlation of the map's positive part with that of the other class, at the layer's
         resolution. NaN where either is constant, or the run was cancelled before.
     threshold : float
-        Median rank correlation from which on the check is failed.
+        Lowest median rank correlation with which the check fails.
     method : str
         Name of the method.
     class_specific : bool
@@ -115,7 +115,6 @@ class LabelRandomisation(Check):
 
 
 @register_finding(LabelRandomisation)
-@checked(ScoreError)
 def check_labels(
     result: Result,
     *,
@@ -138,7 +137,7 @@ def check_labels(
     seed : int
         Seed of the draws.
     threshold : float
-        Median rank correlation from which on the check is failed.
+        Lowest median rank correlation with which the check fails.
     progress : Progress
         When it raises `Cancelled`, the classes computed so far are kept; if there are none, `Cancelled`
         is raised.

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from camanim.checks.localisation_metrics import average_precision, energy, overlap, pointing
 from camanim.checks.mask import object_cells
-from camanim.declarations import checked
 from camanim.errors import ScoreError
 from camanim.findings import Finding, register_finding
 from camanim.layer_info import LayerInfo
@@ -128,7 +127,6 @@ class Localisation(Finding):
 
 
 @register_finding(Localisation)
-@checked(ScoreError)
 def localise(
     result: Result, mask: Any, *, label: int | None = None, progress: Progress = silent
 ) -> Localisation:

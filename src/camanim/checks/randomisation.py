@@ -13,8 +13,8 @@ from camanim.checks.cascade import copy_network, group_steps, parameters_by_modu
 from camanim.checks.map_similarity import positive_part, similarity, spearman
 from camanim.checks.recomputed import NO_MAP, check_has_maps, positive_maps, recompute_shown
 from camanim.checks.verdict import Check, Correlation, is_below, median_of
-from camanim.declarations import Positive, Seed, checked
-from camanim.errors import Cancelled, LayerError, ScoreError
+from camanim.declarations import Positive, Seed
+from camanim.errors import Cancelled, LayerError
 from camanim.findings import register_finding
 from camanim.models.base import unwrap
 from camanim.plots import Band, HeatMap, Level, Line, Panel, Plot, PlotOffer
@@ -51,7 +51,7 @@ class Randomisation(Check):
         Structural similarity of the positive parts, each scaled to [0, 1]; NaN also for maps with fewer
         than 3 cells on a side.
     threshold : float
-        Median rank correlation after the last step from which on the check is failed.
+        Lowest median rank correlation, after the last step, with which the check fails.
     seed : int
     cancelled : bool
         Whether steps are missing.
@@ -177,7 +177,6 @@ def _quartiles(values: Floats) -> Floats:
 
 
 @register_finding(Randomisation)
-@checked(ScoreError)
 def check_randomisation(
     result: Result,
     *,
@@ -200,7 +199,7 @@ def check_randomisation(
     seed : int
         Seed of the permutations.
     threshold : float
-        Median rank correlation after the last step from which on the check is failed.
+        Lowest median rank correlation, after the last step, with which the check fails.
     progress : Progress
         When it raises `Cancelled`, the steps completed so far are kept; if there are none, `Cancelled`
         is raised.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 
 from camanim.catalogue import finding_kinds
-from camanim.declarations import check_values
+from camanim.declarations import Setting, check_values
 from camanim.errors import ScoreError
 from camanim.findings import FindingRequest, find_kind
 from camanim.render.plots import SCORES, kind_of_plot
@@ -24,7 +25,7 @@ def findings() -> None:
     out = Console(soft_wrap=True, highlight=False)
     for name, kind in finding_kinds().items():
         out.print(f"{name}: {kind.help}", markup=False)
-        for setting in kind.settings.values():
+        for setting in filter(_is_text, kind.settings.values()):
             out.print(
                 f"  {setting.name}={setting.default}  {setting.help} ({setting.expected})",
                 markup=False,
@@ -81,9 +82,10 @@ def check_plot_kind(name: str, requests: Sequence[FindingRequest]) -> None:
 def _parse_request(text: str) -> FindingRequest:
     """Parse ``road:repeats=3,draws=16``."""
     name, _, assignments = text.partition(":")
-    declared = find_kind(name).settings
+    declared = [key for key, setting in find_kind(name).settings.items() if _is_text(setting)]
     settings: dict[str, Any] = {}
-    for assignment in filter(None, assignments.split(",")):
+    # A comma within brackets belongs to the value, as in percentiles=(20,40).
+    for assignment in filter(None, re.split(r",(?![^(\[]*[)\]])", assignments)):
         key, equals, value = assignment.partition("=")
         if not equals or key not in declared:
             names = ", ".join(declared) or "none"
@@ -92,6 +94,11 @@ def _parse_request(text: str) -> FindingRequest:
             )
         settings[key] = _literal_or_text(value)
     return FindingRequest(name, settings)
+
+
+def _is_text(setting: Setting) -> bool:
+    """Return whether values of a setting can be written as text; objects and functions cannot."""
+    return setting.expected != Setting("", None, optional=setting.optional).expected
 
 
 def _literal_or_text(text: str) -> Any:

@@ -79,12 +79,15 @@ class Shell:
         Names of the option; by default from the setting's name.
     default : object
         Default of the option.
+    help : str
+        Help of the option; by default that of the setting.
     """
 
     type: Any
     parse: Callable[[Any], Any] = lambda value: value
     names: tuple[str, ...] = ()
     default: Any = None
+    help: str = ""
 
 
 #: Options of settings that need parsing, by the setting's name.
@@ -93,16 +96,37 @@ SHELL = {
         list[str] | None,
         lambda texts: {key: literal(text) for key, text in pairs(texts, "--option")},
         ("--option", "-o"),
+        help="Option of the method, as key=value; can be repeated. See camanim methods NAME.",
     ),
-    "layers": Shell(list[str] | None, lambda texts: texts or "unique"),
-    "layouts": Shell(list[str] | None, lambda texts: dict(pairs(texts, "--layout")), ("--layout",)),
+    "layers": Shell(
+        list[str] | None,
+        lambda texts: texts or "unique",
+        help="Layers that get a map: unique (each output once), all, blocks, a name, a glob "
+        "(features.*) or a kind (Conv2d); can be repeated.",
+    ),
+    "layouts": Shell(
+        list[str] | None,
+        lambda texts: dict(pairs(texts, "--layout")),
+        ("--layout",),
+        help="Layout of outputs by glob over layer names, such as blocks.*=tokens:1; can be repeated.",
+    ),
     "window": Shell(tuple[float, float] | None),
     "device": Shell(str | None),
     "classes": Shell(Path | None),
-    "size": Shell(str | None, lambda text: None if text is None else size(text)),
+    "size": Shell(
+        str | None,
+        lambda text: None if text is None else size(text),
+        help="Size of the network's input, such as 224 or 224,320; native keeps that of the image.",
+    ),
     "mean": Shell(str | None, lambda text: None if text is None else numbers(text)),
     "std": Shell(str | None, lambda text: None if text is None else numbers(text)),
-    "baseline": Shell(bool, lambda left_out: not left_out, ("--no-baseline",), False),
+    "baseline": Shell(
+        bool,
+        lambda left_out: not left_out,
+        ("--no-baseline",),
+        default=False,
+        help="Do not score random maps.",
+    ),
 }
 
 
@@ -146,9 +170,8 @@ class Option:
             kind = kind | None
         if default is None:
             extra["show_default"] = False
-        option = typer.Option(
-            *names, help=setting.help.replace("``", ""), rich_help_panel=self.panel, **extra
-        )
+        help_text = (shell and shell.help) or setting.help.replace("``", "")
+        option = typer.Option(*names, help=help_text, rich_help_panel=self.panel, **extra)
         return _parameter(self.keyword, Annotated[kind, option], default)
 
     def value(self, argument: Any) -> Any:

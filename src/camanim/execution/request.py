@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,6 +48,10 @@ class AttributionRequest:
     progress: Progress
     note: Callable[[str], None]
     batch_size: int = 16
+
+    def with_input(self, tensor: torch.Tensor) -> AttributionRequest:
+        """Return the same request for another input."""
+        return replace(self, tensor=tensor, reader=self.reader.for_input(tuple(tensor.shape)))
 
     def batches(self) -> Batches:
         """Return new batches of this size."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 
-from camanim.declarations import Range, Seed, checked
+from camanim.declarations import Range, Seed
 from camanim.errors import Cancelled, ScoreError
 from camanim.findings import Finding, register_finding
 from camanim.layer_info import LayerInfo
@@ -121,7 +121,6 @@ class Measure(Finding):
 
 
 @register_finding(Measure)
-@checked(ScoreError)
 def measure(
     result: Result,
     name: Name = "deletion",
@@ -137,10 +136,10 @@ def measure(
     ----------
     result : Result
     name : {"deletion", "insertion", "drop", "increase"}
-        Deletion, insertion: area under the curve of the target's probability while the most relevant
-        pixels are removed from the image, or inserted into a fully imputed image (Petsiuk et al., BMVC
-        2018). Drop, increase: relative loss of probability when the image is multiplied by the map, and
-        whether the probability increases (Chattopadhay et al., WACV 2018).
+        Measure to compute. Deletion, insertion: area under the curve of the target's probability while
+        the most relevant pixels are removed from the image, or inserted into a fully imputed image
+        (Petsiuk et al., BMVC 2018). Drop, increase: relative loss of probability when the image is
+        multiplied by the map, and whether the probability increases (Chattopadhay et al., WACV 2018).
     imputation : {"blur", "mean", "road"}
         Replacement of removed pixels. Drop and increase blend the image with it, weighted by the map;
         with "road" they remove pixels below half of the map's maximum.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-from camanim.declarations import NotNegative, Positive, Range, Seed, checked
+from camanim.declarations import NotNegative, Positive, Range, Seed
 from camanim.errors import Cancelled, ScoreError
 from camanim.findings import register_finding
 from camanim.precision import Precision
@@ -51,7 +51,6 @@ Floats = npt.NDArray[np.float64]
 
 
 @register_finding(Road)
-@checked(ScoreError)
 def score(
     result: Result,
     seed: Seed = 0,
@@ -83,7 +82,7 @@ def score(
     baseline : bool
         Score random maps at each layer's resolution too, as an estimate of chance.
     percentiles : sequence of float
-        Fractions of the pixels, in percent, that are *kept*.
+        Percentages of the pixels that are kept.
     draws : int
         Number of random maps per resolution, for the baseline.
     noise : float

@@ -4,7 +4,7 @@ Classes, contrasts, segmentations, detections, embeddings, and any function of t
 """
 
 from camanim.targets.base import Kind, Target
-from camanim.targets.choosing import against_nearest, likeliest, resolve
+from camanim.targets.choosing import against_nearest, likeliest, resolve, resolve_all
 from camanim.targets.classes import ClassTarget
 from camanim.targets.context import class_name
 from camanim.targets.contrasts import Contrast, FinerTarget
@@ -32,4 +32,5 @@ __all__ = [
     "likeliest",
     "probabilities",
     "resolve",
+    "resolve_all",
 ]

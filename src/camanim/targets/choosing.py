@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from camanim.errors import TargetError
@@ -78,6 +78,33 @@ def resolve(
     if callable(request):
         return FunctionTarget(request)
     return _class(request, context)
+
+
+def resolve_all(
+    requests: Sequence[Any],
+    output: Any,
+    classes: Sequence[str] | None = None,
+    kind: Kind = "auto",
+    *,
+    change: Callable[[Target, Any], Target] | None = None,
+    counterfactual: bool = False,
+) -> list[Target]:
+    """Return the targets that several requests describe; see `resolve`.
+
+    Parameters
+    ----------
+    requests : sequence
+    output, classes, kind
+        As for `resolve`.
+    change : callable, optional
+        From a target and the output to the target that a method explains in its place.
+    counterfactual : bool
+        Return the negatives of the targets.
+    """
+    targets = [resolve(request, output, classes, kind) for request in requests]
+    if change is not None:
+        targets = [change(target, output) for target in targets]
+    return [Counterfactual(target) for target in targets] if counterfactual else targets
 
 
 def likeliest(
