@@ -327,3 +327,72 @@ def test_the_error_has_the_status_of_selected_layers_without_a_map(zoo, image) -
         camanim.animate(zoo.Branches(), image, layers="unused")
     with pytest.raises(LayerError, match=Status.NO_TENSOR):
         camanim.animate(zoo.Says(), image, layers="words")
+
+
+# --- Layers with the same tensor, and activations that are overwritten -----------------------
+
+
+class Overwrites(nn.Module):
+    """Overwrites activations by a module, by a keyword argument, by ``+=`` and after a hand-on."""
+
+    def __init__(self, *, inplace: bool = True) -> None:
+        super().__init__()
+        self.inplace = inplace
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.same = nn.Identity()
+        self.relu = nn.ReLU(inplace=inplace)
+        self.more = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Identity(), nn.ReLU6(inplace=inplace))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.relu(input=self.same(self.norm(self.conv(x))))
+        z = self.more(y)
+        if self.inplace:
+            z += y
+        else:
+            z = z + y
+        return self.head(self.same(z).mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", ["GradCAM", "EigenCAM", "ShapleyCAM"])
+def test_equal_layers_have_equal_maps_whatever_is_overwritten(zoo, image, method) -> None:
+    ours, plain = (
+        camanim.animate(
+            zoo.shake(Overwrites(inplace=inplace)), image, layers="all", method=method, target=1
+        )
+        for inplace in (True, False)
+    )
+    assert [layer.label for layer in ours.layers] == [layer.label for layer in plain.layers]
+    for a, b in zip(ours.maps, plain.maps, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    maps = {layer.index: raw for layer, raw in zip(ours.layers, ours.maps, strict=True)}
+    same = [layer for layer in ours.layers if layer.same_as in maps]
+    assert {layer.label for layer in same} >= {"same", "more.1", "more"}
+    for layer in same:
+        np.testing.assert_array_equal(maps[layer.index], maps[layer.same_as])
+        assert not np.shares_memory(maps[layer.index], maps[layer.same_as])
+
+
+def test_an_error_in_a_layer_leaves_each_module_with_its_forward(zoo, image) -> None:
+    net = zoo.shake(Overwrites())
+    net.head = nn.Linear(5, 3)
+    with pytest.raises(camanim.ModelError):
+        camanim.animate(net, image)
+    for module in net.modules():
+        assert "forward" not in vars(module)
+        assert not module._forward_hooks
+
+
+def test_a_gradient_that_a_hook_changes_is_not_shared(zoo, image) -> None:
+    """The first layer is before the hook of the network, the second behind it."""
+
+    class Scales(zoo.HandsOn):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            first = self.features[0](x)
+            first.register_hook(lambda gradient: 2 * gradient)
+            return self.head(self.features[1](first))
+
+    animation = camanim.animate(zoo.shake(Scales()), image, layers="all", target=0)
+    maps = dict(zip((layer.label for layer in animation.layers), animation.maps, strict=True))
+    np.testing.assert_allclose(maps["features.1"], 2 * maps["features.0"], rtol=1e-5)
