@@ -101,7 +101,7 @@ def test_what_came_before_the_layer_does_not_run_again(zoo) -> None:
                 runs.append(i), counted[i](m, *a)
             )[1]  # fmt: skip
         rest._whole = False
-        rest._ask(TARGET, lambda a, b: rest.activation.repeat(b - a, 1, 1, 1), 0, 4)
+        rest._score(TARGET, lambda a, b: rest.activation.repeat(b - a, 1, 1, 1), 0, 4)
         for module in kinds.values():
             del vars(module)["forward"]
     # The layer hands back what replaces it; only the ReLU behind it has to run.

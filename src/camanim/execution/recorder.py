@@ -6,7 +6,7 @@ import time
 import weakref
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -334,9 +334,10 @@ class Recorder:
         start = time.perf_counter()
         arrangement = layer.arrangement
         assert arrangement is not None
-        mode = torch.enable_grad() if self.consumer.needs_graph else torch.no_grad()
+        graph = self.consumer.needs_graph
+        right_mode = torch.is_grad_enabled() == graph
         try:
-            with mode:
+            with nullcontext() if right_mode else torch.set_grad_enabled(graph):
                 self.consumer.consume(
                     layer,
                     arrangement.to_channels(activation.detach()),

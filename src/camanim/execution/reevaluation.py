@@ -1,10 +1,9 @@
-"""Asking the network again: for other images, or with one layer's output replaced.
+"""Re-evaluation of the network: for other images, or with one layer's output replaced.
 
-While a layer is replaced, whatever module had finished before it hands back the output it had, so that
-only what comes after the layer is computed again. That is found out by watching one forward pass, and
-checked: with the layer's own activation in its place, the network must give the score that it gave.
-Where it does not (a module that finished before hands out something that is no batch of images, say),
-the whole network is run.
+While a layer is replaced, modules that finished before it return their earlier output, so that only the
+rest of the network is computed again. One recorded forward pass shows which modules these are. It is
+checked: with the layer's unchanged activation, the network must have its earlier score. Where it has not
+(because an earlier output is no batch of images, say), the whole network is run.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ TOLERANCE = 1e-3
 
 
 class Predict:
-    """The target's scores for other images in place of the one that is explained."""
+    """The target's scores for other images."""
 
     def __init__(self, forward: Forward, target: Target, batches: Batches, report: Report) -> None:
         self.forward, self.target, self.batches, self.report = forward, target, batches, report
@@ -46,10 +45,10 @@ class Predict:
     def __call__(self, count: int, make: Make) -> torch.Tensor:
         """Score ``make(start, stop)``, (n, C, *S), for all of `count` images: (count,) float64."""
 
-        def ask(start: int, stop: int) -> torch.Tensor:
+        def score(start: int, stop: int) -> torch.Tensor:
             return self.target.score(self.forward(make(start, stop)))
 
-        return self.batches(count, ask, lambda done: self.report(done, count))
+        return self.batches(count, score, lambda done: self.report(done, count))
 
 
 class Rest:
@@ -71,7 +70,7 @@ class Rest:
     Raises
     ------
     NoMap
-        Where the layer's call does not come again.
+        Where the layer is not called again.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Rest:
         assert layer.arrangement is not None
         self.forward, self.image, self.layer, self.batches = forward, image, layer, batches
         self._past = _Past(layer)
-        self._past.watch(forward, image)
+        self._past.record(forward, image)
         if self._past.output is None:
             raise NoMap("not reached again")
         self._part = pick(self._past.output, layer.path)
@@ -90,12 +89,12 @@ class Rest:
     def scores(self, target: Target, count: int, make: Make, report: Report) -> torch.Tensor:
         """Score ``make(start, stop)``, (n, C, *s), in the place of the activation: (count,)."""
         self._whole = not self._agrees(target)
-        ask = partial(self._ask, target, make)
-        return self.batches(count, ask, lambda done: report(done, count))
+        score = partial(self._score, target, make)
+        return self.batches(count, score, lambda done: report(done, count))
 
-    def _ask(self, target: Target, make: Make, start: int, stop: int) -> torch.Tensor:
+    def _score(self, target: Target, make: Make, start: int, stop: int) -> torch.Tensor:
         assert self.layer.arrangement is not None
-        # A copy: what comes after may write into it, and it may be a view of what the method keeps.
+        # A copy: later modules may write into it, and it may be a view of what the method keeps.
         replaced = self.layer.arrangement.from_channels(make(start, stop), self._part).clone()
         count = stop - start
 
@@ -107,48 +106,48 @@ class Rest:
             return target.score(self.forward(_repeated(self.image, count)))
 
     def _agrees(self, target: Target) -> bool:
-        """Whether handing back gives the score that the whole network gives."""
-        own = as_float64(target.score(self.forward(self.image)))
+        """Return whether reusing outputs gives the score of the whole network."""
+        expected = as_float64(target.score(self.forward(self.image)))
         unchanged = _repeated(self.activation[None], 2)
         try:
-            again = self._ask(target, lambda start, stop: unchanged, 0, 2).double()
+            score = self._score(target, lambda start, stop: unchanged, 0, 2).double()
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError):
-            # Whatever a network makes of outputs that were never meant for a batch.
+            # A network may fail in any way on outputs that are no batch.
             return False
-        off = (again - own).abs().max() / own.abs().max().clamp(min=1e-6)
-        return again.shape == (2,) and bool(off < TOLERANCE)
+        error = (score - expected).abs().max() / expected.abs().max().clamp(min=1e-6)
+        return score.shape == (2,) and bool(error < TOLERANCE)
 
 
 class _Reached(BaseException):
-    """Ends a forward pass at the layer that is wanted; no error that a network might catch."""
+    """Ends a forward pass at the layer; no error that a network might catch."""
 
 
 @dataclass
 class _Finished:
-    """One call of a module's forward that ended before the layer was reached.
+    """One call of a module's forward that ended before the layer's output.
 
     Attributes
     ----------
     key : (module, call)
     output : object
-        What it returned; its tensors are numbers of activations that are kept.
+        With the numbers of kept activations in place of tensors.
     inside : list of modules
-        Whose forwards ran in it, and how often: they will not run again.
-    wanted : int
-        How often the module that is wanted was called in it.
+        Whose forwards ran in it, repeated for each call: they are not run again.
+    layer_calls : int
+        How often the layer's module was called in it.
     """
 
     key: Key
     output: Any
     inside: list[nn.Module]
-    wanted: int
+    layer_calls: int
 
 
 class _Past:
-    """What happened in the network before a layer gave its output.
+    """The outputs of all modules that finished before a layer.
 
-    The output is taken, and later replaced, by a hook behind all others, as the trace has it: hooks of
-    the user's own may change it. All forwards that finished before hand back what they gave.
+    A hook after all others records, and later replaces, the layer's output, as in the list of layer
+    calls: the user's hooks may change it.
     """
 
     def __init__(self, layer: Layer) -> None:
@@ -160,8 +159,8 @@ class _Past:
         self.output: Any = None
         self._finished: dict[Key, _Finished] = {}
 
-    def watch(self, forward: Forward, image: torch.Tensor) -> None:
-        """Run the network up to the layer."""
+    def record(self, forward: Forward, image: torch.Tensor) -> None:
+        """Run the network up to the layer's output."""
         calls: Counter[nn.Module] = Counter()
         log: list[nn.Module] = []
 
@@ -191,7 +190,7 @@ class _Past:
 
     @contextmanager
     def _at_the_layer(self, then: Callable[[Any], Any]) -> Iterator[None]:
-        """Call a function when the layer has its output, which is replaced by what it returns."""
+        """Replace the layer's output by what a function returns for it."""
 
         def after(module: nn.Module, inputs: Any, output: Any) -> Any:
             self._times += 1
@@ -203,12 +202,14 @@ class _Past:
         finally:
             handle.remove()
 
-    def _end(self, key: Key, output: Any, begun: int, inside: list[nn.Module], wanted: int) -> None:
-        # What ended inside is not asked for any more: this module hands back for all of it.
+    def _end(
+        self, key: Key, output: Any, begun: int, inside: list[nn.Module], layer_calls: int
+    ) -> None:
+        # Outputs inside are not needed any more: this module's output covers them.
         for call in self._ended[begun:]:
             mapped(self._kept.pop, call.output, _Number)
         del self._ended[begun:]
-        self._ended.append(_Finished(key, mapped(self._keep, output), inside, wanted))
+        self._ended.append(_Finished(key, mapped(self._keep, output), inside, layer_calls))
 
     def _keep(self, tensor: torch.Tensor) -> _Number:
         number = _Number(self._numbers)
@@ -224,18 +225,18 @@ class _Past:
 
     @contextmanager
     def replayed(self, net: nn.Module, output: Any, count: int, *, whole: bool) -> Iterator[None]:
-        """Let the layer give another output, and what finished before hand back its own."""
+        """Replace the layer's output, and reuse the outputs of modules that finished before."""
         calls: Counter[nn.Module] = Counter()
 
         def around(module: nn.Module, call: Around, *args: Any, **kwargs: Any) -> Any:
             key = (module, calls[module])
             calls[module] += 1
-            past = self._finished.get(key)
-            if past is None:
+            finished = self._finished.get(key)
+            if finished is None:
                 return call(*args, **kwargs)
-            calls.update(past.inside)
-            self._times += past.wanted
-            return mapped(lambda tensor: _repeated(tensor, count), past.output)
+            calls.update(finished.inside)
+            self._times += finished.layer_calls
+            return mapped(lambda tensor: _repeated(tensor, count), finished.output)
 
         self._times = 0
         with ExitStack() as stack:
@@ -246,27 +247,27 @@ class _Past:
 
 
 class _Number(int):
-    """Stands for a kept tensor among the leaves of an output."""
+    """The number of a kept tensor, in its place in an output."""
 
 
 def _repeated(tensor: torch.Tensor, count: int) -> torch.Tensor:
-    # A copy in any case: what comes after may write into it.
+    # A copy in any case: later modules may write into it.
     return tensor.repeat(count, *[1] * (tensor.ndim - 1)) if tensor.ndim else tensor.clone()
 
 
 @contextmanager
 def _around_forwards(net: nn.Module, around: Around) -> Iterator[None]:
-    """Let a function stand around the forward of every module."""
+    """Wrap the forward of every module in a function."""
     with ExitStack() as stack:
         for module in net.modules():
-            own = vars(module).get("forward")
+            before = vars(module).get("forward")
             vars(module)["forward"] = partial(around, module, module.forward)
-            stack.callback(_put_back, module, own)
+            stack.callback(_restore, module, before)
         yield
 
 
-def _put_back(module: nn.Module, own: Any) -> None:
-    if own is None:
+def _restore(module: nn.Module, before: Any) -> None:
+    if before is None:
         vars(module).pop("forward", None)
     else:
-        vars(module)["forward"] = own
+        vars(module)["forward"] = before
