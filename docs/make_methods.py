@@ -151,7 +151,13 @@ def anchors(text: str) -> dict[str, str]:
 
 def _anchor(method: Method) -> str:
     page = DOCS / "methods" / f"{page_of(method)}.md"
-    return anchors(page.read_text(encoding="utf-8"))[method.name]
+    known = anchors(page.read_text(encoding="utf-8"))
+    if method.name not in known:
+        raise SystemExit(
+            f"{page.relative_to(DOCS.parent)} has no section {method.name!r}: write it first, "
+            f"with the lines '## {method.name}', '<!-- made: {method.name} -->' and '<!-- end -->'."
+        )
+    return known[method.name]
 
 
 # -- Figures ---------------------------------------------------------------------------------------

@@ -145,9 +145,7 @@ def animate(
         Target function: a class by number or name, a contrast ``"cat - dog"``, one of
         `camanim.targets`, or any function of the network's output; by default the likeliest class.
     **settings
-        Fields of `Settings`: ``options``, ``layers``, ``fit``, ``window``, ``slices``,
-        ``eigen_smooth``, ``augment``, ``counterfactual``, ``show_1d``, ``layouts``, ``batch_size``,
-        ``device``, ``precision``, ``seed``, ``progress``.
+        Fields of `camanim.settings.Settings`, such as ``layers="blocks"`` or ``device="cuda"``.
 
     Returns
     -------

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from functools import wraps
 from inspect import signature
 from typing import (
     Any,
@@ -25,7 +27,7 @@ from typing import (
 import numpy as np
 import numpy.typing as npt
 
-from camanim.declarations import Setting, checked, settings_of
+from camanim.declarations import Setting, check_values, settings_of
 from camanim.errors import ScoreError
 from camanim.layer_info import LayerInfo
 from camanim.plots import Color, Line, Mark, Panel, PlotOffer
@@ -50,9 +52,14 @@ class Finding:
     ----------
     layers : list of LayerInfo
         L shown layers.
+    parameters : mapping
+        Settings that it was computed with, as plain data; set by the registered function.
     """
 
     layers: list[LayerInfo]
+    parameters: Mapping[str, Any] = field(
+        default_factory=dict, kw_only=True, compare=False, repr=False
+    )
 
     #: Name in `Result.findings` and on the command line.
     kind: ClassVar[str] = ""
@@ -93,7 +100,8 @@ class Finding:
             numbers = _numbers(values)
             if np.isfinite(numbers).any():
                 i = int(np.nanargmax(numbers))
-                return f"{name}: highest {short(numbers[i])} at {self.layers[i].label}."
+                heading = name[:1].upper() + name[1:]
+                return f"{heading}: highest {short(numbers[i])} at {self.layers[i].label}."
         return ""
 
     def warnings(self) -> tuple[str, ...]:
@@ -248,13 +256,27 @@ def register_finding(
     Returns
     -------
     callable
-        Decorator that returns the function with its settings checked: a wrong one raises `ScoreError`.
-        The function's first parameter is a `Result`, its parameters with a default are settings (see
-        `camanim.declarations`), and the first paragraph of its docstring is the help.
+        Decorator that returns the function with its settings checked, so that a wrong one raises
+        `ScoreError`, and recorded in `Finding.parameters`. The function's first parameter is a
+        `Result`, its parameters with a default are settings (see `camanim.declarations`), and the first
+        paragraph of its docstring is the help.
     """
 
     def register(compute: Callable[P, R]) -> Callable[P, R]:
-        function = checked(ScoreError)(compute)
+        declared = signature(compute)
+        names = [name for name in settings_of(compute) if name not in _NOT_SETTINGS]
+
+        @wraps(compute)
+        def function(*args: P.args, **kwargs: P.kwargs) -> R:
+            bound = declared.bind(*args, **kwargs)
+            bound.apply_defaults()
+            bound.arguments.update(check_values(compute, bound.arguments, ScoreError))
+            result = compute(*bound.args, **bound.kwargs)
+            parameters = {name: _recordable(bound.arguments[name]) for name in names}
+            # Frozen for everybody else; here it has just been created.
+            object.__setattr__(result, "parameters", parameters)
+            return result
+
         summary = " ".join((compute.__doc__ or "").strip().partition("\n\n")[0].split())
         name, title = finding.kind, finding.title or finding.kind
         _KINDS[name] = FindingKind(name, title, finding, function, summary)
@@ -282,7 +304,11 @@ def find_kind(name: str) -> FindingKind:
         If the name is unknown.
     """
     if name not in _KINDS:
-        raise ScoreError(f"Unknown finding {name!r}: choose one of {', '.join(_KINDS)}.")
+        near = get_close_matches(name, _KINDS, n=2)
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(_KINDS)}."
+        )
+        raise ScoreError(f"Unknown finding {name!r}: {hint}")
     return _KINDS[name]
 
 
@@ -309,6 +335,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
     return value
+
+
+def _recordable(value: Any) -> Any:
+    """Convert a setting to plain data; an object becomes the name of its class."""
+    converted = plain(value)
+    basic = converted is None or isinstance(converted, bool | int | float | str | list | dict)
+    return converted if basic else type(value).__name__
 
 
 def _restored(value: Any, hint: Any) -> Any:

@@ -13,7 +13,9 @@ from camanim.errors import ImageError
 
 
 def read_image(path: str | Path) -> npt.NDArray[Any]:
-    """Read a TIFF, or any other image file that Pillow supports, in the orientation of its EXIF data.
+    """Read an image file: of a suffix in `READERS`, or of any format that Pillow supports.
+
+    Pillow's images are turned as their EXIF orientation says.
 
     Parameters
     ----------

@@ -110,7 +110,7 @@ def build(name: str, constructor: Callable[..., Any], arguments: dict[str, Any])
         if missing := re.search(r"No module named '(\w+)", str(error)):
             raise ModelError(f"{name} needs {missing[1]}: pip install {missing[1]}.") from error
         raise ModelError(
-            f"{name} cannot be built with these arguments ({first_line(error)}): "
+            f"{name} cannot be built with {arguments} ({first_line(error)}): "
             f"it takes {', '.join(named)}."
         ) from error
     return net.eval()
