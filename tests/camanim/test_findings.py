@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -23,11 +24,12 @@ def new() -> ModuleType:
     """Register the finding of ``new_finding.py`` for the tests of this file."""
     path = Path(__file__).with_name("new_finding.py")
     spec = importlib.util.spec_from_file_location("new_finding", path)
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules["new_finding"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.register()
     yield module
     module.unregister()
+    del sys.modules["new_finding"]
 
 
 @pytest.fixture(scope="module")
