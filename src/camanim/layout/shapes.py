@@ -330,9 +330,10 @@ def _image(space: tuple[int, ...], *, last: bool) -> Arrangement:
     return ChannelsLast(f"N{depth}HWC", space) if last else ChannelsFirst(f"NC{depth}HW", space)
 
 
-def _merged(space: tuple[int, ...]) -> list[tuple[int, ...]]:
+@lru_cache(maxsize=1024)
+def _merged(space: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """Return the grids that merging the cells of a grid may give, with and without incomplete cells."""
-    return [
+    return tuple(
         grid
         for factor in _MERGE_FACTORS
         for grid in (
@@ -340,7 +341,7 @@ def _merged(space: tuple[int, ...]) -> list[tuple[int, ...]]:
             tuple(side // factor for side in space),
         )
         if math.prod(grid) > 1
-    ]
+    )
 
 
 def _puts_channels_first(module: nn.Module) -> bool:
@@ -357,14 +358,16 @@ def _puts_channels_last(module: nn.Module) -> bool:
 
     Subclasses with another `forward` may work on images instead.
     """
+    may = _may_put_channels_last(type(module))  # type: ignore[arg-type]
+    return may and len(getattr(module, "normalized_shape", (0,))) == 1
+
+
+@lru_cache(maxsize=1024)
+def _may_put_channels_last(kind: type) -> bool:
     from torch import nn
 
-    if isinstance(module, nn.Linear):
-        return type(module).forward is nn.Linear.forward
-    for kind in _norms():
-        if isinstance(module, kind):
-            return type(module).forward is kind.forward and len(module.normalized_shape) == 1
-    return False
+    base = next((base for base in (nn.Linear, *_norms()) if issubclass(kind, base)), None)
+    return base is not None and kind.forward is base.forward  # type: ignore[attr-defined]
 
 
 def _norms() -> tuple[type[nn.LayerNorm], type[nn.RMSNorm]]:
