@@ -140,16 +140,40 @@ def test_a_callable_takes_any_intensities(zoo, low, high) -> None:
     assert (animation.image.min(), animation.image.max()) == (0, 255)
 
 
+def test_a_transform_of_monai_replaces_the_same_preprocessing() -> None:
+    """Its output has no batch axis, and carries metadata."""
+    from monai.transforms import (
+        Compose,
+        EnsureChannelFirst,
+        NormalizeIntensity,
+        ScaleIntensityRange,
+    )
+
+    model = camanim.load_model("demo/ultrasound")
+    mean, std = model.preprocess.mean[0], model.preprocess.std[0]
+    picture = camanim.samples.image("malignant_1")
+    steps = [
+        EnsureChannelFirst(channel_dim="no_channel"), ScaleIntensityRange(0, 255, 0, 1),
+        NormalizeIntensity(subtrahend=mean, divisor=std),
+    ]  # fmt: skip
+    by_monai = camanim.Model(model.net, Compose(steps), model.classes)
+    expected = camanim.animate(model, picture, layers="blocks", fit="native")
+    animation = camanim.animate(by_monai, picture, layers="blocks")
+    assert type(animation.tensor) is torch.Tensor
+    np.testing.assert_allclose(animation.tensor, expected.tensor, atol=1e-6)
+    assert animation.probability == pytest.approx(expected.probability, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda a: a, lambda a: None, lambda a: torch.zeros(3, 8, 8),
+        lambda a: a, lambda a: None, lambda a: torch.zeros(8, 8),
         lambda a: torch.zeros(2, 3, 8, 8), lambda a: torch.zeros(1, 3, 0, 8), lambda a: [1],
     ],
-    ids=["numpy", "nothing", "no batch", "a batch of two", "empty", "list"],
+    ids=["numpy", "nothing", "no channels", "a batch of two", "empty", "list"],
 )  # fmt: skip
 def test_a_callable_that_returns_no_tensor_of_one_image_is_refused(zoo, image, wrong) -> None:
-    with pytest.raises(ImageError, match=r"\(1, C, H, W\)"):
+    with pytest.raises(ImageError, match=r"\(1, C, "):
         camanim.animate(camanim.Model(zoo.Plain(), preprocess=wrong), image)
 
 

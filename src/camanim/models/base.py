@@ -77,8 +77,8 @@ class Model:
         target can be computed from, such as class scores (B, K). It stays on its device, and its
         state is restored after every use.
     preprocess : Preprocess or callable, optional
-        A `Preprocess`, or any callable that turns the image into a (B, C, ...) tensor. The output of
-        a callable is assumed to cover the whole image. By default the image keeps its size, its
+        A `Preprocess`, or any callable from the image to a tensor (1, C, *S) or (C, *S), such as a
+        transform of MONAI or torchvision. Its output is assumed to cover the whole image. By default the image keeps its size, its
         intensities are scaled to [0, 1], and the number of channels and axes is that of the first
         convolution.
     classes : sequence of str, mapping from int to str, or path, optional
@@ -286,7 +286,7 @@ class Model:
         if isinstance(self.preprocess, Preprocess):
             prepared = self.preprocess(image, fit=fit, window=window, slices=slices)
         else:
-            prepared = _prepare_by_callable(self.preprocess, image, window, slices)
+            prepared = _prepare_by_callable(self.preprocess, image, window, slices, self.dims)
         tensor = prepared.tensor.to(self.device, self.dtype)
         return Prepared(tensor, prepared.geometry, prepared.image)
 
@@ -348,7 +348,11 @@ def check_outputs(outputs: str) -> Outputs:
 
 
 def _prepare_by_callable(
-    preprocess: Callable[[Any], torch.Tensor], image: Any, window: Window | None, slices: bool
+    preprocess: Callable[[Any], torch.Tensor],
+    image: Any,
+    window: Window | None,
+    slices: bool,
+    dims: int,
 ) -> Prepared:
     import torch
 
@@ -358,6 +362,11 @@ def _prepare_by_callable(
             f"The image must hold numbers, not {array.dtype} values of shape {array.shape}."
         )
     tensor = preprocess(image)
+    if isinstance(tensor, torch.Tensor):
+        # MONAI's tensors carry metadata, which a network need not support.
+        tensor = tensor.as_subclass(torch.Tensor)
+        if tensor.ndim == dims + 1 and not slices:
+            tensor = tensor[None]
     valid = (
         isinstance(tensor, torch.Tensor)
         and tensor.numel() > 0
@@ -367,7 +376,7 @@ def _prepare_by_callable(
     if not valid:
         shape = getattr(tensor, "shape", None)
         actual = type(tensor).__name__ if shape is None else tuple(shape)
-        expected = "(Z, C, H, W) for all slices" if slices else "(1, C, H, W) or (1, C, D, H, W)"
+        expected = "(Z, C, H, W) for all slices" if slices else "(1, C, *S) or (C, *S)"
         raise ImageError(f"preprocess must return a tensor {expected}, not {actual}.")
     space = 3 if slices else tensor.ndim - 2
     if window is None and array.dtype.kind == "f" and np.isfinite(array).all():
