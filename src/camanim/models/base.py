@@ -78,9 +78,9 @@ class Model:
         state is restored after every use.
     preprocess : Preprocess or callable, optional
         A `Preprocess`, or any callable from the image to a tensor (1, C, *S) or (C, *S), such as a
-        transform of MONAI or torchvision. Its output is assumed to cover the whole image. By default the image keeps its size, its
-        intensities are scaled to [0, 1], and the number of channels and axes is that of the first
-        convolution.
+        transform of MONAI or torchvision. Its output is assumed to cover the whole image. By default
+        the image keeps its size, its intensities are scaled to [0, 1], and the number of channels and
+        axes is that of the first convolution.
     classes : sequence of str, mapping from int to str, or path, optional
         Names of the K classes: in order, by index, or in a file (one per line, or ``.json``).
     name : str, optional
