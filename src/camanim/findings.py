@@ -346,9 +346,10 @@ def _recordable(value: Any) -> Any:
 
 def _restored(value: Any, hint: Any) -> Any:
     origin = get_origin(hint) or hint
-    if origin is np.ndarray:
-        dtype = get_args(get_args(hint)[1])[0]
-        return np.array(value, dtype)
+    # NDArray[float64] is ndarray[..., dtype[float64]], or since numpy 2.5 a separate alias.
+    if origin in (np.ndarray, npt.NDArray):
+        dtype = get_args(hint)[-1]
+        return np.array(value, next(iter(get_args(dtype)), dtype))
     return tuple(value) if origin is tuple else value
 
 

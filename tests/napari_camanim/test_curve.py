@@ -34,7 +34,11 @@ def line(curve, name):
 def pixels(widget):
     image = widget.grab().toImage()
     image = image.convertToFormat(image.Format.Format_RGB888)
-    rows = np.frombuffer(image.constBits().asstring(image.sizeInBytes()), np.uint8)
+    bits = image.constBits()
+    if hasattr(bits, "setsize"):
+        # PyQt6's pointer has no size until it is given one; PySide6 returns a memoryview.
+        bits.setsize(image.sizeInBytes())
+    rows = np.frombuffer(bits, np.uint8)
     rows = rows.reshape(image.height(), image.bytesPerLine())
     return rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).astype(int)
 
