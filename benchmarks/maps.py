@@ -96,13 +96,7 @@ class NoMode:
     """Clones nothing, and intercepts no operation."""
 
     def __init__(self, pending: object) -> None:
-        self.suspended_in = contextlib.nullcontext
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exception: object) -> None:
-        pass
+        self.active = contextlib.nullcontext
 
     @staticmethod
     def suspended(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -340,7 +340,11 @@ def plain(value: Any) -> Any:
 def _recordable(value: Any) -> Any:
     """Convert a setting to plain data; an object becomes the name of its class."""
     converted = plain(value)
-    basic = converted is None or isinstance(converted, bool | int | float | str | list | dict)
+    if isinstance(converted, dict):
+        return {key: _recordable(item) for key, item in converted.items()}
+    if isinstance(converted, list):
+        return [_recordable(item) for item in converted]
+    basic = converted is None or isinstance(converted, bool | int | float | str)
     return converted if basic else type(value).__name__
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import random
 import threading
+from collections import OrderedDict
+from inspect import signature
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.checkpoint import checkpoint
 
 import camanim
 from camanim import Cancelled, LayerError, ModelError, OutOfMemory, TargetError
+from camanim.cam_methods import find_method
 from camanim.layer_info import Status
 
 METHODS = ("GradCAM", "EigenCAM")
@@ -541,3 +546,126 @@ def test_a_caption_says_when_there_is_no_positive_evidence(zoo, image) -> None:
     assert "no positive evidence" not in animation.caption(1)
     assert "Conv2d" in animation.caption(0)
     assert f"{animation.target.name} {animation.probability:.2f}" in animation.caption(0)
+
+
+# --- Networks that interfere with their modules while they run ------------------------------------
+
+
+class Scaled(nn.Module):
+    """A convolution whose output is changed through ``.data``, which leaves its version unchanged."""
+
+    def __init__(self, change) -> None:
+        super().__init__()
+        self.conv, self.change = nn.Conv2d(4, 4, 3, padding=1), change
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        self.change(y)
+        return y
+
+
+def classifier(*middle: nn.Module) -> nn.Sequential:
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *middle, *head)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda y: y.data.mul_(-3), lambda y: y.data[:, 1:].zero_(),
+        lambda y: torch._foreach_mul_([y.data], -2), lambda y: setattr(y, "data", y.data * -2),
+    ],
+    ids=["mul_", "slice", "foreach", "assigned"],
+)  # fmt: skip
+def test_a_write_through_data_makes_another_layer(zoo, image, method, change) -> None:
+    net = zoo.shake(classifier(Scaled(change)))
+    animation = camanim.animate(net, image, method=method, target=0, layers="all")
+    maps = {layer.label: raw for layer, raw in zip(animation.layers, animation.maps, strict=True)}
+    assert {layer.label: layer.same_as for layer in animation.layers}["1"] is None
+    before = net[1].conv(net[0](animation.tensor)).detach()
+    after = before.clone()
+    change(after)
+    after.requires_grad_()
+    (gradient,) = torch.autograd.grad(net[2:](after)[0, 0], after)
+    weigh = find_method(method).weigh
+    for label, activation in (("1.conv", before), ("1", after.detach())):
+        expected = weigh({"activation": activation[0], "gradient": gradient[0]})
+        np.testing.assert_allclose(maps[label], expected, atol=1e-4, rtol=1e-3)
+
+
+class Interfering(nn.Module):
+    """Copies, replaces or inspects a convolution within its forward."""
+
+    def __init__(self, call) -> None:
+        super().__init__()
+        self.conv, self.call = nn.Conv2d(4, 4, 3, padding=1), call
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.call(self, x).relu()
+
+
+def patched(self: Interfering, x: torch.Tensor) -> torch.Tensor:
+    if "forward" not in vars(self.conv):
+        original = self.conv.forward
+        self.conv.forward = lambda x: 2 * original(x)
+    return self.conv(x)
+
+
+def reweighted(self: Interfering, x: torch.Tensor) -> torch.Tensor:
+    other = copy.copy(self.conv)
+    other._parameters = {name: -p for name, p in self.conv._parameters.items()}
+    other._forward_hooks = OrderedDict()
+    return other(x) + self.conv(x)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        patched, reweighted, lambda self, x: copy.deepcopy(self.conv)(x),
+        lambda self, x: self.conv.forward.__func__(self.conv, x),
+        lambda self, x: self.conv(*([x] * len(signature(self.conv.forward).parameters))),
+    ],
+    ids=["patched", "reweighted", "deep copy", "function", "signature"],
+)  # fmt: skip
+def test_a_network_that_interferes_with_a_module_computes_the_same(zoo, image, call) -> None:
+    net, untouched = (zoo.shake(classifier(Interfering(call))) for _ in range(2))
+    animation = camanim.animate(net, image, target=0, layers="all")
+    expected = untouched(animation.tensor)
+    assert float(animation.target.value(expected)) == pytest.approx(animation.probability, abs=1e-6)
+    for _ in range(2):
+        assert torch.equal(net(animation.tensor), untouched(animation.tensor))
+
+
+def test_a_view_whose_base_was_written_to_has_a_map(zoo, image) -> None:
+    """torch 2.14 crashes in `register_hook` of such a view."""
+
+    class Stale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x * 1
+            view = x[:, :2]
+            x += 1
+            return self.drop(view).repeat(1, 2, 1, 1)
+
+    net = zoo.shake(classifier(Stale()))
+    animation = camanim.animate(net, image, target=0, layers="1.drop")
+    assert np.isfinite(animation.maps[0]).all()
+
+
+def test_an_interrupt_while_the_mode_is_suspended_leaves_no_mode(zoo, image) -> None:
+    net = zoo.shake(zoo.Plain())
+    before = zoo.state_of(net)
+
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.Conv2d, "_conv_forward", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            camanim.animate(net, image)
+    assert zoo.state_of(net) == before
+    assert not _get_current_dispatch_mode_stack()

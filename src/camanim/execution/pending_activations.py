@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
+from threading import get_ident
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch._C import (
-    _get_dispatch_stack_at,
-    _len_torch_dispatch_stack,
-    _pop_torch_dispatch_stack,
-    _push_on_torch_dispatch_stack,
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _get_current_dispatch_mode,
+    _get_current_dispatch_mode_stack,
+    _pop_mode,
+    _push_mode,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
 T = TypeVar("T")
 
@@ -34,6 +36,8 @@ class PendingActivations:
     """Activations that wait for their gradients, by index of the layer call."""
 
     def __init__(self) -> None:
+        #: Number of operations that wrote to a storage, by its address.
+        self.writes: Counter[int] = Counter()
         self._activations: dict[int, torch.Tensor] = {}
         self._by_storage: defaultdict[int, list[int]] = defaultdict(list)
 
@@ -44,7 +48,7 @@ class PendingActivations:
         """Keep an activation."""
         # A view: assigning to ``.data`` gives the module's output another memory, but not the view.
         self._activations[index] = activation.detach()
-        self._by_storage[_storage(activation)].append(index)
+        self._by_storage[storage_of(activation)].append(index)
 
     def get(self, index: int) -> torch.Tensor | None:
         """Return an activation, and keep it."""
@@ -56,7 +60,9 @@ class PendingActivations:
 
     def save(self, overwritten: torch.Tensor) -> None:
         """Clone the activations whose memory is about to be overwritten."""
-        for index in self._by_storage.pop(_storage(overwritten), ()):
+        storage = storage_of(overwritten)
+        self.writes[storage] += 1
+        for index in self._by_storage.pop(storage, ()):
             if index in self._activations:
                 self._activations[index] = self._activations[index].clone()
 
@@ -66,20 +72,23 @@ class PendingActivations:
         self._by_storage.clear()
 
 
-def _storage(tensor: torch.Tensor) -> int:
+def storage_of(tensor: torch.Tensor) -> int:
+    """Return the address of a tensor's storage."""
     return tensor.untyped_storage().data_ptr()
 
 
 class SaveOverwritten(TorchDispatchMode):
     """Clone a pending activation just before an in-place operation overwrites its memory.
 
-    The mode intercepts every operation, which costs more than many of them take. It is therefore
-    suspended in modules of torch that write at most to their input (`suspended_in`).
+    The mode intercepts every operation, which takes longer than many of them. It is therefore suspended
+    in modules of torch that write to no tensor (`active`).
     """
 
     def __init__(self, pending: PendingActivations) -> None:
         super().__init__()
         self.pending = pending
+        #: Thread in which a module suspended the mode.
+        self._suspended_in: int | None = None
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -92,49 +101,64 @@ class SaveOverwritten(TorchDispatchMode):
                     self.pending.save(tensor)
         return func(*args, **kwargs)
 
-    def suspended(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def suspended(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that writes to no activation, without intercepting its operations."""
-        depth = _len_torch_dispatch_stack()
-        if not depth or _get_dispatch_stack_at(depth - 1) is not self:
+        if _get_current_dispatch_mode() is not self:
             # Another thread, or another mode that the network has put on top.
-            return function(*args, **kwargs)
-        _pop_torch_dispatch_stack(None)
+            return function(*args)
+        _pop_mode()
         try:
-            return function(*args, **kwargs)
+            return function(*args)
         finally:
-            _push_on_torch_dispatch_stack(self)
+            _push_mode(self)
 
     @contextmanager
-    def suspended_in(self, modules: Iterable[nn.Module]) -> Iterator[None]:
-        """Suspend the mode in the forward of those modules that write at most to their input."""
-        changed: list[nn.Module] = []
+    def active(self, modules: Iterable[nn.Module]) -> Iterator[None]:
+        """Intercept operations, but for those in the forward of modules that write to no tensor."""
+        handles: list[RemovableHandle] = []
         try:
             for module in modules:
-                if _writes_to_input_only(module):
-                    changed.append(module)
-                    vars(module)["forward"] = partial(self._forward, module, module.forward)
-            yield
+                if _writes_to_nothing(module):
+                    # Last before the forward, and first after it: hooks of the user may write.
+                    handles.append(module.register_forward_pre_hook(self._suspend))
+                    handles.append(
+                        module.register_forward_hook(self._resume, prepend=True, always_call=True)
+                    )
+            with self:
+                try:
+                    yield
+                finally:
+                    # An interrupt may have left the mode suspended.
+                    if not any(mode is self for mode in _get_current_dispatch_mode_stack()):
+                        _push_mode(self)
         finally:
-            for module in changed:
-                vars(module).pop("forward", None)
+            for handle in handles:
+                handle.remove()
 
-    def _forward(
-        self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        if getattr(module, "inplace", False):
-            for value in (*args, *kwargs.values()):
-                if isinstance(value, torch.Tensor):
-                    self.suspended(self.pending.save, value)
-        return self.suspended(forward, *args, **kwargs)
+    def _suspend(self, module: nn.Module, inputs: Any) -> None:
+        if _get_current_dispatch_mode() is self:
+            _pop_mode()
+            self._suspended_in = get_ident()
+
+    def _resume(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if self._suspended_in == get_ident():
+            self._suspended_in = None
+            _push_mode(self)
+
+    def __deepcopy__(self, memo: object) -> SaveOverwritten:
+        # A network may copy its modules, and with them the hooks, within its forward.
+        return self
 
 
-def _writes_to_input_only(module: nn.Module) -> bool:
+def _writes_to_nothing(module: nn.Module) -> bool:
     kind = type(module)
     return (
         kind.__module__ in _WRITES_TO_INPUT_ONLY
         and kind.forward.__module__ in _WRITES_TO_INPUT_ONLY
         and not module._modules
-        and "forward" not in vars(module)
+        and not getattr(module, "inplace", False)
+        # Such as a forward that the user has replaced.
+        and not any(callable(value) for value in vars(module).values())
     )
 
 

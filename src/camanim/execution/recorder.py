@@ -18,7 +18,11 @@ from torch.utils.hooks import RemovableHandle
 from camanim.errors import Cancelled, NoMap
 from camanim.execution.consumer import Consumer, ForwardOutput, Head, Layer
 from camanim.execution.outputs import detached
-from camanim.execution.pending_activations import PendingActivations, SaveOverwritten
+from camanim.execution.pending_activations import (
+    PendingActivations,
+    SaveOverwritten,
+    storage_of,
+)
 from camanim.execution.request import AttributionRequest
 from camanim.layer_info import LayerInfo, Status
 from camanim.layout.arrangement import ChannelsFirst, ChannelsLast, Stripes, Tokens
@@ -77,7 +81,9 @@ class Recorder:
     _groups: dict[int, _Group] = field(default_factory=dict)
     _names: dict[nn.Module, tuple[str, int]] = field(default_factory=dict)
     _call_counts: Counter[str] = field(default_factory=Counter)
-    _outputs: dict[int, tuple[weakref.ref[torch.Tensor], int, int]] = field(default_factory=dict)
+    _outputs: dict[int, tuple[weakref.ref[torch.Tensor], tuple[object, ...], int]] = field(
+        default_factory=dict
+    )
 
     @contextmanager
     def hooked(self, net: nn.Module) -> Iterator[None]:
@@ -87,12 +93,15 @@ class Recorder:
         handles: list[RemovableHandle] = []
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            if module not in self._names:
+                # A copy that the network made of one of its modules, and with it of the hook.
+                return None
             return save_overwritten.suspended(self._after_call, module, inputs, output)
 
         try:
             for module in self._names:
                 handles.append(module.register_forward_hook(hook))
-            with save_overwritten.suspended_in(self._names), save_overwritten:
+            with save_overwritten.active(self._names):
                 yield
         finally:
             for handle in handles:
@@ -189,6 +198,9 @@ class Recorder:
         layer.same_as = None
         self._pending.add(layer.index, output)
         layers = [layer]
+        # torch 2.14 crashes in register_hook on a view whose base was written to since, unless its node
+        # in the graph was read before.
+        _ = output.grad_fn
         hook = output.register_hook(partial(self._on_gradient, layers))
         self._groups[layer.index] = _Group(layers, hook)
 
@@ -209,13 +221,23 @@ class Recorder:
 
     def _earlier(self, output: torch.Tensor) -> int | None:
         """Return the first call that gave this very tensor, unless it was written to since."""
-        index = len(self.layer_calls)
-        ref, version, earlier = self._outputs.get(id(output), (None, 0, 0))
-        current = 0 if output.is_inference() else output._version
-        if ref is not None and ref() is output and version == current:
+        ref, state, earlier = self._outputs.get(id(output), (None, None, 0))
+        current = self._state(output)
+        if ref is not None and ref() is output and state == current:
             return earlier
-        self._outputs[id(output)] = (weakref.ref(output), current, index)
+        self._outputs[id(output)] = (weakref.ref(output), current, len(self.layer_calls))
         return None
+
+    def _state(self, output: torch.Tensor) -> tuple[object, ...]:
+        """Return what differs once a tensor was written to."""
+        version = 0 if output.is_inference() else output._version
+        try:
+            storage = storage_of(output)
+        except (NotImplementedError, RuntimeError):
+            # A sparse tensor, or one within a transform of torch.func.
+            return (version,)
+        # Writing through ``.data`` leaves the version unchanged.
+        return version, storage, self._pending.writes[storage]
 
     def settle(self) -> None:
         """Arrange the layers whose shape alone does not tell, or may deceive."""
