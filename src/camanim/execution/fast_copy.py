@@ -1,9 +1,9 @@
 """A faster copy of a network, for thousands of forward passes.
 
 Batch normalisations are folded into the convolutions before them, and channels lie last in memory, which
-is faster on the CPU. One forward pass shows which normalisation follows which convolution, and that
-nothing else uses the convolution's output, so any network will do. The copy is used only if it has the
-same output for several images.
+is faster on the CPU. One forward pass determines which normalisation follows which convolution, and that
+nothing else uses the convolution's output; this works for any network. The copy is used only if its
+outputs for several images are the same.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from camanim.precision import as_float64
 
 #: Largest difference of the outputs, relative to the largest value, that rounding explains.
 TOLERANCE = 1e-4
-#: Of the image, for those that both are compared on.
+#: Factors on the image, for the images on which copy and network are compared.
 FACTORS = (1.0, 0.5, 0.0, -1.0)
 #: Functions that neither read nor change values of a tensor.
 _HARMLESS = frozenset({"__get__", "dim", "size", "is_floating_point", "numel", "__len__"})
 
-#: What copying a network may raise.
+#: Exceptions that copying a network may raise.
 _UNCOPIED = (
     RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, MemoryError,
     copy.Error, pickle.PicklingError,
@@ -46,72 +46,75 @@ CopyFormat = Literal["contiguous", "channels_last"]
 
 
 def fast_copy(forward: Forward, tensor: torch.Tensor) -> Forward:
-    """Return a faster copy of a network, or the network where there is none.
+    """Return a faster copy of a network, or the network if it has none.
 
     Parameters
     ----------
     forward : Forward
         Within `Forward.evaluating`.
     tensor : torch.Tensor
-        (B, C, *S); an input that both are compared on.
+        (B, C, *S); an input for the comparison of network and copy.
 
     Returns
     -------
     Forward
-        The network itself where it cannot be copied, or where the copy answers otherwise.
+        The network if it cannot be copied, or if the outputs of the copy differ.
     """
     copies = Copies(forward, tensor)
     return copies.of("channels_last") or copies.of("contiguous") or forward
 
 
 class Copies:
-    """One copy of a network, with its weights in one format or another.
+    """A copy of a network, with its weights in one memory format at a time.
 
     Parameters
     ----------
     forward : Forward
         Within `Forward.evaluating`.
     tensor : torch.Tensor
-        (B, C, *S); an input that both are compared on.
+        (B, C, *S); an input for the comparison of network and copy.
     """
 
     def __init__(self, forward: Forward, tensor: torch.Tensor) -> None:
-        self._own, self._tensor = forward, tensor
+        self._original, self._tensor = forward, tensor
         self._agrees: dict[CopyFormat, bool] = {}
 
     @cached_property
     def _copy(self) -> Forward | None:
-        return folded_copy(self._own, self._tensor)
+        return folded_copy(self._original, self._tensor)
 
     def of(self, memory_format: CopyFormat) -> Forward | None:
-        """Give the copy in a format, until it is asked for in another; None where it cannot be had."""
+        """Return the copy in a memory format; None without a copy whose outputs agree.
+
+        The copy changes when it is requested in another format.
+        """
         if self._copy is None:
             return None
-        lay_out(self._copy.net, self._tensor.ndim, memory_format)
+        set_memory_format(self._copy.net, self._tensor.ndim, memory_format)
         if memory_format not in self._agrees:
-            self._agrees[memory_format] = agree(self._own, self._copy, self._tensor)
+            self._agrees[memory_format] = agree(self._original, self._copy, self._tensor)
         return self._copy if self._agrees[memory_format] else None
 
 
 def folded_copy(forward: Forward, tensor: torch.Tensor) -> Forward | None:
-    """Copy a network, with batch normalisations folded; None where it cannot be copied."""
+    """Return a copy with folded batch normalisations; None if the network cannot be copied."""
     try:
         fast = replace(forward, net=copy.deepcopy(forward.net))
     except _UNCOPIED:
-        # The network has something that cannot be copied, or the copy does not fit into memory.
+        # A part cannot be copied, or the copy does not fit into memory.
         return None
     for convolution, normalization in _pairs(fast, tensor):
         _fold(fast.net, convolution, normalization)
     for module in fast.net.modules():
-        # What a hook of the user's does is done for the network itself. Where it is needed for the
-        # answer, the copy will not agree.
+        # The user's hooks must not be called for a copy. If they change the output, the copy will not
+        # agree.
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
     return fast
 
 
-def lay_out(net: nn.Module, ndim: int, memory_format: CopyFormat) -> None:
-    """Put the channels of weights last in memory, or first; inputs have `ndim` axes."""
+def set_memory_format(net: nn.Module, ndim: int, memory_format: CopyFormat) -> None:
+    """Store the weights with their channels last or first; inputs have `ndim` axes."""
     if ndim in (4, 5):
         last = (torch.channels_last, torch.channels_last_3d)[ndim - 4]
         net.to(memory_format=last if memory_format == "channels_last" else torch.contiguous_format)
@@ -122,7 +125,7 @@ class _Uses(FunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        #: By identity: the convolution, and its output, kept so that no other gets its identity.
+        #: Name and output of each convolution by `id`; the reference keeps the `id` from being reused.
         self.outputs: dict[int, tuple[str, torch.Tensor]] = {}
         self.counts: Counter[str] = Counter()
 
