@@ -89,8 +89,8 @@ class Branches(nn.Module):
         return self.head(self.relu(torch.cat([self.left(x), self.right(x)], 1)))
 
 
-class HandsOn(nn.Module):
-    """Modules that hand on what they got, beside one that overwrites it."""
+class PassThrough(nn.Module):
+    """Modules that return their input, before one that overwrites it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class HandsOn(nn.Module):
 
 
 class Pair(nn.Module):
-    """Gives two tensors."""
+    """Return two tensors."""
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return x, x * 2
@@ -128,13 +128,13 @@ class Shapes(nn.Module):
 
 
 class Words(nn.Module):
-    """Gives no tensor."""
+    """Return no tensor."""
 
     def forward(self, x: torch.Tensor) -> str:
         return "nothing to see"
 
 
-class Says(nn.Module):
+class TextOutput(nn.Module):
     """Has a module whose output is no tensor."""
 
     def __init__(self) -> None:
@@ -148,8 +148,8 @@ class Says(nn.Module):
         return self.head(x)
 
 
-class Then(nn.Module):
-    """A convolution whose output some operation changes behind the modules' back."""
+class WithOperation(nn.Module):
+    """A convolution whose output is changed by an operation outside of any module."""
 
     def __init__(self, operation) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class Then(nn.Module):
 
 
 class Raises(nn.Module):
-    """Fails in the middle, in whatever way it is told."""
+    """Raise a given error after the first layer."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -174,8 +174,8 @@ class Raises(nn.Module):
         raise self.error
 
 
-class Gives(nn.Module):
-    """A network whose output is whatever `operation` makes of its feature map."""
+class CustomOutput(nn.Module):
+    """Return the result of an operation on the feature map."""
 
     def __init__(self, operation) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class Gives(nn.Module):
 
 
 class Peak(nn.Module):
-    """Finds the brightest cell of a grid, with no weights: its maps light that cell alone."""
+    """Return the value of the brightest cell of a grid; its maps mark that cell alone."""
 
     def __init__(self, cell: int) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class Peak(nn.Module):
 
 
 def shake(net: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every weight and statistic a value of its own, so that no two paths look alike."""
+    """Set all weights and statistics to random values, so that no two paths are alike."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in net.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.4
@@ -244,7 +244,7 @@ def hirescam_by_hand(activation: np.ndarray, gradient: np.ndarray) -> np.ndarray
 
 
 def state_of(net: nn.Module) -> dict[str, object]:
-    """Everything about a network that a user would miss if it changed."""
+    """Return the state of a network that a run must restore."""
     state: dict[str, object] = {
         f"weights {name}": value.detach().contiguous().view(torch.uint8).numpy().tobytes()
         if value.ndim
@@ -266,12 +266,14 @@ def state_of(net: nn.Module) -> dict[str, object]:
 
 @pytest.fixture(scope="session")
 def zoo() -> SimpleNamespace:
-    """The tiny networks, and the functions that look at them."""
+    """Return small networks, and functions to examine them."""
     return SimpleNamespace(
         **{
             kind.__name__: kind
             for kind in (
-                Plain, Residual, Reused, Branches, HandsOn, Shapes, Says, Then, Raises, Gives, Peak
+                Plain, Residual, Reused, Branches, PassThrough, Shapes, TextOutput,
+                WithOperation, Raises,
+                CustomOutput, Peak,
             )
         },
         head=head,

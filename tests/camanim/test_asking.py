@@ -124,8 +124,8 @@ class Dataclasses(nn.Module):
         self.part, self.last, self.head = Part(), nn.Conv2d(4, 4, 3), head(4)
 
     def forward(self, x: torch.Tensor) -> Answer:
-        found = self.part(x)
-        x = self.last(found.features * found.rest[0].sigmoid())
+        output = self.part(x)
+        x = self.last(output.features * output.rest[0].sigmoid())
         logits = self.head(x)
         return Answer(logits, logits.sum())
 
@@ -239,7 +239,7 @@ NETWORKS: dict[str, Callable[[Any], nn.Module]] = {
     "residual": lambda zoo: zoo.Residual(),
     "reused": lambda zoo: zoo.Reused(),
     "branches": lambda zoo: zoo.Branches(),
-    "hands on": lambda zoo: zoo.HandsOn(),
+    "hands on": lambda zoo: zoo.PassThrough(),
     "looped": lambda zoo: Looped(),
     "tied": lambda zoo: Tied(),
     "decides": lambda zoo: Decides(),
@@ -294,12 +294,12 @@ class Calls:
 
     def run(self, change: Callable[[Any], Any] | None = None) -> tuple[torch.Tensor, Any]:
         """The logits and the layer's output."""
-        seen: list[Any] = []
+        outputs: list[Any] = []
         before = {n: b.clone() for n, b in self.net.named_buffers()}
 
         def hook(module, inputs, output):
-            seen.append(copy.deepcopy(output))
-            if len(seen) - 1 == self.layer.call and change is not None:
+            outputs.append(copy.deepcopy(output))
+            if len(outputs) - 1 == self.layer.call and change is not None:
                 return change(output)
             return None
 
@@ -314,7 +314,7 @@ class Calls:
         with torch.no_grad():
             for name, buffer in self.net.named_buffers():
                 buffer.copy_(before[name])
-        return logits(output)[0], seen[self.layer.call]
+        return logits(output)[0], outputs[self.layer.call]
 
     def activation(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The logits, and what the layer gave, (C, h, w) or tokens (N, C)."""
@@ -402,11 +402,11 @@ def test_gradients_are_those_of_autograd_in_every_layer(zoo, image, habit) -> No
 
 def gradient_of(calls: Calls, activation: torch.Tensor) -> torch.Tensor:
     leaf = activation[None].clone().requires_grad_()
-    seen: list[int] = []
+    calls_so_far: list[int] = []
 
     def hook(module, inputs, output):
-        seen.append(0)
-        if len(seen) - 1 == calls.layer.call:
+        calls_so_far.append(0)
+        if len(calls_so_far) - 1 == calls.layer.call:
             # Not the leaf itself: the next operation may write in place.
             return put(output, calls.path, leaf.clone())
         return None
@@ -488,7 +488,7 @@ def test_further_inputs_go_along_in_every_batch_and_stay_as_they_are(
         Alone(net, other * 0.5, 0.7), image, method=method, target=1, batch_size=3
     )
     for a, layer in zip(ours.maps, ours.layers, strict=True):
-        i = [own.name for own in alone.layers].index(f"net.{layer.name}")
+        i = [info.name for info in alone.layers].index(f"net.{layer.name}")
         np.testing.assert_allclose(a, alone.maps[i], rtol=1e-4, atol=1e-6)
     assert model.predict(image)[0].probability > 0
 

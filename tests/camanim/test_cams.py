@@ -964,13 +964,13 @@ def test_sess_as_in_grad_cam(zoo, pool: str, smooth: bool) -> None:
     expected = cam(x, [target])[0]
 
     windows = sess_windows((13, 18), scales=3, growth=0.4, window=10, step=6)
-    seen = list(patches(x[0], windows))
+    crops = list(patches(x[0], windows))
     with torch.no_grad():
-        scores = net(torch.stack(seen)).softmax(1)[:, 1].numpy()
+        scores = net(torch.stack(crops)).softmax(1)[:, 1].numpy()
     chosen, weights = sess_weights(scores, 0.3)
     maps = []
     for i in chosen:
-        activation = part(net, 0, 5)(seen[i][None]).detach().requires_grad_()
+        activation = part(net, 0, 5)(crops[i][None]).detach().requires_grad_()
         (gradient,) = torch.autograd.grad(part(net, 5)(activation)[0, 1], activation)
         maps.append(weigh("GradCAM", activation=activation[0].detach(), gradient=gradient[0]))
     fusion = Fusion((13, 18), pool, 0.05)

@@ -407,7 +407,7 @@ def test_what_the_input_does_not_reach_by_gradients_is_still_on_the_targets_path
     ids=["detached", "constant", "of a parameter"],
 )
 def test_where_nothing_leads_to_the_target_it_says_so(zoo, image, operation) -> None:
-    net = zoo.Gives(operation)
+    net = zoo.CustomOutput(operation)
     with pytest.raises(LayerError, match=Status.OFF_PATH):
         camanim.animate(net, image)
     assert len(camanim.animate(net, image, method="EigenCAM")) == 1
@@ -433,19 +433,19 @@ def test_an_output_without_a_row_of_scores_for_the_image_is_named(
 ) -> None:
     for call in (camanim.animate, lambda net, image: camanim.Model(net).predict(image)):
         with pytest.raises(TargetError, match=says):
-            call(zoo.Gives(operation), image)
+            call(zoo.CustomOutput(operation), image)
 
 
 # --- The target ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("asked", "index"),
+    ("request", "index"),
     [(2, 2), (-1, 2), ("dog", 1), ("DOG", 1), ("2", 2), (np.int64(1), 1), (torch.tensor(1), 1)],
 )
-def test_a_class_by_number_or_name(zoo, image, asked, index) -> None:
+def test_a_class_by_number_or_name(zoo, image, request, index) -> None:
     model = camanim.Model(zoo.shake(zoo.Plain()), classes=["cat", "dog", "ox"])
-    target = camanim.animate(model, image, target=asked).target
+    target = camanim.animate(model, image, target=request).target
     assert (target.index, target.name) == (index, ["cat", "dog", "ox"][index])
 
 
@@ -459,7 +459,7 @@ def test_the_likeliest_class_is_the_default_and_its_probability_that_of_predict(
 
 
 @pytest.mark.parametrize(
-    ("classes", "asked", "index"),
+    ("classes", "request", "index"),
     [
         (["Cardigan", "cardigan", "x"], "cardigan", 1),
         (["1", "2", "3"], "1", 0),
@@ -468,11 +468,11 @@ def test_the_likeliest_class_is_the_default_and_its_probability_that_of_predict(
     ids=["ImageNet's dog and garment", "BI-RADS", "a name that is also a number"],
 )
 def test_an_exact_name_goes_before_a_similar_name_and_a_number(
-    zoo, image, classes, asked, index
+    zoo, image, classes, request, index
 ) -> None:
     """Or the wrong class is explained without a word."""
     model = camanim.Model(zoo.shake(zoo.Plain()), classes=classes)
-    assert camanim.animate(model, image, target=asked).target.index == index
+    assert camanim.animate(model, image, target=request).target.index == index
 
 
 @pytest.mark.parametrize("wrong", [1.5, [1], "--5", "²", object(), ""])
@@ -482,7 +482,7 @@ def test_what_is_no_class_at_all_is_refused_as_a_target(zoo, image, wrong) -> No
 
 
 def test_a_single_logit_is_a_sigmoid(zoo, image) -> None:
-    net = zoo.Gives(lambda y: y.mean((2, 3))[:, :1])
+    net = zoo.CustomOutput(lambda y: y.mean((2, 3))[:, :1])
     animation = camanim.animate(net, image)
     with torch.no_grad():
         logit = net(animation.tensor).item()
@@ -525,7 +525,7 @@ def test_extra_state_in_a_network_does_no_harm(zoo, image) -> None:
 
 
 def test_the_table_has_a_row_for_every_call_and_a_reason_where_there_is_no_map(zoo, image) -> None:
-    animation = camanim.animate(zoo.shake(zoo.HandsOn()), image)
+    animation = camanim.animate(zoo.shake(zoo.PassThrough()), image)
     rows = animation.table()
     assert [row["index"] for row in rows] == list(range(len(animation.layer_calls)))
     by_name = {row["name"]: row for row in rows}

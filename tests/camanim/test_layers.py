@@ -49,14 +49,14 @@ def test_layers_are_in_order_of_execution(zoo, image) -> None:
 
 def test_same_as_is_the_first_layer_with_the_identical_output(zoo, image) -> None:
     """Identity, Dropout and containers return their input; an in-place ReLU modifies it."""
-    layers = trace(zoo.shake(zoo.HandsOn()), image)
+    layers = trace(zoo.shake(zoo.PassThrough()), image)
     first = layers["features.0"].index
     same = {label: layer.same_as for label, layer in layers.items()}
     assert same["features.0"] is None
     assert same["features.1"] == same["features.2"] == same["features"] == first
     assert same["relu"] is None
     assert same["head"] == same["(network)"] == layers["head.2"].index
-    assert labels(zoo.shake(zoo.HandsOn()), image) == ["features.0", "relu"]
+    assert labels(zoo.shake(zoo.PassThrough()), image) == ["features.0", "relu"]
 
 
 def test_every_in_place_operation_is_a_separate_layer(zoo, image) -> None:
@@ -221,11 +221,11 @@ SELECTIONS = [
     ("Reused", "r*:2", ["relu:2"]),
     ("Reused", ["relu:2", "a"], ["a", "relu:2"]),
     ("Reused", "ReLU", ["relu", "relu:1", "relu:2"]),
-    ("HandsOn", "all", ["features.0", "features.1", "features.2", "features", "relu"]),
-    ("HandsOn", "features.*", ["features.0", "features.1", "features.2"]),
-    ("HandsOn", "feature?", ["features"]),
-    ("HandsOn", "Sequential", ["features"]),
-    ("HandsOn", "Dropout", ["features.2"]),
+    ("PassThrough", "all", ["features.0", "features.1", "features.2", "features", "relu"]),
+    ("PassThrough", "features.*", ["features.0", "features.1", "features.2"]),
+    ("PassThrough", "feature?", ["features"]),
+    ("PassThrough", "Sequential", ["features"]),
+    ("PassThrough", "Dropout", ["features.2"]),
 ]
 
 
@@ -303,7 +303,7 @@ def test_mobilenet_v2_has_149_unique_and_209_maps() -> None:
 def test_an_unknown_layer_is_an_error_with_a_suggestion(zoo, image, wrong, hint) -> None:
     unknown = wrong if isinstance(wrong, str) else wrong[-1]
     with pytest.raises(LayerError, match=rf"{unknown}.*{hint}"):
-        camanim.animate(zoo.HandsOn(), image, layers=wrong)
+        camanim.animate(zoo.PassThrough(), image, layers=wrong)
 
 
 @pytest.mark.parametrize(
@@ -311,13 +311,13 @@ def test_an_unknown_layer_is_an_error_with_a_suggestion(zoo, image, wrong, hint)
 )
 def test_an_empty_selection_is_an_error(zoo, image, wrong) -> None:
     with pytest.raises(LayerError, match=r"\w+"):
-        camanim.animate(zoo.HandsOn(), image, layers=wrong)
+        camanim.animate(zoo.PassThrough(), image, layers=wrong)
 
 
 @pytest.mark.parametrize("wrong", [5, None])
 def test_a_selection_of_another_type_is_a_setting_error(zoo, image, wrong) -> None:
     with pytest.raises(SettingError, match="layers"):
-        camanim.animate(zoo.HandsOn(), image, layers=wrong)
+        camanim.animate(zoo.PassThrough(), image, layers=wrong)
 
 
 def test_the_error_has_the_status_of_selected_layers_without_a_map(zoo, image) -> None:
@@ -326,7 +326,7 @@ def test_the_error_has_the_status_of_selected_layers_without_a_map(zoo, image) -
     with pytest.raises(LayerError, match=Status.OFF_PATH):
         camanim.animate(zoo.Branches(), image, layers="unused")
     with pytest.raises(LayerError, match=Status.NO_TENSOR):
-        camanim.animate(zoo.Says(), image, layers="words")
+        camanim.animate(zoo.TextOutput(), image, layers="words")
 
 
 # --- Layers with the same tensor, and activations that are overwritten -----------------------
@@ -387,7 +387,7 @@ def test_an_error_in_a_layer_leaves_each_module_with_its_forward(zoo, image) -> 
 def test_a_gradient_that_a_hook_changes_is_not_shared(zoo, image) -> None:
     """The first layer is before the hook of the network, the second behind it."""
 
-    class Scales(zoo.HandsOn):
+    class Scales(zoo.PassThrough):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             first = self.features[0](x)
             first.register_hook(lambda gradient: 2 * gradient)

@@ -145,8 +145,8 @@ def test_every_method_over_every_family(name: str) -> None:
     # The formulas are tested above; a large image is slow.
     methods = camanim.methods() if size < 200 else set(camanim.methods()) - set(FORMULAS)
     for method in methods:
-        found, animation = matrix.run(model, size, method, few)
-        assert found.maps == len(few) or method in matrix.PARTIAL, (method, found.without)
+        run, animation = matrix.run(model, size, method, few)
+        assert run.maps == len(few) or method in matrix.PARTIAL, (method, run.without)
         assert animation is None or matrix.complaints(animation, size) == []
     assert matrix.checksum(net) == before
 
@@ -160,11 +160,11 @@ def test_every_method_over_every_layer_of_every_network(name: str) -> None:
     """Also: the layers with a map are the same for all methods but those of `PARTIAL`."""
     row = matrix.row_of(name, every=True)
     spatial = row.runs["GradCAM"]
-    for method, found in row.runs.items():
+    for method, run in row.runs.items():
         if method in matrix.COSTLY:
-            assert found.maps == found.selected, (method, found.without)
+            assert run.maps == run.selected, (method, run.without)
         elif method not in matrix.PARTIAL:
-            assert found.without == spatial.without, method
+            assert run.without == spatial.without, method
 
 
 def test_published_sizes_are_no_smaller() -> None:

@@ -67,13 +67,13 @@ def by_autograd(
     Each of these outputs is handed on as a copy, so that nothing can be written into it.
     """
     net, labels = animation.model.net, set(labels)
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     kept: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
-            label = f"{name}:{seen[name]}" if seen[name] else name
-            seen[name] += 1
+            label = f"{name}:{counts[name]}" if counts[name] else name
+            counts[name] += 1
             if label not in labels:
                 return None
             kept[label] = tensors_of(output)[0][1]
@@ -98,12 +98,12 @@ def check_by_hand(
     by_hand: dict[str, Reshape],
 ) -> None:
     """Compare maps by HiResCAM with gradient times activation, put in place by hand."""
-    found = by_autograd(animation, score, by_hand)
-    assert set(found) == set(by_hand)
+    tensors = by_autograd(animation, score, by_hand)
+    assert set(tensors) == set(by_hand)
     maps = {x.label: raw for x, raw in zip(animation.layers, animation.maps, strict=True)}
     largest = 0.0
     for label, reshape in by_hand.items():
-        activation, gradient = found[label]
+        activation, gradient = tensors[label]
         expected = (reshape(gradient) * reshape(activation)).sum(1)[0].numpy()
         assert expected.ndim == animation.tensor.ndim - 2, label
         # Where only the class token goes on, nothing of the cells does.
@@ -148,16 +148,16 @@ PAPER = (
 
 def sides(net: nn.Module, tensor: torch.Tensor) -> list[tuple[int, ...]]:
     """Shapes of all outputs, in order."""
-    found: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]] = []
 
     def see(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        found.append(tuple(output.shape))
+        shapes.append(tuple(output.shape))
 
     with ExitStack() as stack, torch.no_grad():
         for module in net.modules():
             stack.callback(module.register_forward_hook(see).remove)
         net(tensor.clone())
-    return found
+    return shapes
 
 
 @pytest.mark.slow
@@ -387,8 +387,8 @@ def activations(model: camanim.Model, image: np.ndarray) -> dict[str, torch.Tens
         kept.append(activation.clone())
         return torch.full(activation.shape[1:], len(kept) - 1.0)
 
-    found = explain(model, image, method=keep)
-    return {x.label: kept[int(m.flat[0])] for x, m in zip(found.layers, found.maps, strict=True)}
+    result = explain(model, image, method=keep)
+    return {x.label: kept[int(m.flat[0])] for x, m in zip(result.layers, result.maps, strict=True)}
 
 
 PLACED = [
@@ -408,19 +408,19 @@ def test_a_change_of_the_image_is_seen_where_it_was_made(name: str) -> None:
     net = timm.create_model(name, pretrained=False).eval()
     size = 240 if name == "crossvit_9_240" else 224
     model, image = camanim.Model(net), picture(size, size, 3)
-    before, seen = activations(model, image), 0
+    before, compared = activations(model, image), 0
     for place in ((0.3, 0.8), (0.8, 0.2)):
         other = image.copy()
         rows, columns = (slice(int((p - 0.04) * size), int((p + 0.04) * size)) for p in place)
         other[rows, columns] = 1 - other[rows, columns]
         for label, activation in activations(model, other).items():
-            found = place_of(activation - before[label])
-            if found is None or activation[0].numel() < 16:
+            position = place_of(activation - before[label])
+            if position is None or activation[0].numel() < 16:
                 continue
-            seen += 1
-            for at, side, cells in zip(found, place, activation.shape[1:], strict=True):
-                assert abs(at - side) < 0.1 + 0.5 / cells, (label, found, place)
-    assert seen > 20
+            compared += 1
+            for at, side, cells in zip(position, place, activation.shape[1:], strict=True):
+                assert abs(at - side) < 0.1 + 0.5 / cells, (label, position, place)
+    assert compared > 20
 
 
 # --- Volumes ---------------------------------------------------------------------------------

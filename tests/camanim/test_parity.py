@@ -235,7 +235,9 @@ def test_activations_are_not_overwritten(zoo, image: np.ndarray, how: str, metho
     """In-place operations through the tensor, a view of it, or without autograd."""
     inplace, outofplace = IN_PLACE[how]
     actual, expected = (
-        camanim.animate(zoo.shake(zoo.Then(op)), image, method=method, target=0, layers="conv")
+        camanim.animate(
+            zoo.shake(zoo.WithOperation(op)), image, method=method, target=0, layers="conv"
+        )
         for op in (inplace, outofplace)
     )
     np.testing.assert_allclose(actual.maps[0], expected.maps[0], rtol=1e-4, atol=1e-6)

@@ -30,7 +30,7 @@ def quiet(*args: object) -> None:
 
 def calls_of(net: nn.Module) -> list[Layer]:
     """Every call whose output is channels over space."""
-    layout, found, counts = LayoutInference(tuple(INPUT.shape)), [], {}
+    layout, layers, counts = LayoutInference(tuple(INPUT.shape)), [], {}
 
     def see(name):
         def hook(module, inputs, output):
@@ -39,7 +39,7 @@ def calls_of(net: nn.Module) -> list[Layer]:
             if isinstance(output, torch.Tensor):
                 arrangement = layout.infer(module, tuple(output.shape)).arrangement
                 if arrangement is not None:
-                    found.append(Layer(len(found), name, call, module, "", arrangement))
+                    layers.append(Layer(len(layers), name, call, module, "", arrangement))
 
         return hook
 
@@ -48,18 +48,18 @@ def calls_of(net: nn.Module) -> list[Layer]:
         net(INPUT.clone())
     for handle in handles:
         handle.remove()
-    return found
+    return layers
 
 
 def replaced_by_hand(net: nn.Module, layer: Layer, values: torch.Tensor) -> list[float]:
     """Scores with one call's output replaced, the whole network run for each."""
     scores = []
     for value in values:
-        seen = []
+        previous = []
 
-        def hook(module, inputs, output, value=value, seen=seen):
-            seen.append(0)
-            if len(seen) == layer.call + 1:
+        def hook(module, inputs, output, value=value, previous=previous):
+            previous.append(0)
+            if len(previous) == layer.call + 1:
                 return layer.arrangement.from_channels(value[None].clone(), output)
             return None
 
@@ -70,7 +70,7 @@ def replaced_by_hand(net: nn.Module, layer: Layer, values: torch.Tensor) -> list
     return scores
 
 
-@pytest.mark.parametrize("kind", ["Plain", "Residual", "Reused", "Branches", "HandsOn"])
+@pytest.mark.parametrize("kind", ["Plain", "Residual", "Reused", "Branches", "PassThrough"])
 def test_a_replaced_layer_gives_the_score_of_the_whole_network(zoo, kind) -> None:
     net = zoo.shake(getattr(zoo, kind)())
     before = zoo.state_of(net)
