@@ -346,8 +346,9 @@ def test_the_chosen_image_follows_the_selection(viewer, dock):
 
 
 def test_mobilenet_predicts_egyptian_cat(
-    viewer, dock, stacks, has_caption, shared, monkeypatch, qtbot
-):
+    # First: napari's fixture cannot close a viewer of a test that is skipped after it.
+    shared, viewer, dock, stacks, has_caption, monkeypatch, qtbot
+):  # fmt: skip
     monkeypatch.setenv("TORCH_HOME", str(shared / "torch"))
     pixels = np.asarray(PILImage.open(shared / "images/cat.jpg").convert("RGB"))
     viewer.add_image(pixels, name="cat", scale=(0.5, 0.5), units=("um", "um"))
