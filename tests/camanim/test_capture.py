@@ -440,12 +440,12 @@ def test_an_output_without_a_row_of_scores_for_the_image_is_named(
 
 
 @pytest.mark.parametrize(
-    ("request", "index"),
+    ("requested", "index"),
     [(2, 2), (-1, 2), ("dog", 1), ("DOG", 1), ("2", 2), (np.int64(1), 1), (torch.tensor(1), 1)],
 )
-def test_a_class_by_number_or_name(zoo, image, request, index) -> None:
+def test_a_class_by_number_or_name(zoo, image, requested, index) -> None:
     model = camanim.Model(zoo.shake(zoo.Plain()), classes=["cat", "dog", "ox"])
-    target = camanim.animate(model, image, target=request).target
+    target = camanim.animate(model, image, target=requested).target
     assert (target.index, target.name) == (index, ["cat", "dog", "ox"][index])
 
 
@@ -459,7 +459,7 @@ def test_the_likeliest_class_is_the_default_and_its_probability_that_of_predict(
 
 
 @pytest.mark.parametrize(
-    ("classes", "request", "index"),
+    ("classes", "requested", "index"),
     [
         (["Cardigan", "cardigan", "x"], "cardigan", 1),
         (["1", "2", "3"], "1", 0),
@@ -468,11 +468,11 @@ def test_the_likeliest_class_is_the_default_and_its_probability_that_of_predict(
     ids=["ImageNet's dog and garment", "BI-RADS", "a name that is also a number"],
 )
 def test_an_exact_name_goes_before_a_similar_name_and_a_number(
-    zoo, image, classes, request, index
+    zoo, image, classes, requested, index
 ) -> None:
     """Or the wrong class is explained without a word."""
     model = camanim.Model(zoo.shake(zoo.Plain()), classes=classes)
-    assert camanim.animate(model, image, target=request).target.index == index
+    assert camanim.animate(model, image, target=requested).target.index == index
 
 
 @pytest.mark.parametrize("wrong", [1.5, [1], "--5", "²", object(), ""])
