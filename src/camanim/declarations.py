@@ -100,6 +100,11 @@ class Setting:
     help: str = ""
 
     @property
+    def is_textual(self) -> bool:
+        """Whether values can be written as text, unlike objects and functions."""
+        return self.kind is not None or self.check is not None
+
+    @property
     def expected(self) -> str:
         """Description of valid values."""
         text = self._expected_items() if self.count is not None else self._expected_value()
@@ -305,21 +310,45 @@ def check_values(
     }
 
 
+def bind(
+    function: Callable[..., Any], error: type[CamError], args: Any, kwargs: Any
+) -> inspect.BoundArguments:
+    """Return the arguments of a call, with defaults, and with its settings checked.
+
+    Raises
+    ------
+    CamError
+        Of the given type, if a setting is invalid.
+    TypeError
+        If the arguments do not fit the function, as for the call.
+    """
+    bound = _signature(function).bind(*args, **kwargs)
+    bound.arguments.update(check_values(function, bound.arguments, error))
+    bound.apply_defaults()
+    return bound
+
+
+_signature = functools.lru_cache(maxsize=256)(inspect.signature)
+
+
 def checked(error: type[CamError]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that checks the settings of a function, and raises `error` for a wrong one."""
+    """Return a decorator that checks the settings of a function at each call.
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        signature = inspect.signature(function)
+    Parameters
+    ----------
+    error : type
+        Type of the error for an invalid setting.
+    """
 
+    def around(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            bound = signature.bind(*args, **kwargs)
-            bound.arguments.update(check_values(function, bound.arguments, error))
+            bound = bind(function, error, args, kwargs)
             return function(*bound.args, **bound.kwargs)
 
         return cast("Callable[P, R]", call)
 
-    return decorate
+    return around
 
 
 class Checked:

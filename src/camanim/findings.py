@@ -27,7 +27,7 @@ from typing import (
 import numpy as np
 import numpy.typing as npt
 
-from camanim.declarations import Setting, check_values, settings_of
+from camanim.declarations import Setting, bind, settings_of
 from camanim.errors import ScoreError
 from camanim.layer_info import LayerInfo
 from camanim.plots import Color, Line, Mark, Panel, PlotOffer
@@ -263,14 +263,11 @@ def register_finding(
     """
 
     def register(compute: Callable[P, R]) -> Callable[P, R]:
-        declared = signature(compute)
         names = [name for name in settings_of(compute) if name not in _NOT_SETTINGS]
 
         @wraps(compute)
         def function(*args: P.args, **kwargs: P.kwargs) -> R:
-            bound = declared.bind(*args, **kwargs)
-            bound.apply_defaults()
-            bound.arguments.update(check_values(compute, bound.arguments, ScoreError))
+            bound = bind(compute, ScoreError, args, kwargs)
             result = compute(*bound.args, **bound.kwargs)
             parameters = {name: _recordable(bound.arguments[name]) for name in names}
             # Frozen for everybody else; here it has just been created.

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from camanim.catalogue import finding_kinds
-from camanim.declarations import Setting, check_values
+from camanim.declarations import check_values
 from camanim.errors import ScoreError
 from camanim.findings import FindingRequest, find_kind
 from camanim.render.plots import SCORES, kind_of_plot
@@ -25,11 +25,12 @@ def findings() -> None:
     out = Console(soft_wrap=True, highlight=False)
     for name, kind in finding_kinds().items():
         out.print(f"{name}: {kind.help}", markup=False)
-        for setting in filter(_is_text, kind.settings.values()):
-            out.print(
-                f"  {setting.name}={setting.default}  {setting.help} ({setting.expected})",
-                markup=False,
-            )
+        for setting in kind.settings.values():
+            if setting.is_textual:
+                out.print(
+                    f"  {setting.name}={setting.default}  {setting.help} ({setting.expected})",
+                    markup=False,
+                )
 
 
 def parse_requests(
@@ -82,7 +83,7 @@ def check_plot_kind(name: str, requests: Sequence[FindingRequest]) -> None:
 def _parse_request(text: str) -> FindingRequest:
     """Parse ``road:repeats=3,draws=16``."""
     name, _, assignments = text.partition(":")
-    declared = [key for key, setting in find_kind(name).settings.items() if _is_text(setting)]
+    declared = [key for key, setting in find_kind(name).settings.items() if setting.is_textual]
     settings: dict[str, Any] = {}
     # A comma within brackets belongs to the value, as in percentiles=(20,40).
     for assignment in filter(None, re.split(r",(?![^(\[]*[)\]])", assignments)):
@@ -94,11 +95,6 @@ def _parse_request(text: str) -> FindingRequest:
             )
         settings[key] = _literal_or_text(value)
     return FindingRequest(name, settings)
-
-
-def _is_text(setting: Setting) -> bool:
-    """Return whether values of a setting can be written as text; objects and functions cannot."""
-    return setting.expected != Setting("", None, optional=setting.optional).expected
 
 
 def _literal_or_text(text: str) -> Any:
