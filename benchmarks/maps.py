@@ -11,7 +11,8 @@ one backward pass to the input without any maps:
   evenly spread modules and scaled to all.
 
 Then the peak memory of a process that makes the bare pass, and of one that computes all maps. With
-``--floor``, also how much of the time each part takes: the run is repeated without that part. Random
+``--floor``, also the time of hooks that compute the same maps and nothing else (no clones, records or
+checks), and how much of the time each part takes: the run is repeated without that part. Random
 weights, 224 x 224; all in one run, because only ratios are comparable. On a machine with other load, use
 ``--threads 1 --cpu-time``.
 """
@@ -55,6 +56,27 @@ def torch_cam(cam: Any, x: torch.Tensor) -> None:
     scores = cam.model(x)
     cam(int(scores.argmax()), scores)
     cam.reset_hooks()
+
+
+def hooks_only(net: torch.nn.Module, x: torch.Tensor) -> list[Any]:
+    """Return the GradCAM maps of all outputs with sides, wrong where an activation is overwritten."""
+    maps: list[Any] = []
+
+    def compute_map(activation: torch.Tensor, gradient: torch.Tensor) -> None:
+        weights = gradient[0].flatten(1).mean(1)
+        maps.append((weights @ activation[0].flatten(1)).numpy())
+
+    def hook(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        if output.ndim == 4:
+            output.register_hook(partial(compute_map, output.detach()))
+
+    handles = [module.register_forward_hook(hook) for module in net.modules()]
+    try:
+        bare_pass(net, x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return maps
 
 
 def published_seconds(model: camanim.Model, method: str, count: int) -> float:
@@ -126,20 +148,26 @@ def without(parts: list[tuple[Any, str, Any]], job: Job) -> None:
         job()
 
 
-def print_floor(name: str, bare: Job, job: Job, prepare: Job, repeats: int, clock: Clock) -> None:
-    """Print how much less time a run takes without each of its parts."""
+def print_floor(
+    name: str, bare: Job, hooks: Job, job: Job, prepare: Job, repeats: int, clock: Clock
+) -> None:
+    """Print the time of hooks alone, and how much less time a run takes without each of its parts."""
     every = [part for parts in PARTS.values() for part in parts]
-    jobs = {"bare": bare, "maps": job, "preparation of the image": prepare}
+    jobs = {"bare": bare, "hooks": hooks, "maps": job, "preparation of the image": prepare}
     jobs |= {part: partial(without, parts, job) for part, parts in PARTS.items()}
     jobs["rest"] = partial(without, every, job)
     seconds = alternate(jobs, repeats, clock)
     bare_seconds, maps_seconds = seconds.pop("bare"), seconds.pop("maps")
+    hooks_seconds = seconds.pop("hooks")
     rest = seconds.pop("rest") - bare_seconds
     prepared = seconds.pop("preparation of the image")
     parts = {"preparation of the image": prepared}
     parts |= {part: maps_seconds - without_part for part, without_part in seconds.items()}
     parts["hooks, records and results in Python"] = rest - prepared
-    print(f"  {name}: bare {bare_seconds * 1000:.1f} ms, all maps {maps_seconds * 1000:.1f} ms")
+    print(
+        f"  {name}: bare {bare_seconds * 1000:.1f} ms, hooks alone {hooks_seconds * 1000:.1f} ms "
+        f"({hooks_seconds / bare_seconds:.2f}), all maps {maps_seconds * 1000:.1f} ms"
+    )
     for part, spent in parts.items():
         print(f"  {spent * 1000:8.1f} ms ({spent / bare_seconds:5.2f} of bare)  {part}", flush=True)
 
@@ -212,7 +240,8 @@ def main() -> None:
         print(line, flush=True)
         if options.floor:
             prepare = partial(model.prepare, IMAGE)
-            print_floor(name, jobs["bare"], jobs["all"], prepare, options.repeats, clock)
+            hooks = partial(hooks_only, model.net, x)
+            print_floor(name, jobs["bare"], hooks, jobs["all"], prepare, options.repeats, clock)
         if options.published:
             published = published_seconds(model, options.method, options.published)
             memory = [peak_memory(name, options.method, job) for job in ("bare", "all")]
