@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from camanim.animation import Animation, animate, animate_targets
     from camanim.cam_methods import Method, methods
     from camanim.catalogue import finding_kinds
-    from camanim.checks import LabelRandomisation, Localisation, Randomisation
+    from camanim.checks import (
+        ActivationTest,
+        LabelRandomisation,
+        LayerTest,
+        Localisation,
+        Randomisation,
+        RegionTest,
+    )
     from camanim.findings import Finding, register_finding
     from camanim.images import Geometry, Preprocess, read_image
     from camanim.layer_info import LayerInfo
@@ -40,6 +47,9 @@ if TYPE_CHECKING:
     from camanim.settings import Settings
 
 _MODULES = {
+    "RegionTest": "camanim.checks",
+    "LayerTest": "camanim.checks",
+    "ActivationTest": "camanim.checks",
     "Animation": "camanim.animation",
     "Geometry": "camanim.images",
     "LabelRandomisation": "camanim.checks",
@@ -66,6 +76,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "ActivationTest",
     "Animation",
     "CamError",
     "Cancelled",
@@ -75,6 +86,7 @@ __all__ = [
     "LabelRandomisation",
     "LayerError",
     "LayerInfo",
+    "LayerTest",
     "Localisation",
     "Method",
     "MethodError",
@@ -84,6 +96,7 @@ __all__ = [
     "OutOfMemory",
     "Preprocess",
     "Randomisation",
+    "RegionTest",
     "RenderError",
     "Road",
     "ScoreError",

@@ -17,7 +17,14 @@ from camanim import (
 )
 from camanim import stack as stacks
 from camanim import table as tables
-from camanim.checks import label_randomisation, localisation, randomisation
+from camanim.checks import (
+    activation_test,
+    label_randomisation,
+    layer_test,
+    localisation,
+    randomisation,
+    region_test,
+)
 from camanim.findings import Finding, find_kind
 from camanim.pipeline import explain
 from camanim.result import Result
@@ -52,8 +59,9 @@ def _stored(
 class Animation(Result):
     """The maps of all shown layers of one network for one image and one target; see `Result`.
 
-    Findings are computed by `score`, `measure`, `localise`, `check_randomisation`, `check_labels`, or
-    by name with `find`, and stored in `findings`.
+    Findings are computed by `score`, `measure`, `localise`, `check_layers`, `check_activation`,
+    `check_region`, `check_randomisation`, `check_labels`, or by name with `find`, and stored in
+    `findings`.
     """
 
     stack = stacks.stack_maps
@@ -69,6 +77,9 @@ class Animation(Result):
     localise = _stored(localisation.localise)
     check_randomisation = _stored(randomisation.check_randomisation)
     check_labels = _stored(label_randomisation.check_labels)
+    check_activation = _stored(activation_test.check_activation)
+    check_layers = _stored(layer_test.check_layers)
+    check_region = _stored(region_test.check_region)
 
     def find(self, name: str, /, **settings: Any) -> Finding:
         """Compute a finding by the name of its kind and store it in `findings`.

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
 from typing import (
+    TYPE_CHECKING,
     Any,
     ClassVar,
     ParamSpec,
@@ -27,10 +28,13 @@ from typing import (
 import numpy as np
 import numpy.typing as npt
 
-from camanim.declarations import Setting, bind, settings_of
+from camanim.declarations import Setting, bind, check_values, settings_of
 from camanim.errors import ScoreError
 from camanim.layer_info import LayerInfo
 from camanim.plots import Color, Line, Mark, Panel, PlotOffer
+
+if TYPE_CHECKING:
+    from camanim.result import Result
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="Finding")
@@ -71,8 +75,6 @@ class Finding:
     plot_names: ClassVar[tuple[str, ...]] = ()
     #: Properties that a record contains in addition to the fields.
     derived: ClassVar[tuple[str, ...]] = ()
-    #: Whether the `best` layer is shown first.
-    chooses_layer: ClassVar[bool] = False
 
     @property
     def key(self) -> str:
@@ -82,6 +84,11 @@ class Finding:
     @property
     def best(self) -> LayerInfo | None:
         """The best layer; None if no layer qualifies, or layers cannot be ranked."""
+        return None
+
+    @property
+    def shown_first(self) -> LayerInfo | None:
+        """The layer that is shown first; None for no preference."""
         return None
 
     def columns(self) -> Mapping[str, Column]:
@@ -185,6 +192,8 @@ class FindingKind:
         ``compute(result, **settings, progress=...)``; with ``mask=`` if `needs_mask`.
     help : str
         Description in one sentence.
+    passes : callable or None
+        ``passes(result, **settings)``: the largest number of images that the network predicts.
     """
 
     name: str
@@ -192,6 +201,7 @@ class FindingKind:
     finding: type[Finding]
     compute: Callable[..., Finding]
     help: str
+    passes: Callable[..., int] | None = None
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -208,6 +218,20 @@ class FindingKind:
                 raise ScoreError(
                     f"Unknown setting {name!r} of {self.name}: its settings are {known}."
                 )
+
+    def passes_for(self, result: Result, settings: Mapping[str, Any]) -> int | None:
+        """Return the largest number of images that the network predicts; None if it is not known.
+
+        Raises
+        ------
+        ScoreError
+            If a setting is invalid, or the finding cannot be computed for the result.
+        """
+        if self.passes is None:
+            return None
+        parameters = signature(self.passes).parameters
+        used = {name: value for name, value in settings.items() if name in parameters}
+        return self.passes(result, **check_values(self.compute, used, ScoreError))
 
     @property
     def needs_mask(self) -> bool:
@@ -243,7 +267,7 @@ _KINDS: dict[str, FindingKind] = {}
 
 
 def register_finding(
-    finding: type[Finding],
+    finding: type[Finding], *, passes: Callable[..., int] | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator that registers a function as the one that computes a kind of finding.
 
@@ -252,6 +276,9 @@ def register_finding(
     finding : type
         Return type of the function. Its `kind` is the registered name; an existing kind of that name is
         replaced.
+    passes : callable, optional
+        ``passes(result, **settings)`` with some of the settings of the function: the largest number of
+        images that the network predicts. It is shown before the work of an expensive finding begins.
 
     Returns
     -------
@@ -276,7 +303,7 @@ def register_finding(
 
         summary = " ".join((compute.__doc__ or "").strip().partition("\n\n")[0].split())
         name, title = finding.kind, finding.title or finding.kind
-        _KINDS[name] = FindingKind(name, title, finding, function, summary)
+        _KINDS[name] = FindingKind(name, title, finding, function, summary, passes)
         return function
 
     return register
@@ -324,7 +351,9 @@ def short(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Convert arrays, tuples and numpy scalars to lists and Python scalars."""
+    """Convert arrays, tuples and numpy scalars to lists and Python scalars, layers to their labels."""
+    if isinstance(value, LayerInfo):
+        return value.label
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, Mapping):

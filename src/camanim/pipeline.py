@@ -72,12 +72,14 @@ def recompute(
     net: nn.Module | None = None,
     targets: Sequence[Any] | TargetFunction | None = None,
     layers: Layers | None = None,
+    method: str | None = None,
+    seed: int | None = None,
     progress: Progress = silent,
 ) -> list[Result]:
-    """Compute a result again, for another network or other targets.
+    """Compute a result again, for another network, other targets or by another method.
 
-    The network's input, the method and the settings are those of `result`; nothing is prepared a
-    second time, and no weights are hashed.
+    The network's input and the settings are those of `result`; nothing is prepared a second time, and
+    no weights are hashed.
 
     Parameters
     ----------
@@ -90,6 +92,10 @@ def recompute(
         the target of `result`.
     layers : optional
         As for `animate`, by default those of `result`.
+    method : str, optional
+        Replaces the method; with the defaults of its options, and without eigen smoothing.
+    seed : int, optional
+        Replaces the seed of random methods.
     progress : Progress
 
     Returns
@@ -110,8 +116,13 @@ def recompute(
         raise ScoreError(
             "Method and settings of these maps are unknown: compute them with camanim.animate."
         )
-    method, settings = result.computed_with
+    computed_by, settings = result.computed_with
     settings = replace(settings, progress=progress)
+    if method is not None:
+        computed_by = find_method(method)
+        settings = replace(settings, options={}, eigen_smooth=False)
+    if seed is not None:
+        settings = replace(settings, seed=seed)
     if layers is not None:
         settings = replace(settings, layers=layers)
     provenance = dict(result.provenance)
@@ -126,7 +137,7 @@ def recompute(
         return _Input(Prepared(tensor, result.geometry, result.image), provenance)
 
     requested = (lambda output: [result.target]) if targets is None else targets
-    return _Run(method, requested, settings, prepare).results(model)
+    return _Run(computed_by, requested, settings, prepare).results(model)
 
 
 @dataclass

@@ -96,11 +96,11 @@ class Result:
         return any(layer.status == Status.CANCELLED for layer in self.layer_calls)
 
     @property
-    def best_index(self) -> int:
-        """Index of the layer to show first: the best layer of a finding such as ROAD, or the last."""
-        for finding in self.findings.values():
-            if finding.chooses_layer and finding.best is not None:
-                return self.layers.index(finding.best)
+    def initial_index(self) -> int:
+        """Index of the layer to show first, as the last finding with a preference says, or the last."""
+        for finding in reversed(self.findings.values()):
+            if finding.shown_first is not None:
+                return self.layers.index(finding.shown_first)
         return len(self) - 1
 
     @property

@@ -27,8 +27,8 @@ def add_animation(
 ) -> Image:
     """Add the maps of all layers to a viewer, as one stack over the image.
 
-    The slider is labelled `layer`; it starts at the best layer by ROAD, or at the last layer without
-    scores. The canvas shows a caption of the layer. Other stacks are hidden.
+    The slider is labelled `layer`; it starts at the layer with the highest ROAD score, or at the last
+    one without scores. The canvas shows a caption of the layer. Other stacks are hidden.
 
     Parameters
     ----------
@@ -151,6 +151,6 @@ def _add_stack(
     layer = stack_layer(animation, image_layer, shown, normalization)
     viewer.layers.insert(above, layer)
     viewer.layers.selection.active = layer
-    show_index(viewer, layer, animation.best_index)
+    show_index(viewer, layer, animation.initial_index)
     Caption.on(viewer)
     return layer

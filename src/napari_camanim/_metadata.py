@@ -17,8 +17,8 @@ class CamMetadata(TypedDict):
 
     `target` is the description of the target; `index` its class, or None without one, and `probability`
     its value for this image, in the given `unit`. `findings` holds the record of each finding by its
-    key, such as ``findings["road"]["scores"]``; `best` is the label of the layer that is shown first,
-    and `warnings` holds the warnings of findings.
+    key, such as ``findings["road"]["scores"]``; `shown_first` is the label of the layer that is
+    shown first, and `warnings` holds the warnings of findings.
     """
 
     method: str
@@ -34,7 +34,7 @@ class CamMetadata(TypedDict):
     layouts: list[str]
     captions: list[str]
     raw_limits: list[list[float]]
-    best: str
+    shown_first: str
     notes: list[str]
     warnings: list[str]
     provenance: dict[str, Any]
@@ -57,7 +57,7 @@ def metadata(animation: Animation, normalization: str) -> CamMetadata:
         layouts=[layer.layout for layer in animation.layers],
         captions=[animation.caption(i) for i in range(len(animation))],
         raw_limits=[[float(m.min()), float(m.max())] for m in animation.maps],
-        best=animation.layers[animation.best_index].label,
+        shown_first=animation.layers[animation.initial_index].label,
         notes=list(animation.notes),
         warnings=animation.warnings,
         provenance=plain(animation.provenance),

@@ -22,6 +22,7 @@ Kernel = Literal["sigmoid", "rbf", "poly", "cosine", "linear"]
     caveat="It does not depend on the class; its sign is arbitrary: high values may be background.",
     gives="map",
     class_specific=False,
+    sign_free=True,
 )
 def eigencam(activation: torch.Tensor) -> torch.Tensor:
     """Project the activation on its first principal component.
@@ -38,6 +39,7 @@ def eigencam(activation: torch.Tensor) -> torch.Tensor:
     summary="First principal component of gradient times activation.",
     caveat="Its sign is arbitrary: high values may be evidence against the class.",
     gives="map",
+    sign_free=True,
 )
 def eigengradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """Project gradient times activation on its first principal component.
@@ -53,6 +55,7 @@ def eigengradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tens
     summary="First principal component of the activation times the gradient's magnitude.",
     caveat="The gradient's sign is dropped: evidence for and against the class looks alike.",
     gives="map",
+    sign_free=True,
 )
 def segeigencam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """Project ``|g| A`` on its first principal component.
@@ -71,6 +74,7 @@ def segeigencam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tenso
     gives="map",
     class_specific=False,
     aliases=("KPCACAM",),
+    sign_free=True,
 )
 def kpca_cam(
     activation: torch.Tensor,

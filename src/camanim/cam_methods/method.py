@@ -67,6 +67,8 @@ class Method:
         Alternative names.
     class_specific : bool
         Whether the map depends on the target.
+    sign_free : bool
+        Whether the sign of the map is arbitrary, as that of a principal component.
     gives : {"weights", "products", "map", "any", "any map"}
         Result of the function.
     needs : tuple of str
@@ -96,6 +98,7 @@ class Method:
     cost: str = ""
     aliases: tuple[str, ...] = ()
     class_specific: bool = True
+    sign_free: bool = False
     gives: Gives = "any"
     needs: tuple[str, ...] = ("activation",)
     options: Mapping[str, Setting] = field(default_factory=dict)

@@ -130,7 +130,7 @@ def write_picture(
     path : path-like
         Must end in ``.png``.
     layer : int, optional
-        Index into `layers`; by default the layer to show first, such as the best one by ROAD.
+        Index into `layers`; by default the layer to show first, such as that of the highest ROAD score.
     normalization, signed, size, colormap, opacity, z
         As for `write_movie`.
 
@@ -154,7 +154,7 @@ def write_picture(
         colormap=colormap,
         opacity=opacity,
     )
-    frame = renderer.frame(result.best_index if layer is None else layer)
+    frame = renderer.frame(result.initial_index if layer is None else layer)
     with complete_or_absent(target) as partial:
         try:
             Image.fromarray(frame).save(partial)

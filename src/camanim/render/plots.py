@@ -36,7 +36,7 @@ def write_plot(
         Must end in ``.png``, ``.pdf`` or ``.svg``.
     what : str
         ``"scores"``: all findings over the layers, one panel each, such as the ROAD scores with the
-        standard deviation of their repeats, the scores of random maps and the best layer. Otherwise a
+        standard deviation of their repeats, the scores of random maps and the highest score. Otherwise a
         plot of one finding: ``"removal"`` (ROAD), the target's probability against the share of removed
         pixels, for one layer; ``"randomisation"``, the similarity of each map to the original against
         the randomised part of the network.
@@ -145,4 +145,4 @@ def _of_finding(result: Result, what: str, layer: int | None) -> Plot:
         kind = kind_of_plot(what)
         raise ScoreError(f"The finding was not computed: call find({kind.name!r}) first.")
     offer = plots[what]
-    return offer.draw(result.best_index if offer.of_layer and layer is None else layer)
+    return offer.draw(result.initial_index if offer.of_layer and layer is None else layer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from camanim.findings import Finding
 from camanim.layer_info import LayerInfo, Status
-from camanim.plots import Band, Line, Mark, Panel, Plot, PlotOffer
+from camanim.plots import Band, Line, Panel, Plot, PlotOffer
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class Road(Finding):
         The target's probability for the unperturbed image.
     undefined : tuple of (str or None)
         Reason why a layer has no score; None if it has one.
-    chance : (L, D) array
+    random_scores : (L, D) array
         Scores of D random maps at each layer's resolution; (L, 0) without a baseline.
     forwards : int
         Number of distinct perturbed images passed through the network.
@@ -62,17 +62,16 @@ class Road(Finding):
     order = 0
     plot_names = ("removal",)
     derived: ClassVar[tuple[str, ...]] = (
-        "scores", "spread", "baseline", "baseline_spread", "excess", "margin", "above_chance", "morf",
-        "lerf", "mean", "max",
+        "scores", "spread", "baseline", "baseline_spread", "excess", "margin", "above_noise", "morf",
+        "lerf", "mean", "max", "highest",
     )  # fmt: skip
-    chooses_layer: ClassVar[bool] = True
 
     percentiles: tuple[float, ...]
     morfs: Floats
     lerfs: Floats
     probability: float
     undefined: tuple[str | None, ...]
-    chance: Floats
+    random_scores: Floats
     forwards: int
     seed: int
     noise: float
@@ -109,16 +108,16 @@ class Road(Finding):
     @cached_property
     def baseline(self) -> Floats:
         """Mean score of random maps at the layer's resolution, (L,); NaN without a baseline."""
-        if not self.chance.shape[1]:
+        if not self.random_scores.shape[1]:
             return np.full(len(self.layers), np.nan)
-        return _array(self.chance.mean(axis=1))
+        return _array(self.random_scores.mean(axis=1))
 
     @cached_property
     def baseline_spread(self) -> Floats:
         """Standard deviation over the random maps, (L,); NaN with fewer than two."""
-        if self.chance.shape[1] < 2:
+        if self.random_scores.shape[1] < 2:
             return np.full(len(self.layers), np.nan)
-        return _array(self.chance.std(axis=1, ddof=1))
+        return _array(self.random_scores.std(axis=1, ddof=1))
 
     @cached_property
     def excess(self) -> Floats:
@@ -127,7 +126,7 @@ class Road(Finding):
 
     @cached_property
     def margin(self) -> Floats:
-        """Largest excess compatible with chance at 95 % confidence, (L,); NaN without a baseline.
+        """Largest excess of random maps at 95 % confidence, (L,); NaN without a baseline.
 
         The prediction interval for one more random map, ``t(D - 1) s sqrt(1 + 1 / D)`` with the
         standard deviation s of D random maps. With R > 1 repeats, the confidence interval of the score,
@@ -135,7 +134,7 @@ class Road(Finding):
         """
         from scipy.stats import t
 
-        draws, repeats = self.chance.shape[1], len(self.repeated)
+        draws, repeats = self.random_scores.shape[1], len(self.repeated)
         if draws < 2:
             return np.full(len(self.layers), np.nan)
         two_sided = (1 + CONFIDENCE) / 2
@@ -162,125 +161,131 @@ class Road(Finding):
         return float(known.max()) if known.size else float("nan")
 
     @cached_property
-    def best_plain(self) -> LayerInfo | None:
-        """Layer with the highest score, the first of equals; None if all are undefined."""
-        return self._best(self.scores)
+    def highest(self) -> LayerInfo | None:
+        """Layer with the highest score (ybROAD_max), the first of equals; None if all are undefined.
 
-    @cached_property
-    def best(self) -> LayerInfo | None:
-        """Layer with the largest excess among those above chance; None if no layer is above chance.
-
-        Without a baseline the same as `best_plain`.
+        Whether the score exceeds what chance gives over all layers is what `camanim.checks.test_layers`
+        tests: some layer is highest in any case.
         """
-        if np.isnan(self.margin).all():
-            return self.best_plain
-        return self._best(np.where(self.above_chance, self.excess, np.nan))
+        if np.isnan(self.scores).all():
+            return None
+        return self.layers[int(np.nanargmax(self.scores))]
+
+    @property
+    def shown_first(self) -> LayerInfo | None:
+        """The layer with the highest score."""
+        return self.highest
 
     @cached_property
-    def above_chance(self) -> npt.NDArray[np.bool_]:
-        """Whether the excess exceeds its margin, (L,); False where undefined."""
+    def above_noise(self) -> npt.NDArray[np.bool_]:
+        """Whether a layer is above noise of its resolution, (L,); False where undefined.
+
+        That is, whether its excess over random maps of the same resolution exceeds the margin. Random
+        maps are rougher than those of any method: also maps of RandomCAM and SobelCAM are above noise
+        in many layers (docs/trust.md).
+        """
         with np.errstate(invalid="ignore"):
             above: npt.NDArray[np.bool_] = self.excess > self.margin
         return above
-
-    def _best(self, values: Floats) -> LayerInfo | None:
-        if np.isnan(values).all():
-            return None
-        return self.layers[int(np.nanargmax(values))]
 
     @property
     def complete(self) -> bool:
         """Whether all layers, and the baseline if requested, were scored; False after a cancel."""
         defined = [reason is None for reason in self.undefined]
-        return CANCELLED not in self.undefined and not np.isnan(self.chance[defined]).any()
+        return CANCELLED not in self.undefined and not np.isnan(self.random_scores[defined]).any()
 
     # -- Presentation ------------------------------------------------------------------------------
 
     def columns(self) -> dict[str, Any]:
-        """Return score, spread, baseline, excess, above chance, and the reason if undefined."""
+        """Return score, spread, baseline, excess, above noise, and the reason if undefined."""
         known = ~np.isnan(self.excess - self.margin)
-        above = [bool(a) if k else None for a, k in zip(self.above_chance, known, strict=True)]
+        above = [bool(a) if k else None for a, k in zip(self.above_noise, known, strict=True)]
         return {
             "ROAD": self.scores,
             "ROAD spread": self.spread,
             "ROAD baseline": self.baseline,
             "ROAD excess": self.excess,
-            "ROAD above chance": above,
+            "ROAD above noise": above,
             "ROAD undefined": self.undefined,
         }
 
+    @property
+    def digits(self) -> int:
+        """Number of decimals that do not depend on the settings of the forward passes.
+
+        In half precision, another memory format or batch size changes a score by up to 0.002, in single
+        precision by less than 0.0001.
+        """
+        return 3 if self.settings.get("precision", "float32") == "float32" else 2
+
     def listing(self) -> dict[str, list[str]]:
         """Return scores with their spread, and the baseline if it was scored."""
-        scores = [_with_spread(*pair, 3) for pair in zip(self.scores, self.spread, strict=True)]
+        digits = self.digits
+        scores = [
+            _with_spread(*pair, digits) for pair in zip(self.scores, self.spread, strict=True)
+        ]
         if np.isnan(self.baseline).all():
             return {"ROAD": scores}
-        chance = ["" if np.isnan(value) else f"{value:.3f}" for value in self.baseline]
-        return {"ROAD": scores, "chance": chance}
+        random = ["" if np.isnan(value) else f"{value:.{digits}f}" for value in self.baseline]
+        return {"ROAD": scores, "random maps": random}
 
     def caption(self, i: int) -> str:
-        """Return two lines: score and baseline of layer `i`, and the best layer."""
+        """Return two lines: score and baseline of layer `i`, and the layer with the highest score."""
         reason = self.undefined[i]
         if reason is not None:
             line = f"ROAD undefined ({reason})"
         else:
             line = f"ROAD {_with_spread(self.scores[i], self.spread[i], 2)}"
             if not np.isnan(self.baseline[i]):
-                chance = _with_spread(self.baseline[i], self.baseline_spread[i], 2)
-                line += f"   chance {chance}"
-        return f"{line}\n{self._best_caption(i)}".rstrip()
+                random = _with_spread(self.baseline[i], self.baseline_spread[i], 2)
+                line += f"   random maps {random}"
+        return f"{line}\n{self._highest_caption(i)}".rstrip()
 
-    def _best_caption(self, i: int) -> str:
-        if self.best_plain is None:
+    def _highest_caption(self, i: int) -> str:
+        if self.highest is None:
             return ""
-        if self.best is None:
-            return "no layer is above chance"
-        if self.best is self.layers[i]:
-            return "the best layer"
-        return f"best: {self.best.label} {self.scores[self.layers.index(self.best)]:.2f}"
+        if self.highest is self.layers[i]:
+            return "the highest score"
+        return f"highest: {self.highest.label} {self.max:.2f}"
 
     def summary(self) -> str:
-        """Return the mean score, the best layer above chance, and the layer of the highest score."""
-        if self.best_plain is None:
+        """Return the mean score, the highest one, and how many layers are above noise."""
+        if self.highest is None:
             return "ybROAD: no layer has a score."
-        parts = [f"ybROAD: mean {self.mean:.3f}"]
-        if self.best is None:
-            parts.append("no layer is above chance")
-        else:
-            i = self.layers.index(self.best)
-            chance = "" if np.isnan(self.baseline[i]) else f" (chance {self.baseline[i]:.3f})"
-            parts.append(f"best {self.best.label} with {self.scores[i]:.3f}{chance}")
-        if self.best_plain is not self.best:
-            parts.append(f"highest score {self.best_plain.label} with {self.max:.3f}")
-        partial = "" if self.complete else ", of the layers scored so far"
-        return f"{', '.join(parts)}{partial}."
+        digits = self.digits
+        mean, highest = f"{self.mean:.{digits}f}", f"{self.max:.{digits}f}"
+        text = f"ybROAD: mean {mean}, highest {highest} at {self.highest.label}"
+        if np.isfinite(self.margin).any():
+            known = int(np.isfinite(self.scores).sum())
+            above = int(self.above_noise.sum())
+            text += f"; {above} of {known} layers are above noise of their resolution"
+        return f"{text}{'' if self.complete else ', of the layers scored so far'}."
 
     def panel(self) -> Panel:
-        """Return the panel of scores with their spread, the margin of chance, and the best layers."""
+        """Return the panel of scores with their spread, the band of random maps, and the highest."""
         spread = Band.around(f"± SD of {len(self.repeated)} repeats", self.scores, self.spread)
         lines: tuple[Line, ...] = (Line("ROAD", self.scores, band=spread),)
         tip = "ROAD score of each layer (ybROAD)."
         if np.isfinite(self.baseline).any():
             margin = np.where(np.isnan(self.margin), self.baseline_spread, self.margin)
-            chance = Band.around("95 % of chance", self.baseline, margin)
-            reference = Line("chance", self.baseline, "reference", "dashed", chance, faint=True)
+            random = Band.around("95 % of random maps", self.baseline, margin)
+            reference = Line(
+                "random maps", self.baseline, "reference", "dashed", random, faint=True
+            )
             lines = (reference, *lines)
             tip = (
-                "ROAD score of each layer (ybROAD). Scores above the band are above chance, as "
-                "estimated from random maps."
+                "ROAD score of each layer (ybROAD). Scores above the band are above noise of the "
+                "layer's resolution. Whether a layer is the best is tested by the layer test."
             )
-        words = () if self.best is not None else ("no layer is above chance",)
-        if self.best_plain is None:
-            words = ("no layer has a score",)
+        mark = self.mark(self.highest, self.scores, "highest")
         return Panel.over_layers(
-            len(self.layers), lines=lines, marks=self._marks(), y_label="ROAD", words=words, tip=tip
+            len(self.layers),
+            lines=lines,
+            marks=() if mark is None else (mark,),
+            y_label="ROAD",
+            words=() if self.highest is not None else ("no layer has a score",),
+            tip=tip,
         )
-
-    def _marks(self) -> tuple[Mark, ...]:
-        marks = [self.mark(self.best, self.scores, "best")]
-        if self.best_plain is not self.best:
-            highest = self.mark(self.best_plain, self.scores, "highest score")
-            marks.append(None if highest is None else replace(highest, filled=False))
-        return tuple(mark for mark in marks if mark is not None)
 
     def plots(self) -> dict[str, PlotOffer]:
         """Return the plot of one layer's removal curves."""

@@ -10,8 +10,8 @@ Modules that import torch are imported within functions, so that settings can be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,7 +80,7 @@ def score(
     repeats : int
         Number of scorings, with consecutive seeds from `seed` on; 3 give an estimate of the spread.
     baseline : bool
-        Score random maps at each layer's resolution too, as an estimate of chance.
+        Score random maps at each layer's resolution too, as a reference.
     percentiles : sequence of float
         Percentages of the pixels that are kept.
     draws : int
@@ -130,9 +130,17 @@ def score_maps(result: Result, scoring: ScoringSettings, progress: Progress) -> 
     """Return the ROAD scores of a result's maps with validated settings; see `score`."""
     check_scorable(result)
     size = tuple(result.tensor.shape[2:])
-    entries, undefined, chance = _entries(result.maps, size, scoring)
+    entries, undefined, random = _entries(result.maps, size, scoring)
     plan = Plan(entries, size, scoring.percentiles, scoring.seeds, progress)
-    values, predicted, about = _predict_all(result, scoring, plan, progress)
+    with open_scorer(result, scoring, progress) as scorer:
+        with suppress(Cancelled):
+            scorer.predict(plan, progress)
+        values, predicted = scorer.values_of(plan)
+        attributes: dict[str, Any] = {
+            "probability": scorer.probability,
+            "forwards": scorer.forwards,
+            "settings": scorer.settings,
+        }
     morfs, lerfs = plan.look_up(values)
     is_predicted = np.stack(plan.look_up(predicted))
     count = len(result.maps)
@@ -150,11 +158,11 @@ def score_maps(result: Result, scoring: ScoringSettings, progress: Progress) -> 
         morfs=morfs[:, :count],
         lerfs=lerfs[:, :count],
         undefined=tuple(undefined),
-        chance=single[chance],
+        random_scores=single[random],
         seed=scoring.seed,
         noise=scoring.noise,
         unit=result.target.unit,
-        **about,
+        **attributes,
     )
 
 
@@ -192,33 +200,38 @@ def _entries(
     entries : list of Entry
     undefined : list of (str or None)
         Reason why a layer has no score.
-    chance : (L, D) int
+    random : (L, D) int
         Indices of the random maps at each layer's resolution.
     """
     repeats = tuple(range(scoring.repeats))
     undefined = [why_undefined(raw, size) for raw in maps]
     entries = [Entry(raw, () if why else repeats) for raw, why in zip(maps, undefined, strict=True)]
     draws = scoring.draws
-    random: dict[tuple[int, ...], list[int]] = {}
+    by_shape: dict[tuple[int, ...], list[int]] = {}
     for raw, why in zip(maps, undefined, strict=True):
-        if why is None and raw.shape not in random:
+        if why is None and raw.shape not in by_shape:
             drawn = random_maps(raw.shape, draws, scoring.seed)
-            random[raw.shape] = [len(entries) + d for d in range(len(drawn))]
+            by_shape[raw.shape] = [len(entries) + d for d in range(len(drawn))]
             entries += [Entry(each, (d % scoring.repeats,)) for d, each in enumerate(drawn)]
     # The index of an undefined layer selects NaN as its baseline.
-    chance = [[i] * draws if undefined[i] else random[raw.shape] for i, raw in enumerate(maps)]
-    return entries, undefined, np.array(chance, np.intp).reshape(len(maps), draws)
+    random = [[i] * draws if undefined[i] else by_shape[raw.shape] for i, raw in enumerate(maps)]
+    return entries, undefined, np.array(random, np.intp).reshape(len(maps), draws)
 
 
-def _predict_all(
-    result: Result, scoring: ScoringSettings, plan: Plan, progress: Progress
-) -> tuple[Floats, Floats, dict[str, Any]]:
-    """Return the values of the plan's images, which are predicted, and attributes of `Road`.
+@contextmanager
+def open_scorer(
+    result: Result, scoring: ScoringSettings, progress: Progress, expected: int = 0
+) -> Iterator[Scorer]:
+    """Prepare the network of a result for the prediction of perturbed images.
 
-    After a cancel, the values predicted so far are kept and the others are NaN.
+    Parameters
+    ----------
+    result : Result
+    scoring : ScoringSettings
+    progress : Progress
+    expected : int
+        Number of images over all plans that will be predicted, if there are several.
     """
-    from camanim.road.cache import cached_values
-    from camanim.road.inference_settings import InferenceOverrides
     from camanim.road.multigrid import MultigridImputer
     from camanim.road.predictor import Predictor
 
@@ -229,46 +242,122 @@ def _predict_all(
     progress("prepare", 0, 0)
     with forward.evaluating(tuple(image.shape)):
         predictor = Predictor(forward, image, result.target, scoring.noise, imputer)
-        report = partial(progress, "prepare", 0, 0)
-        fixed = InferenceOverrides(scoring.batch_size, scoring.memory_format, scoring.precision)
-        predictor.use(_inference_settings(predictor, fixed, plan, (forward.net, image), report))
-        about = (predictor.before, scoring.noise, predictor.settings)
-        cached = cached_values(model, image, result.target, imputer, about)
+        yield Scorer(result, scoring, (forward.net, image), imputer, predictor, expected)
+
+
+class Scorer:
+    """Predictions of perturbed images for one result; see `open_scorer`.
+
+    Attributes
+    ----------
+    forwards : int
+        Number of images that were predicted.
+    """
+
+    def __init__(
+        self,
+        result: Result,
+        scoring: ScoringSettings,
+        net_and_image: tuple[nn.Module, torch.Tensor],
+        imputer: Imputer,
+        predictor: Predictor,
+        expected: int,
+    ) -> None:
+        self._result, self._scoring, self._imputer = result, scoring, imputer
+        self._net_and_image, self._predictor, self._expected = net_and_image, predictor, expected
+        self._cached: Values | None = None
+        self.forwards = 0
+
+    @property
+    def probability(self) -> float:
+        """The target's value for the unperturbed image."""
+        return self._predictor.before
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the forward passes, as `Road.settings`."""
+        return asdict(self._predictor.settings)
+
+    def predict(self, plan: Plan, progress: Progress) -> None:
+        """Predict the images of a plan that were not predicted before.
+
+        Raises
+        ------
+        Cancelled
+            If the caller cancels; what was predicted until then is kept.
+        """
+        cached = self._prepared(plan, progress)
         count = len(cached)
-        with suppress(Cancelled):
-            _predict(predictor, plan, cached, progress)
-    values = np.array([cached.get(key, np.nan) for key in plan.keys], np.float64)
-    predicted = np.array([key in cached for key in plan.keys], np.float64)
-    attributes = {
-        "probability": predictor.before,
-        "forwards": len(cached) - count,
-        "settings": asdict(predictor.settings),
-    }
-    return values, predicted, attributes
+        try:
+            _predict(self._predictor, plan, cached, progress)
+        finally:
+            self.forwards += len(cached) - count
+
+    def values_of(self, plan: Plan) -> tuple[Floats, Floats]:
+        """Return the values of a plan's images, NaN if not predicted, and 1 where they are."""
+        cached = self._cached or {}
+        values = np.array([cached.get(key, np.nan) for key in plan.keys], np.float64)
+        return values, np.array([key in cached for key in plan.keys], np.float64)
+
+    def scores(self, maps: Sequence[FloatMap], progress: Progress) -> Floats:
+        """Return the score of each map with the first seed, (N,); NaN where undefined."""
+        size = tuple(self._result.tensor.shape[2:])
+        entries = [Entry(raw, () if why_undefined(raw, size) else (0,)) for raw in maps]
+        seeds = self._scoring.seeds[:1]
+        plan = Plan(entries, size, self._scoring.percentiles, seeds, silent)
+        self.predict(plan, progress)
+        morfs, lerfs = plan.look_up(self.values_of(plan)[0])
+        return np.asarray(((lerfs - morfs) / 2).mean(axis=2)[0])
+
+    def _prepared(self, plan: Plan, progress: Progress) -> Values:
+        """Return the values predicted before, after the settings of the forward passes are chosen."""
+        from camanim.road.cache import cached_values
+        from camanim.road.inference_settings import InferenceOverrides
+
+        if self._cached is None:
+            scoring, predictor = self._scoring, self._predictor
+            report = partial(progress, "prepare", 0, 0)
+            fixed = InferenceOverrides(scoring.batch_size, scoring.memory_format, scoring.precision)
+            count = max(len(plan.keys), self._expected)
+            predictor.use(
+                _inference_settings(predictor, fixed, plan, count, self._net_and_image, report)
+            )
+            about = (predictor.before, scoring.noise, predictor.settings)
+            model, image = self._result.model, self._net_and_image[1]
+            self._cached = cached_values(model, image, self._result.target, self._imputer, about)
+        return self._cached
 
 
 def _inference_settings(
     predictor: Predictor,
     fixed: InferenceOverrides,
     plan: Plan,
+    count: int,
     net_and_image: tuple[nn.Module, torch.Tensor],
     report: Callable[[], None],
 ) -> InferenceSettings:
-    """Return the inference settings: fixed by the caller, stored before, or selected by benchmark."""
+    """Return the inference settings: fixed by the caller, stored before, or selected by benchmark.
+
+    `count` is the number of images to be predicted, those of the plan included.
+    """
     from camanim.road.cache import load_settings, save_settings, settings_key
     from camanim.road.inference_settings import InferenceSettings
     from camanim.road.predictor import MEASUREMENT_SHARE, MIN_IMAGES
 
-    count = len(plan.keys)
     if predictor.one_at_a_time:
         return replace(fixed.apply_to(InferenceSettings()), batch_size=1)
-    if count < MIN_IMAGES or None not in (fixed.batch_size, fixed.memory_format, fixed.precision):
+    if (
+        not plan.keys
+        or count < MIN_IMAGES
+        or None not in (fixed.batch_size, fixed.memory_format, fixed.precision)
+    ):
         return fixed.apply_to(InferenceSettings())
     key = settings_key(*net_and_image, fixed)
     settings = load_settings(key)
     if settings is not None and settings.precision == "float32" and predictor.supports(settings):
         return settings
-    samples, _ = plan.images(range(0, count, max(count // 16, 1))[:16])
+    planned = len(plan.keys)
+    samples, _ = plan.images(range(0, planned, max(planned // 16, 1))[:16])
     measurement = predictor.measurement(samples, MEASUREMENT_SHARE * count, report)
     if settings is None or not measurement.is_valid(settings):
         settings = measurement.best(fixed)

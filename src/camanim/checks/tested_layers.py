@@ -1,0 +1,49 @@
+"""The layers that a test of scores covers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from camanim.declarations import Check
+from camanim.errors import LayerError, ScoreError
+from camanim.layer_selection import selector
+
+if TYPE_CHECKING:
+    from camanim.result import Result
+
+
+def _are_layers(value: Any) -> bool:
+    return callable(value) or isinstance(value, Iterable)
+
+
+#: Layers to test, as for `camanim.animate`.
+TestedLayers = Annotated[
+    Any, Check(_are_layers, '"blocks", "unique", "all", names, kinds, globs, or a function')
+]
+#: Significance level.
+LEVEL = 0.05
+
+
+def tested_indices(result: Result, layers: Any) -> npt.NDArray[np.intp]:
+    """Return the indices of the shown layers that are selected.
+
+    Raises
+    ------
+    ScoreError
+        If none is.
+    """
+    try:
+        select = selector(layers, result.model.forward().net)
+    except LayerError as error:
+        raise ScoreError(str(error)) from error
+    indices = np.flatnonzero([bool(select(layer)) for layer in result.layers])
+    if not indices.size:
+        raise ScoreError(
+            f"No layer with a map is selected by layers={layers!r}: choose others for the test, such as "
+            '"unique".'
+        )
+    return indices
