@@ -71,7 +71,7 @@ def animate(model_name: str, image_path: str | None) -> camanim.Animation:
         lerfs=after[1:],
         probability=animation.probability,
         undefined=(None,) * len(animation),
-        chance=np.empty((len(animation), 0)),
+        random_scores=np.empty((len(animation), 0)),
         forwards=0,
         seed=0,
         noise=0.0,

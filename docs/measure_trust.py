@@ -74,7 +74,7 @@ def measure_row(model: camanim.Model, image: Any, mask: Any, target: Any) -> dic
     chosen = dict(
         zip(
             CHOICES,
-            (road.best, road.best_plain, localisation.best, animation.layers[-1]),
+            (road.best, road.highest, localisation.best, animation.layers[-1]),
             strict=True,
         )
     )
@@ -86,7 +86,7 @@ def measure_row(model: camanim.Model, image: Any, mask: Any, target: Any) -> dic
         "share": localisation.share,
         "rho": spearmanr(road.excess[known], ap[known]).statistic,
         "rho plain": spearmanr(road.scores[known], ap[known]).statistic,
-        "above": int(road.above_chance.sum()),
+        "above": int(road.above_noise.sum()),
     }
     for name, layer in chosen.items():
         i = None if layer is None else animation.layers.index(layer)

@@ -238,7 +238,7 @@ ROAD = [
     "ROAD spread",
     "ROAD baseline",
     "ROAD excess",
-    "ROAD above chance",
+    "ROAD above noise",
     "ROAD undefined",
 ]
 MASK = ["pointing", "energy inside", "IoU", "average precision"]
@@ -279,7 +279,8 @@ def test_the_table_has_the_baseline_of_road(model, image) -> None:
     chance = np.array([[0.0, 0.01, 0.02], [np.nan] * 3])
     road = camanim.Road(
         layers=animation.layers, percentiles=(20, 40, 60, 80), morfs=morfs, lerfs=lerfs,
-        probability=0.5, undefined=(None, "constant map"), chance=chance, forwards=0, seed=0, noise=0.01,
+        probability=0.5, undefined=(None, "constant map"), random_scores=chance, forwards=0, seed=0,
+        noise=0.01,
     )  # fmt: skip
     animation.add(road)
     first, second = (row for row in animation.table() if row["status"] == "ok")

@@ -15,6 +15,8 @@ import camanim
 from camanim import Cancelled, ModelError, Preprocess, Randomisation, ScoreError, samples
 from camanim.checks.cascade import copy_network, group_steps, parameters_by_module, shuffle
 from camanim.checks.map_similarity import similarity, spearman
+from camanim.checks.reinitialisation import Reinitialisation, variants
+from camanim.checks.transforms import random_transforms
 from camanim.pipeline import recompute
 
 
@@ -186,8 +188,10 @@ def test_modules_are_grouped_evenly_into_steps() -> None:
 # --- The check --------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
 def test_each_step_equals_a_run_with_the_shuffled_network(zoo, animation, image) -> None:
-    check = animation.check_randomisation(seed=5)
+    check = animation.check_randomisation(scheme="permuted", seed=5)
+    assert check.schemes == ("permuted",)
     assert check.steps == ("8", "4", "1", "0")
     net = copy.deepcopy(animation.model.net)
     generator = torch.Generator().manual_seed(5)
@@ -200,12 +204,13 @@ def test_each_step_equals_a_run_with_the_shuffled_network(zoo, animation, image)
         for i, (a, b) in enumerate(zip(animation.maps, other.maps, strict=True)):
             a, b = np.maximum(a, 0), np.maximum(b, 0)
             if min(np.ptp(a), np.ptp(b)) == 0:
-                assert np.isnan(check.spearman[s, i])
+                assert np.isnan(check.spearman[0, s, i])
                 continue
             expected = stats.spearmanr(a.ravel(), b.ravel()).statistic
-            assert check.spearman[s, i] == pytest.approx(expected, abs=1e-6)
-            assert check.ssim[s, i] == pytest.approx(similarity(a, b), abs=1e-5)
-    np.testing.assert_array_equal(check.final, check.spearman[-1])
+            assert check.spearman[0, s, i] == pytest.approx(expected, abs=1e-6)
+            assert check.ssim[0, s, i] == pytest.approx(similarity(a, b), abs=1e-5)
+    np.testing.assert_array_equal(check.finals[0, 0], check.spearman[0, -1])
+    np.testing.assert_allclose(check.final, np.nanmean(check.finals[0], axis=0))
     assert check.median == np.nanmedian(check.final)
     assert check.layers == animation.layers
 
@@ -252,7 +257,7 @@ def test_maps_of_the_demo_network_depend_on_its_weights() -> None:
     animation = camanim.animate(model, samples.image("benign_1"), layers="Conv2d")
     check = animation.check_randomisation(steps=3)
     assert check.passed is True
-    assert check.median < 0.5
+    assert check.median < check.threshold
     assert len(check.steps) == 3
     assert animation.warnings == []
 
@@ -266,7 +271,7 @@ def test_permutations_are_determined_by_the_seed(animation) -> None:
 @pytest.mark.parametrize("stop", [1, 2, 3])
 @pytest.mark.parametrize("call", [3, 13], ids=["forward", "maps"])
 def test_a_cancel_keeps_the_completed_steps(animation, stop, call) -> None:
-    whole = animation.check_randomisation()
+    whole = animation.check_randomisation(scheme="permuted", repeats=1)
     calls = []
 
     def progress(stage: str, done: int, total: int) -> None:
@@ -275,13 +280,13 @@ def test_a_cancel_keeps_the_completed_steps(animation, stop, call) -> None:
         if done == stop and len([c for c in calls if c[1] == done]) == call:
             raise Cancelled("enough")
 
-    check = animation.check_randomisation(progress=progress)
+    check = animation.check_randomisation(scheme="permuted", repeats=1, progress=progress)
     assert {(stage, total) for stage, _, total in calls} == {("randomisation", 4)}
     assert check.cancelled
-    assert check.steps == whole.steps[:stop]
-    np.testing.assert_array_equal(check.spearman, whole.spearman[:stop])
+    np.testing.assert_array_equal(check.spearman[:, :stop], whole.spearman[:, :stop])
+    assert np.isnan(check.spearman[:, stop:]).all()
     assert check.passed is None
-    assert f"step {stop}" in check.verdict
+    assert "cancelled" in check.verdict
 
 
 def test_a_cancel_before_the_first_step_is_raised(animation) -> None:
@@ -297,7 +302,7 @@ def test_slices_are_checked_together_but_not_a_single_plane(zoo) -> None:
     net = zoo.shake(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), *zoo.head(4)))
     volume = np.random.default_rng(0).random((4, 12, 10)).astype(np.float32)
     slices = camanim.animate(camanim.Model(net, Preprocess()), volume, slices=True)
-    assert slices.check_randomisation(steps=1).spearman.shape == (1, 2)
+    assert slices.check_randomisation(steps=1).spearman.shape == (2, 1, 2)
     with pytest.raises(ScoreError, match="plane"):
         slices.plane(1).check_randomisation()
 
@@ -340,7 +345,8 @@ def test_invalid_settings_and_results_raise(animation) -> None:
 
 def test_a_check_without_comparable_maps_is_undefined() -> None:
     undefined = np.full((1, 2), np.nan)
-    check = Randomisation([], ("a",), undefined, undefined, 0.5, 0, method="X")
+    values = undefined[None]
+    check = Randomisation([], ("permuted",), ("a",), values, values, values, 0.5, 0, method="X")
     assert check.passed is None
     assert check.caption(0) == ""
 
@@ -421,3 +427,88 @@ def test_recompute_does_not_call_the_previous_progress(zoo, image) -> None:
     recompute(animation)
     assert len(calls) == count > 0
     assert animation.computed_with[1].progress is camanim.progress.silent
+
+
+# --- Schemes, seeds and the threshold -------------------------------------------------------------
+
+
+class Normalised(nn.Sequential):
+    """Convolutions with batch normalisations, and a factor that belongs to no known module."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8),
+            nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+        )  # fmt: skip
+        self.factor = nn.Parameter(torch.arange(1.0, 9.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for module in self:
+            x = module(x) * self.factor[:, None, None] if module is self[5] else module(x)
+        return x
+
+
+def test_reinitialised_weights_have_the_variance_of_he_and_normalisations_are_recomputed(
+    image,
+) -> None:
+    net = Normalised().eval()
+    for norm in (net[1], net[4]):
+        nn.init.uniform_(norm.weight)
+        norm.running_var.fill_(7)
+    tensor = torch.from_numpy(image).movedim(2, 0)[None].float()
+    model = camanim.Model(net)
+    reinitialise = Reinitialisation(net, model.forward(), tensor)
+    reinitialise(list(net.parameters()), torch.Generator().manual_seed(0), shuffle)
+    std = float(net[3].weight.detach().std())
+    assert std == pytest.approx((2 / (8 * 9)) ** 0.5, rel=0.1)
+    assert torch.equal(net[1].weight, torch.ones(8))
+    assert not net[3].bias.any()
+    assert sorted(net.factor.tolist()) == list(range(1, 9))
+    with torch.no_grad():
+        first = net[0](variants(tensor))
+    np.testing.assert_allclose(net[1].running_mean, first.mean((0, 2, 3)), atol=1e-5)
+    np.testing.assert_allclose(net[1].running_var, first.var((0, 2, 3)), rtol=1e-4)
+    assert not any(module.training for module in net.modules())
+    assert net[1].momentum == 0.1
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_all_seeds_and_both_schemes_are_compared_and_the_worse_counts(animation, image) -> None:
+    check = animation.check_randomisation(steps=2, repeats=3, seed=4)
+    assert check.finals.shape == (2, 3, len(animation))
+    alone = animation.check_randomisation(scheme="permuted", steps=1, repeats=1, seed=5)
+    np.testing.assert_array_equal(alone.finals[0, 0], check.finals[0, 1])
+    medians = [np.nanmedian(np.nanmean(values, axis=0)) for values in check.finals]
+    np.testing.assert_allclose(check.medians, medians)
+    assert check.median == max(medians)
+    parts = np.array_split(np.nanmean(check.finals, axis=1), 3, axis=1)
+    worse = [max(np.nanmedian(row) for row in part) for part in parts]
+    np.testing.assert_allclose(check.thirds, worse)
+
+
+def test_absolute_correlations_are_compared_where_the_sign_is_free(zoo, image) -> None:
+    net = zoo.shake(zoo.Residual())
+    animation = camanim.animate(camanim.Model(net), image, method="EigenCAM", layers="Conv2d")
+    check = animation.check_randomisation(scheme="permuted", steps=1, repeats=1)
+    assert check.sign_free
+    copied = copy_network(net)
+    shuffle(
+        [p for _, ps in parameters_by_module(copied, animation.layer_calls) for p in ps],
+        torch.Generator().manual_seed(0),
+    )
+    (other,) = recompute(animation, net=copied)
+    expected = [
+        abs(stats.spearmanr(a.ravel(), b.ravel()).statistic)
+        for a, b in zip(animation.maps, other.maps, strict=True)
+    ]
+    np.testing.assert_allclose(check.finals[0, 0], expected, atol=1e-6)
+
+
+def test_the_threshold_is_exceeded_by_few_of_the_moved_copies(zoo, image) -> None:
+    animation = camanim.animate(camanim.Model(zoo.shake(zoo.Residual())), image, layers="all")
+    check = animation.check_randomisation(steps=1, repeats=1)
+    medians = []
+    for moved in random_transforms(animation.tensor.shape[2:], 400, seed=99):
+        pairs = [(np.maximum(m, 0), moved(np.maximum(m, 0))) for m in animation.maps]
+        medians.append(np.nanmedian([spearman(a, b) for a, b in pairs]))
+    assert np.mean(np.array(medians) > check.threshold) == pytest.approx(0.025, abs=0.03)

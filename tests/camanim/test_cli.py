@@ -54,7 +54,7 @@ def test_run_writes_a_movie_and_a_table(picture, tmp_path):
     assert list(rows[0]) == [
         "index", "name", "call", "kind", "output shape", "layout", "parameters", "status",
         "raw min", "raw max", "milliseconds",
-        "ROAD", "ROAD spread", "ROAD baseline", "ROAD excess", "ROAD above chance", "ROAD undefined",
+        "ROAD", "ROAD spread", "ROAD baseline", "ROAD excess", "ROAD above noise", "ROAD undefined",
     ]  # fmt: skip
 
     animation = camanim.animate(
@@ -109,11 +109,11 @@ def test_scores_checks_mask_and_plot(picture, mask, tmp_path):
     road = animation.score(0, repeats=3, draws=5)
     localisation = animation.localise(samples.mask("benign_1"))
     head, rows = parse_table(out)
-    assert head == ["layer", "kind", "output", "raw max", "ROAD", "chance", "AP"]
+    assert head == ["layer", "kind", "output", "raw max", "ROAD", "random maps", "AP"]
     assert list(rows) == [layer.label for layer in animation.layers]
     for i, row in enumerate(rows.values()):
         assert row["ROAD"] == f"{road.scores[i]:.3f} ± {road.spread[i]:.3f}"
-        assert row["chance"] == f"{road.baseline[i]:.3f}"
+        assert row["random maps"] == f"{road.baseline[i]:.3f}"
         assert row["AP"] == f"{localisation.average_precision[i]:.3f}"
     assert road.summary() in out
     assert localisation.summary() in out
@@ -130,7 +130,7 @@ def test_scores_without_baseline_and_a_plot_of_a_finding(picture, tmp_path):
         "--table", table, "--plot", tmp_path / "removal.pdf", "--plot-kind", "removal",
     )  # fmt: skip
     assert code == 0, err
-    assert "chance" not in out
+    assert "random maps" not in out
     with table.open() as file:
         shown = [row for row in csv.DictReader(file) if row["status"] == "ok"]
     assert [row["ROAD spread"] + row["ROAD baseline"] for row in shown] == [""] * len(shown)

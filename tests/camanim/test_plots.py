@@ -63,10 +63,6 @@ def road(layers: list[LayerInfo], *, repeats: int = 3, draws: int = 4) -> Road:
     if len(layers) > 4:
         morfs[:, [2, 4]] = lerfs[:, [2, 4]] = NAN
         undefined[2] = undefined[4] = "constant map"
-    chance = random.normal(0.02, 0.01, (len(layers), draws))
-    if draws:
-        # The last layer has a low excess, so that another one is the best.
-        chance[-1] += 0.2
     return Road(
         layers=layers,
         percentiles=(20, 40, 60, 80),
@@ -74,7 +70,7 @@ def road(layers: list[LayerInfo], *, repeats: int = 3, draws: int = 4) -> Road:
         lerfs=lerfs,
         probability=0.9,
         undefined=tuple(undefined),
-        chance=chance,
+        random_scores=random.normal(0.02, 0.01, (len(layers), draws)),
         forwards=0,
         seed=0,
         noise=0.01,
@@ -102,7 +98,12 @@ def randomised(result: Animation, **options) -> Randomisation:
     spearman = np.linspace(0.9, -0.2, 4 * len(result)).reshape(4, len(result))
     spearman[1, 0] = NAN
     steps = ("fc", "layer4", "layer3", "layer2")
-    return Randomisation(result.layers, steps, spearman, spearman / 2, 0.5, 0, **options)
+    # In the first scheme the maps differ more, so that the plot shows the second one.
+    both = np.stack([spearman - 0.4, spearman])
+    schemes = ("permuted", "reinitialised")
+    return Randomisation(
+        result.layers, schemes, steps, both, both / 2, both[:, -1:], 0.5, 0, **options
+    )
 
 
 def lines(figure: Figure, axes: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -138,7 +139,7 @@ def texts_of(figure: Figure) -> str:
 # Scores ---------------------------------------------------------------------------------------
 
 
-def test_scores_spread_and_chance_are_drawn() -> None:
+def test_scores_spread_and_random_maps_are_drawn() -> None:
     result = scored()
     assert result.road is not None
     figure = plot(result)
@@ -146,7 +147,9 @@ def test_scores_spread_and_chance_are_drawn() -> None:
     repeats = ((result.road.lerfs - result.road.morfs) / 2).mean(axis=2)
     assert x.tolist() == [1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(y, repeats.mean(axis=0))
-    np.testing.assert_allclose(lines(figure)["chance"][1], result.road.chance.mean(axis=1))
+    np.testing.assert_allclose(
+        lines(figure)["random maps"][1], result.road.random_scores.mean(axis=1)
+    )
     spread = repeats.std(axis=0, ddof=1)
     drawn = bands(figure)["± SD of 3 repeats"]
     for place, low, high in drawn:
@@ -154,7 +157,7 @@ def test_scores_spread_and_chance_are_drawn() -> None:
         assert (low, high) == pytest.approx((y[i] - spread[i], y[i] + spread[i]))
     # A layer without a score is a gap.
     assert {place for place, *_ in drawn} == {1, 2, 4, 6}
-    for place, low, high in bands(figure)["95 % of chance"]:
+    for place, low, high in bands(figure)["95 % of random maps"]:
         i = round(place) - 1
         if np.isfinite(y[i]):
             assert (high - low) / 2 == pytest.approx(result.road.margin[i])
@@ -171,22 +174,16 @@ def test_a_layer_between_two_without_scores_has_a_dot() -> None:
     assert np.asarray(dots.get_xdata()).tolist() == [1, 3, 5]
 
 
-def test_the_best_layer_and_the_highest_score_have_separate_marks() -> None:
-    result = scored()
-    assert result.road is not None
-    marks = {label.partition(":")[0][2:]: x for label, (x, _) in lines(plot(result)).items()}
-    assert marks["best"].tolist() == [4]
-    assert marks["highest score"].tolist() == [6]
-    alone = lines(plot(scored(draws=0)))
-    assert [label for label in alone if label.startswith("★ best: layer5.conv")]
-    assert not any("highest" in label or "chance" in label for label in alone)
+def test_the_highest_score_is_marked_and_no_layer_is_called_best() -> None:
+    marks = {label.partition(":")[0][2:]: x for label, (x, _) in lines(plot(scored())).items()}
+    assert marks["highest"].tolist() == [6]
+    assert "best" not in marks
+    assert not any("random maps" in label for label in lines(plot(scored(draws=0))))
 
 
-def test_a_note_replaces_the_best_layer_if_there_is_none() -> None:
+def test_a_note_replaces_the_highest_score_if_there_is_none() -> None:
     result = scored()
     assert result.road is not None
-    result.add(replace(result.road, chance=result.road.chance + 1))
-    assert "no layer is above chance" in texts_of(plot(result))
     result.add(replace(result.road, morfs=result.road.morfs * NAN))
     assert "no layer has a score" in texts_of(plot(result))
 
@@ -255,8 +252,8 @@ def test_removal_is_plotted_over_the_removed_share() -> None:
     assert f"layer1.conv: ROAD {result.road.scores[1]:.2f}" in texts_of(figure)
 
 
-def test_removal_is_by_default_of_the_best_layer() -> None:
-    assert "layer3.conv: ROAD" in texts_of(plot(scored(), "removal"))
+def test_removal_is_by_default_of_the_layer_with_the_highest_score() -> None:
+    assert "layer5.conv: ROAD" in texts_of(plot(scored(), "removal"))
 
 
 # Randomisation --------------------------------------------------------------------------------
@@ -269,11 +266,12 @@ def test_randomisation_shows_the_median_and_every_layer() -> None:
     x, y = lines(figure)["Spearman"]
     assert x.tolist() == [0, 1, 2, 3, 4]
     assert y[0] == 1
-    rows = [np.median(row[~np.isnan(row)]) for row in result.randomisation.spearman]
+    worse = result.randomisation.spearman[1]
+    rows = [np.median(row[~np.isnan(row)]) for row in worse]
     np.testing.assert_allclose(y[1:], rows)
     [matrix] = [image for axes in figure.axes for image in axes.get_images()]
     values = np.ma.filled(matrix.get_array().astype(float), NAN)
-    np.testing.assert_array_equal(values, result.randomisation.spearman)
+    np.testing.assert_array_equal(values, worse)
     assert (matrix.norm.vmin, matrix.norm.vmax) == (-1, 1)
     # The first step is on top, the first layer on the left.
     assert list(matrix.get_extent()) == [0.5, 6.5, 4.5, 0.5]
@@ -286,7 +284,7 @@ def test_randomisation_of_a_single_layer() -> None:
     figure = plot(result, "randomisation", 2)
     assert "layer2.conv" in texts_of(figure)
     np.testing.assert_allclose(
-        lines(figure)["Spearman"][1][1:], result.randomisation.spearman[:, 2]
+        lines(figure)["Spearman"][1][1:], result.randomisation.spearman[1, :, 2]
     )
 
 
@@ -294,7 +292,10 @@ def test_every_plot_has_the_warnings_of_failed_checks() -> None:
     result = scored()
     same = np.ones((1, COUNT))
     result.add(LabelRandomisation(result.layers, ("dog",), same, 0.9, method="EigenCAM"))
-    result.add(Randomisation(result.layers, ("fc",), same, same, 0.5, 0))
+    cascade = same[None]
+    result.add(
+        Randomisation(result.layers, ("permuted",), ("fc",), cascade, cascade, cascade, 0.5, 0)
+    )
     for what in ("scores", "removal", "randomisation"):
         text = " ".join(texts_of(plot(result, what)).splitlines())
         assert text.count("FAILS the randomisation check") == 1

@@ -41,7 +41,7 @@ def road(layers: list[LayerInfo], scores: np.ndarray, **more) -> Road:
         "lerfs": lerfs,
         "probability": 0.7312,
         "undefined": tuple("constant map" if np.isnan(s) else None for s in scores),
-        "chance": np.empty((len(layers), 0)),
+        "random_scores": np.empty((len(layers), 0)),
         "forwards": 0,
         "seed": 0,
         "noise": 0.01,
@@ -278,7 +278,7 @@ def test_the_texts_of_a_frame() -> None:
         *(
             "raw values, local scale (this layer)",
             "ROAD 0.16",
-            "best: features.5.conv 0.40",
+            "highest: features.5.conv 0.40",
         ),
     ):
         assert text in texts
@@ -369,7 +369,7 @@ def repeated(layers: list[LayerInfo], scores: list[float], chance: list[float]) 
     lerfs = 2 * (np.asarray(scores)[None] + np.array([-0.1, 0, 0.1])[:, None])[..., None]
     morfs = np.where(np.isnan(lerfs), np.nan, 0.0)
     drawn = np.asarray(chance)[:, None] + np.array([-0.01, 0.01])
-    return road(layers, np.asarray(scores), lerfs=lerfs, morfs=morfs, chance=drawn)
+    return road(layers, np.asarray(scores), lerfs=lerfs, morfs=morfs, random_scores=drawn)
 
 
 def checked(result: Animation) -> Animation:
@@ -378,7 +378,10 @@ def checked(result: Animation) -> Animation:
     same = np.ones((1, count))
     half = np.full(count, 0.5)
     result.add(Localisation(result.layers, half, half, half, half, 0.25, (None,) * count))
-    result.add(Randomisation(result.layers, ("fc",), same, same, 0.5, 0))
+    cascade = same[None]
+    result.add(
+        Randomisation(result.layers, ("permuted",), ("fc",), cascade, cascade, cascade, 0.5, 0)
+    )
     result.add(LabelRandomisation(result.layers, ("dog",), same, 0.9))
     return result
 
@@ -399,11 +402,11 @@ def test_a_frame_has_the_spread_of_scores_and_the_score_of_random_maps() -> None
     result = animation(4)
     result.add(repeated(result.layers, [0.1, 0.5, 0.4, np.nan], [0.0, 0.45, 0.35, 0.0]))
     first = texts_of(result, 0)
-    assert "ROAD 0.10 ± 0.10   chance 0.00 ± 0.01" in first
-    # No excess is outside of the 95 % interval of two random maps.
-    assert "no layer is above chance" in first
+    assert "ROAD 0.10 ± 0.10   random maps 0.00 ± 0.01" in first
+    assert any("highest" in text and "0.50" in text for text in first)
+    assert not any("best" in text for text in first)
     assert "ROAD undefined (constant map)" in texts_of(result, 3)
-    assert not any("chance" in text for text in texts_of(animation(scores=np.linspace(0, 0.4, 6))))
+    assert not any("random" in text for text in texts_of(animation(scores=np.linspace(0, 0.4, 6))))
 
 
 def test_a_frame_has_the_agreement_with_a_mask_and_failed_checks() -> None:
@@ -412,7 +415,7 @@ def test_a_frame_has_the_agreement_with_a_mask_and_failed_checks() -> None:
     assert {"mask: average precision 0.50", "energy inside 0.50", "chance 0.25"} <= texts
     assert {"FAILS the randomisation check", "FAILS the label randomisation check"} <= texts
     assert result.randomisation is not None
-    result.add(replace(result.randomisation, spearman=np.zeros((1, 3))))
+    result.add(replace(result.randomisation, finals=np.zeros((1, 1, 3))))
     assert "FAILS the randomisation check" not in texts_of(result, 1)
 
 
@@ -462,13 +465,12 @@ def test_a_layer_without_score_has_no_dot() -> None:
     assert white[2] > white[1] + 40
 
 
-def test_the_best_layer_is_marked() -> None:
-    """The star of the layer with the highest excess has the position of the cursor at that layer."""
+def test_the_layer_with_the_highest_score_is_marked() -> None:
+    """The star of the layer with the highest score has the position of the cursor at that layer."""
     result = animation(count=11)
-    scores, chance = np.full(11, 0.1), np.full((11, 8), 0.1)
-    scores[4], chance[4] = 0.5, 0.5
+    scores = np.full(11, 0.1)
     scores[7] = 0.3
-    result.add(road(result.layers, scores, chance=chance + np.linspace(-0.01, 0.01, 8)))
+    result.add(road(result.layers, scores))
     renderer = FrameRenderer(result)
     row, column = dot(renderer.frame(7))
     # Below the legend, which also has a star.

@@ -111,7 +111,7 @@ def test_scores_follow_their_definition_by_brute_force(animation):
     np.testing.assert_allclose(road.sums, road.scores * 2)
     assert road.mean == pytest.approx(road.scores.mean())
     assert road.max == road.scores.max()
-    assert road.best is animation.layers[int(road.scores.argmax())]
+    assert road.highest is animation.layers[int(road.scores.argmax())]
     assert road.probability == pytest.approx(animation.probability, abs=1e-5)
 
 
@@ -134,12 +134,11 @@ def test_the_score_of_a_constant_map_is_undefined(animation):
     assert np.isnan(road.baseline[:4]).all()
     assert road.undefined == (CONSTANT, NOTHING_POSITIVE, NOTHING_POSITIVE, NOT_FINITE, None)
     assert CONSTANT in road.caption(0)
-    assert road.best_plain is animation.layers[4]
+    assert road.highest is animation.layers[4]
     assert road.mean == road.scores[4]
     animation.maps, animation.layers = animation.maps[:4], animation.layers[:4]
     road = animation.score()
-    assert road.best is None
-    assert road.best_plain is None
+    assert road.highest is None
     assert np.isnan([road.mean, road.max]).all()
 
 

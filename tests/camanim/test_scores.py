@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def with_maps(animation, *maps):
 def road_of(scores, chance, undefined=None):
     """Return a `Road` with scores (R, L) and scores of random maps (L, D)."""
     scores = np.asarray(scores, float)
-    layers = [object() for _ in range(scores.shape[1])]
+    layers = [SimpleNamespace(label=f"layer{i}") for i in range(scores.shape[1])]
     lerfs = np.repeat(scores[:, :, None], 4, axis=2)
     return Road(
         layers, (20.0, 40.0, 60.0, 80.0), -lerfs, lerfs, 1.0,
@@ -108,15 +109,15 @@ def test_masks_without_ties_are_imputed_once_for_all_repeats(animation):
 def test_the_baseline_is_the_score_of_random_maps_of_equal_resolution(animation):
     with_maps(animation, RNG.random((8, 8)), RNG.random((4, 4)), RNG.random((8, 8)))
     road = animation.score(1, draws=5)
-    assert road.chance.shape == (3, 5)
-    np.testing.assert_array_equal(road.chance[0], road.chance[2])
-    assert (road.chance[0] != road.chance[1]).any()
-    np.testing.assert_allclose(road.baseline, road.chance.mean(1))
-    np.testing.assert_allclose(road.baseline_spread, road.chance.std(1, ddof=1))
+    assert road.random_scores.shape == (3, 5)
+    np.testing.assert_array_equal(road.random_scores[0], road.random_scores[2])
+    assert (road.random_scores[0] != road.random_scores[1]).any()
+    np.testing.assert_allclose(road.baseline, road.random_scores.mean(1))
+    np.testing.assert_allclose(road.baseline_spread, road.random_scores.std(1, ddof=1))
     # The same maps, scored as layers.
     with_maps(animation, *random_maps((4, 4), 5, 1))
     again = animation.score(1, baseline=False)
-    np.testing.assert_allclose(road.chance[1], again.scores, atol=1e-12)
+    np.testing.assert_allclose(road.random_scores[1], again.scores, atol=1e-12)
     assert np.isnan(again.baseline).all()
 
 
@@ -130,47 +131,41 @@ def test_random_maps_have_the_layers_resolution_and_are_never_constant():
     assert stats.kstest(large, stats.uniform(-1, 2).cdf).pvalue > 1e-3
 
 
-def test_random_maps_are_above_chance_in_half_of_five_percent_of_cases():
+def test_random_maps_are_above_noise_in_half_of_five_percent_of_cases():
     """5 % of random maps are beyond the margin, half of these above it."""
     rng = np.random.default_rng(0)
     count = 20_000
     drawn = rng.normal(0.1, 0.03, (count, 9))
     road = road_of(drawn[None, :, 0], drawn[:, 1:])
-    assert abs(road.above_chance.mean() - 0.025) < 0.004
+    assert abs(road.above_noise.mean() - 0.025) < 0.004
 
 
 def test_the_margin_follows_its_formula():
     chance = [[0.1, 0.2, 0.0, 0.1], [0.3, 0.1, 0.2, 0.4]]
     road = road_of([[0.5, 0.1], [0.6, 0.2], [0.7, 0.0]], chance)
-    for i, (scores, random) in enumerate(zip(road.repeated.T, road.chance, strict=True)):
+    for i, (scores, random) in enumerate(zip(road.repeated.T, road.random_scores, strict=True)):
         of_chance = stats.t.ppf(0.975, 3) * random.std(ddof=1) * np.sqrt(1 + 1 / 4)
         of_score = stats.t.ppf(0.975, 2) * scores.std(ddof=1) / np.sqrt(3)
         assert road.margin[i] == pytest.approx(np.hypot(of_chance, of_score))
         assert road.excess[i] == pytest.approx(scores.mean() - random.mean())
 
 
-def test_best_has_the_largest_excess_and_best_plain_the_highest_score():
+def test_highest_has_the_highest_score_and_above_noise_the_excess_over_random_maps():
     tight, wide = [0.0, 0.01, -0.01, 0.0], [0.6, -0.6, 0.5, -0.5]
     road = road_of([[0.4, 0.5, 0.1]], [tight, wide, tight])
-    assert road.best is road.layers[0]
-    assert road.best_plain is road.layers[1]
-    assert road.above_chance.tolist() == [True, False, True]
+    assert road.highest is road.shown_first is road.layers[1]
+    assert road.above_noise.tolist() == [True, False, True]
+    assert "2 of 3" in road.summary()
 
 
-def test_best_is_none_if_no_layer_is_above_chance():
-    road = road_of([[0.1, 0.2]], [[0.6, -0.6, 0.5], [0.6, -0.6, 0.5]])
-    assert road.best is None
-    assert road.best_plain is road.layers[1]
-    assert "above chance" in road.caption(0)
-
-
-def test_without_a_baseline_best_has_the_highest_score():
+def test_scores_alone_name_no_best_layer():
     road = road_of([[0.1, 0.2]], np.empty((2, 0)))
-    assert road.best is road.best_plain is road.layers[1]
+    assert road.best is None
+    assert road.highest is road.layers[1]
     assert np.isnan(road.excess).all()
 
 
-def test_the_caption_has_score_spread_and_chance():
+def test_the_caption_has_score_spread_and_random_maps():
     caption = road_of([[0.5], [0.7]], [[0.0, 0.2]]).caption(0)
     for number in ("0.60 ± 0.14", "0.10 ± 0.14"):
         assert number in caption
@@ -184,7 +179,7 @@ def test_the_same_call_gives_identical_numbers(image):
     for _ in range(2):
         animation = camanim.animate(camanim.Model(Small().eval()), image)
         roads.append(animation.score(repeats=2))
-    for name in ("morfs", "lerfs", "chance"):
+    for name in ("morfs", "lerfs", "random_scores"):
         np.testing.assert_array_equal(getattr(roads[0], name), getattr(roads[1], name))
 
 

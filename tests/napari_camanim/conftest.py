@@ -88,7 +88,7 @@ def _layers(count):
     ]
 
 
-def make_road(scores, *, spread=0.0, chance=None, percentiles=(20, 40, 60, 80), layers=None):
+def make_road(scores, *, spread=0.0, random_scores=None, percentiles=(20, 40, 60, 80), layers=None):
     """Return scores with three repeats that differ by `spread`, or with one repeat."""
     scores = np.asarray(scores, float)
     steps = np.array([-1, 0, 1]) * spread if spread else np.zeros(1)
@@ -97,6 +97,7 @@ def make_road(scores, *, spread=0.0, chance=None, percentiles=(20, 40, 60, 80), 
     probabilities = 0.5 * np.asarray(percentiles) / 100
     morfs = np.broadcast_to(probabilities, (*repeated.shape, len(percentiles))).copy()
     morfs[np.isnan(repeated)] = np.nan
+    none = np.empty((len(scores), 0))
     return Road(
         layers=layers or _layers(len(scores)),
         percentiles=tuple(map(float, percentiles)),
@@ -104,7 +105,7 @@ def make_road(scores, *, spread=0.0, chance=None, percentiles=(20, 40, 60, 80), 
         lerfs=morfs + 2 * repeated[..., None],
         probability=0.5,
         undefined=tuple("constant map" if np.isnan(s) else None for s in scores),
-        chance=np.empty((len(scores), 0)) if chance is None else np.asarray(chance, float),
+        random_scores=none if random_scores is None else np.asarray(random_scores, float),
         forwards=0,
         seed=0,
         noise=0.01,

@@ -93,7 +93,7 @@ def test_a_mask_at_another_position_is_refused(viewer, place):
 CAPTION = (
     "features.denseblock3.denselayer24.norm1\n"
     "BatchNorm2d  88/149   black-footed ferret 0.93   raw max 0.12\n"
-    "ROAD 0.21 ± 0.02   chance 0.08 ± 0.03\n"
+    "ROAD 0.21 ± 0.02   random maps 0.08 ± 0.03\n"
     "mask: average precision 0.43   energy inside 0.60   chance 0.06"
 )
 

@@ -100,7 +100,7 @@ def test_a_sample_is_scored_and_compared_with_its_mask(viewer, dock, scored_samp
     animation = scored_sample.data.animation
     road = animation.road
     assert len(road.morfs) == 3
-    assert road.chance.shape[1] > 2
+    assert road.random_scores.shape[1] > 2
     lesion = viewer.layers["malignant_1 lesion"].data > 0
     assert animation.localisation.share == pytest.approx(lesion.mean(), rel=0.1)
     viewer.dims.set_point(0, 1)
@@ -116,7 +116,7 @@ def test_the_metadata_of_a_sample_are_plain_data_and_equal_the_findings(scored_s
     values = ("scores", "spread", "baseline", "baseline_spread", "excess", "margin", "morf", "lerf")
     for name in values:
         np.testing.assert_array_equal(metadata["road"][name], getattr(road, name))
-    assert metadata["road"]["above_chance"] == road.above_chance.tolist()
+    assert metadata["road"]["above_noise"] == road.above_noise.tolist()
     assert metadata["road"]["percentiles"] == [20, 40, 60, 80]
     for name in ("pointing", "energy", "iou", "average_precision"):
         np.testing.assert_array_equal(metadata["localisation"][name], getattr(agreement, name))
@@ -205,22 +205,26 @@ def new_finding():
     return module
 
 
-def test_the_message_has_the_score_of_random_maps(viewer, small, ramp, monkeypatch, roads):
+def test_the_message_has_the_highest_score_and_the_number_of_layers_above_noise(
+    viewer, small, ramp, monkeypatch, roads
+):
     def score(result, progress=None):
         count = len(result)
         chance = np.tile([0.1, 0.2, 0.3], (count, 1))
         scores = [0.25] * (count - 1) + [high]
-        return roads.road(scores, chance=chance, layers=result.layers)
+        return roads.road(scores, random_scores=chance, layers=result.layers)
 
     replace_compute(monkeypatch, "road", score)
     viewer.add_layer(ramp)
     small.form.road.setChecked(True)
     high = 0.9
     run(small)
-    assert "0.900 (chance 0.200)" in small.form.message.text()
+    message = small.form.message.text()
+    assert "0.900" in message
+    assert "1 of" in message
     high = 0.3
     run(small)
-    assert "no layer is above chance" in small.form.message.text()
+    assert "0 of" in small.form.message.text()
 
 
 def test_maps_and_scores_are_kept_if_the_mask_is_invalid(viewer, small, stacks, ramp, blob):

@@ -28,6 +28,7 @@ class Reinitialisation:
     Parameters
     ----------
     net : torch.nn.Module
+        Put into evaluation mode.
     forward : Forward
         Runs `net`.
     image : torch.Tensor
@@ -35,7 +36,7 @@ class Reinitialisation:
     """
 
     def __init__(self, net: nn.Module, forward: Forward, image: torch.Tensor) -> None:
-        self._net, self._forward, self._images = net, forward, variants(image)
+        self._net, self._forward, self._images = net.eval(), forward, variants(image)
         self._reset: list[Any] = []
 
     def __call__(
@@ -58,7 +59,8 @@ class Reinitialisation:
                     self._reset.append(module)
         permute(list(left.values()), generator)
         if self._reset:
-            with self._forward.evaluating(tuple(self._images.shape)), _recording(self._reset):
+            # Not within `Forward.evaluating`, which restores the statistics.
+            with torch.no_grad(), _recording(self._reset):
                 self._forward(self._images)
 
 

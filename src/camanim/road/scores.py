@@ -246,13 +246,7 @@ def open_scorer(
 
 
 class Scorer:
-    """Predictions of perturbed images for one result; see `open_scorer`.
-
-    Attributes
-    ----------
-    forwards : int
-        Number of images that were predicted.
-    """
+    """Predictions of perturbed images for one result; see `open_scorer`."""
 
     def __init__(
         self,
@@ -266,7 +260,12 @@ class Scorer:
         self._result, self._scoring, self._imputer = result, scoring, imputer
         self._net_and_image, self._predictor, self._expected = net_and_image, predictor, expected
         self._cached: Values | None = None
-        self.forwards = 0
+        self._cached_before = 0
+
+    @property
+    def forwards(self) -> int:
+        """Number of images that were predicted, and not taken from the cache."""
+        return len(self._cached or {}) - self._cached_before
 
     @property
     def probability(self) -> float:
@@ -286,12 +285,7 @@ class Scorer:
         Cancelled
             If the caller cancels; what was predicted until then is kept.
         """
-        cached = self._prepared(plan, progress)
-        count = len(cached)
-        try:
-            _predict(self._predictor, plan, cached, progress)
-        finally:
-            self.forwards += len(cached) - count
+        _predict(self._predictor, plan, self._prepared(plan, progress), progress)
 
     def values_of(self, plan: Plan) -> tuple[Floats, Floats]:
         """Return the values of a plan's images, NaN if not predicted, and 1 where they are."""
@@ -325,6 +319,7 @@ class Scorer:
             about = (predictor.before, scoring.noise, predictor.settings)
             model, image = self._result.model, self._net_and_image[1]
             self._cached = cached_values(model, image, self._result.target, self._imputer, about)
+            self._cached_before = len(self._cached)
         return self._cached
 
 
