@@ -191,6 +191,8 @@ class Channels(nn.Module):
         self.features = nn.Identity()
         generator = torch.Generator().manual_seed(0)
         channels = torch.rand(128, SIDE, SIDE, generator=generator)
+        # The image is bright in the patch: without this, every channel would show it.
+        channels[:, *PATCH] *= 0.1
         channels[0] = 0
         channels[0][PATCH] = 1
         self.register_buffer("channels", channels)
@@ -205,8 +207,7 @@ def test_a_map_that_selects_the_channel_is_above_activation_and_random_weights_a
     image,
 ) -> None:
     model = camanim.Model(Channels().eval(), PREPROCESS, classes=["a", "b"])
-    flat = np.random.default_rng(0).random((SIDE, SIDE)).astype(np.float32) * 0.05 + 0.7
-    animation = camanim.animate(model, flat, target=1, layers="features")
+    animation = camanim.animate(model, image, target=1, layers="features")
     test = animation.check_activation("features")
     assert test.above_activation.tolist() == [True]
     assert test.p_values[0] == 1 / 20
@@ -214,7 +215,7 @@ def test_a_map_that_selects_the_channel_is_above_activation_and_random_weights_a
     ours = animation.score().scores
     np.testing.assert_array_equal(test.scores, ours)
     random = [
-        camanim.animate(model, flat, target=1, layers="features", method="RandomCAM", seed=s)
+        camanim.animate(model, image, target=1, layers="features", method="RandomCAM", seed=s)
         for s in range(12)
     ]
     # 12 tests at the level of 0.05: more than two by chance have a probability of 2 %.
