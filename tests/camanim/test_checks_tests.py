@@ -184,13 +184,13 @@ def test_a_cancelled_test_keeps_enough_transforms(animation, rounds) -> None:
 
 
 class Channels(nn.Module):
-    """One of 128 channels has the evidence, the others noise of the same size elsewhere."""
+    """One of 128 channels has the evidence, the others stronger noise, mostly elsewhere."""
 
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Identity()
         generator = torch.Generator().manual_seed(0)
-        channels = torch.rand(128, SIDE, SIDE, generator=generator)
+        channels = 20 * torch.rand(128, SIDE, SIDE, generator=generator)
         # The image is bright in the patch: without this, every channel would show it.
         channels[:, *PATCH] *= 0.1
         channels[0] = 0
