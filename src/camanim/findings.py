@@ -233,6 +233,23 @@ class FindingKind:
         used = {name: value for name, value in settings.items() if name in parameters}
         return self.passes(result, **check_values(self.compute, used, ScoreError))
 
+    def price(self, result: Result, settings: Mapping[str, Any]) -> str:
+        """Return what the finding costs at most, in one sentence; empty if it is not known.
+
+        Raises
+        ------
+        ScoreError
+            As of `passes_for`.
+        """
+        passes = self.passes_for(result, settings)
+        if passes is None:
+            return ""
+        # With the hooks, and alone: in a batch, a pass takes less.
+        minutes = passes * result.forward_seconds / 60
+        time = f", {minutes:.0f} minutes" if minutes >= 2 else f", {60 * minutes:.0f} seconds"
+        known = result.forward_seconds > 0
+        return f"{self.title}: at most {passes:,} forward passes{time if known else ''}."
+
     @property
     def needs_mask(self) -> bool:
         """Whether `compute` compares the maps with a mask of the object."""

@@ -247,6 +247,7 @@ class _Run:
             provenance=given.provenance | {"method": self.method.name, "target": target.describe()},
             input_gradient=gradients[t].cpu().float() if t < len(gradients) else None,
             guided=attribution.guided[t] if t < len(attribution.guided) else None,
+            forward_seconds=captured.forward_seconds / len(prepared.tensor),
             notes=list(dict.fromkeys(self.notes)),
             # Without the caller's callback, and for the device of the network at that time.
             computed_with=(self.method, replace(self.settings, progress=silent, device=None)),

@@ -60,6 +60,8 @@ class Result:
         Gradient of the target's score with respect to `tensor`; None for methods without gradients.
     guided : torch.Tensor or None
         Guided gradient with respect to `tensor`; for guided methods only.
+    forward_seconds : float
+        Time of one forward pass with the hooks, for estimates; 0 if it is not known.
     notes : list of str
         Deviations from the settings, such as smaller batches when memory ran out.
     extremes : list of (min, max) or None
@@ -83,6 +85,7 @@ class Result:
     findings: dict[str, Finding] = field(default_factory=dict)
     input_gradient: torch.Tensor | None = field(default=None, repr=False)
     guided: torch.Tensor | None = field(default=None, repr=False)
+    forward_seconds: float = field(default=0.0, repr=False)
     notes: list[str] = field(default_factory=list)
     extremes: list[tuple[float, float]] | None = field(default=None, repr=False)
     computed_with: tuple[Method, Settings] | None = field(default=None, repr=False)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from camanim.errors import CamError, Cancelled
-from camanim.findings import FindingRequest
+from camanim.errors import CamError, Cancelled, ScoreError
+from camanim.findings import FindingRequest, find_kind
 from camanim.progress import Progress
 from napari_camanim._networks import ModelSpec, Networks
 from napari_camanim._views import Mask, Region, RegionData, View
@@ -99,8 +99,24 @@ def _computations(
         computations += [partial(_localise, a, request.mask, region) for a in animations]
     for finding in request.findings:
         arguments = finding.arguments({"seed": seed, "progress": progress})
-        computations += [partial(a.find, finding.name, **arguments) for a in animations]
+        computations += [
+            partial(_find, a, finding, arguments, request.mask, region) for a in animations
+        ]
     return computations
+
+
+def _find(
+    animation: Animation,
+    finding: FindingRequest,
+    arguments: dict[str, Any],
+    mask: Mask | None,
+    region: Region,
+) -> None:
+    if finding.kind.needs_mask:
+        if mask is None:
+            raise ScoreError(f"{finding.kind.title}: choose a Labels layer as the mask.")
+        arguments = arguments | {"mask": mask.read(region)}
+    animation.find(finding.name, **arguments)
 
 
 def _compute(computations: Iterable[Callable[[], Any]]) -> str:
@@ -128,7 +144,9 @@ def _localise(animation: Animation, mask: Mask, region: Region) -> None:
 
 def localise(animation: Animation, mask: Mask | None, region: Region) -> tuple[str, str]:
     """Compare the maps with another mask, or with none; return the summary and error messages."""
-    animation.findings.pop("localisation", None)
+    # Those of the mask before.
+    for key in [key for key, f in animation.findings.items() if find_kind(f.kind).needs_mask]:
+        animation.findings.pop(key)
     if mask is None:
         return "No mask.", ""
     problem = _compute([partial(_localise, animation, mask, region)])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout
 
 from camanim.catalogue import finding_kinds
@@ -19,8 +20,22 @@ if TYPE_CHECKING:
 NO_MASK = "none"
 #: The kind with its check box in the main part of the form.
 MAIN = "road"
+#: The kind that is computed whenever a mask is chosen.
+WITH_MASK = "localisation"
 #: Settings without a field.
-HIDDEN = ("seed", "imputer", "batch_size", "memory_format", "precision", "percentiles", "noise")
+HIDDEN = (
+    "seed",
+    "label",
+    "imputer",
+    "batch_size",
+    "memory_format",
+    "precision",
+    "percentiles",
+    "noise",
+)
+
+#: Settings entered as text.
+LINES = ("layers",)
 
 
 class MaskField(QComboBox):
@@ -60,17 +75,29 @@ class MaskField(QComboBox):
         return self.currentData()
 
 
-class ScoringFields:
-    """The fields below the heading "Scores"."""
+class ScoringFields(QObject):
+    """The fields below the heading "Scores".
+
+    Signals
+    -------
+    checked : (FindingRequest,)
+        The user checked the box of a kind of finding.
+    """
+
+    checked = Signal(object)
 
     def __init__(self) -> None:
+        super().__init__()
         self.mask = MaskField()
         self.mask.setToolTip(
             "Labels layer over the image: measures the agreement of each map with labels other than 0."
         )
-        self.kinds = [kind for kind in finding_kinds().values() if not kind.needs_mask]
+        self.kinds = [kind for kind in finding_kinds().values() if kind.name != WITH_MASK]
         self.boxes = {kind.name: _box(kind) for kind in self.kinds if kind.name != MAIN}
-        self.forms = {kind.name: SettingsForm(kind.settings, hidden=HIDDEN) for kind in self.kinds}
+        self.forms = {
+            kind.name: SettingsForm(kind.settings, hidden=HIDDEN, lines=LINES)
+            for kind in self.kinds
+        }
 
     def add_to(self, form: QFormLayout) -> None:
         """Add the fields to a layout."""
@@ -82,8 +109,13 @@ class ScoringFields:
                 box = self.boxes[kind.name]
                 form.addRow(box)
                 box.toggled.connect(settings.setVisible)
+                box.clicked.connect(partial(self._on_box, kind.name))
                 settings.setVisible(False)
             form.addRow(settings)
+
+    def _on_box(self, name: str, checked: bool) -> None:
+        if checked:
+            self.checked.emit(FindingRequest(name, self.forms[name].values()))
 
     def requests(self, *, road: bool) -> list[FindingRequest]:
         """Return the findings to compute, with the settings that differ from their defaults.

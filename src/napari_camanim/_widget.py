@@ -37,6 +37,7 @@ from napari_camanim._worker import Task
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+    from camanim.findings import FindingRequest
     from camanim.models import Prediction
     from camanim.progress import Progress
     from camanim.stack import Normalization
@@ -91,6 +92,7 @@ class CamWidget(QWidget):
         form.advanced.toggled.connect(self._list_devices)
         form.advanced.save_button.clicked.connect(self._choose_and_save)
         form.advanced.scoring.mask.chosen.connect(self._on_mask)
+        form.advanced.scoring.checked.connect(self._show_price)
         form.normalization.currentTextChanged.connect(self._on_normalization)
         form.curve.moved.connect(self._on_curve)
 
@@ -209,6 +211,18 @@ class CamWidget(QWidget):
     def _on_mask(self) -> None:
         self._mask_changed = True
         self._localise()
+
+    def _show_price(self, request: FindingRequest) -> None:
+        """Show what a finding would cost for the current stack."""
+        stack = current_stack(self.viewer)
+        if stack is None or self.runner.running:
+            return
+        try:
+            price = request.kind.price(stack.data.animation, request.settings)
+        except CamError as error:
+            price = str(error)
+        if price:
+            self.form.show_message(price)
 
     def _list_devices(self, expanded: bool) -> None:
         """List the devices when the advanced fields are first shown, as this imports torch."""

@@ -369,6 +369,7 @@ def test_a_method_that_ignores_the_network_fails_the_checks(viewer, small, stack
     kept = json.loads(json.dumps(about))["findings"]
     assert kept["randomisation"]["passed"] is kept["label_randomisation"]["passed"] is False
     assert np.shape(kept["randomisation"]["spearman"]) == (
+        2,
         len(kept["randomisation"]["steps"]),
         len(animation),
     )
@@ -424,3 +425,42 @@ def test_the_fields_are_collapsed_and_have_tooltips(viewer, dock):
         assert dock.form.advanced.content().isAncestorOf(field)
         assert field.toolTip().endswith(".")
     assert not dock.form.advanced.isExpanded()
+
+
+# -- Tests of layers and regions -------------------------------------------------------------------
+
+
+def test_a_region_test_needs_the_mask_and_is_dropped_with_it(viewer, small, stacks, ramp, blob):
+    viewer.add_layer(ramp)
+    viewer.add_labels(blob, name="blob")
+    scoring = small.form.advanced.scoring
+    scoring.boxes["region_test"].setChecked(True)
+    run(small)
+    assert "mask" in small.form.message.text()
+    [stack] = stacks()
+    assert not stack.data.animation.findings
+    scoring.mask.setCurrentIndex(1)
+    run(small)
+    [stack] = [s for s in stacks() if "region_test" in s.data.animation.findings]
+    assert "localisation" in stack.data.animation.findings
+    assert "energy" in stack.data.animation.caption(0)
+    scoring.mask.setCurrentIndex(0)
+    small.finish()
+    assert not stack.data.animation.findings
+
+
+def test_the_price_of_a_test_is_shown_when_its_box_is_checked(viewer, small, stacks, ramp):
+    viewer.add_layer(ramp)
+    run(small)
+    [stack] = stacks()
+    scoring = small.form.advanced.scoring
+    form = scoring.forms["layer_test"]
+    form["layers"].value = "all"
+    form["transforms"].value = 39
+    scoring.boxes["layer_test"].click()
+    passes = len(stack.data.animation) * 40 * 8
+    assert f"{passes:,}" in small.form.message.text()
+    run(small)
+    [test] = [f for s in stacks() for f in s.data.animation.findings.values()]
+    assert test.transforms == 39
+    assert (~np.isnan(test.p_values)).any()

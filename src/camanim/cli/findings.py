@@ -109,6 +109,8 @@ def compute(
 ) -> list[str]:
     """Compute the requested findings, and return the messages of those that failed.
 
+    The price of an expensive finding is printed before.
+
     Parameters
     ----------
     animation : Animation
@@ -124,6 +126,9 @@ def compute(
     problems = []
     for request in requests:
         try:
+            price = request.kind.price(animation, request.settings)
+            if price:
+                Console(stderr=True, highlight=False).print(price, markup=False)
             animation.find(request.name, **request.arguments(defaults))
         except ScoreError as error:
             if request.kind.needs_mask:

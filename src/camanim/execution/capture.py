@@ -12,6 +12,7 @@ value before it. The activation is cloned just before it is overwritten, and onl
 
 from __future__ import annotations
 
+import time
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,8 @@ class Captured:
         (B, C, *S) per target that had its backward pass; empty for methods without gradients.
     cancelled : bool
         Whether the caller stopped it, be it at the last step.
+    forward_seconds : float
+        Time of the forward pass, with the hooks.
     """
 
     layer_calls: list[list[LayerInfo]]
@@ -51,6 +54,7 @@ class Captured:
     output: Any
     input_gradients: list[torch.Tensor]
     cancelled: bool = False
+    forward_seconds: float = 0.0
 
     def check_complete(self) -> None:
         """Raise where the caller has stopped the pass: results of all layers need all of them.
@@ -77,6 +81,7 @@ def capture(request: AttributionRequest, consumer: Consumer) -> Captured:
     recorder = Recorder(request, consumer)
     targets: list[Target] = []
     output: Any = None
+    seconds = 0.0
     with (
         with_gradients(net, tuple(tensor.shape)),
         twice_differentiable() if consumer.needs_graph else nullcontext(),
@@ -84,7 +89,9 @@ def capture(request: AttributionRequest, consumer: Consumer) -> Captured:
     ):
         try:
             with recorder.hooked(net):
+                start = time.perf_counter()
                 output = request.forward(recorder.start_graph(tensor))
+                seconds = time.perf_counter() - start
             check_count(output, len(tensor))
             targets = list(request.target_function(output))
             recorder.settle()
@@ -98,4 +105,6 @@ def capture(request: AttributionRequest, consumer: Consumer) -> Captured:
         finally:
             output = detached(output)
     layer_calls = [recorder.statuses(t) for t in range(len(targets))]
-    return Captured(layer_calls, targets, output, recorder.input_gradients, recorder.cancelled)
+    return Captured(
+        layer_calls, targets, output, recorder.input_gradients, recorder.cancelled, seconds
+    )
