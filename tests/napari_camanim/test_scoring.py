@@ -440,6 +440,7 @@ def test_a_region_test_needs_the_mask_and_is_dropped_with_it(viewer, small, stac
     [stack] = stacks()
     assert not stack.data.animation.findings
     scoring.mask.setCurrentIndex(1)
+    small.finish()
     run(small)
     [stack] = [s for s in stacks() if "region_test" in s.data.animation.findings]
     assert "localisation" in stack.data.animation.findings
