@@ -23,7 +23,8 @@ quickly = settings(max_examples=50, deadline=None)
 def volumes(draw) -> np.ndarray:
     """Draw valid volumes."""
     sides = st.integers(1, 7)
-    shapes = st.tuples(sides, sides, sides) | st.tuples(
+    # Three axes of which the last is as long as channels are would be an image.
+    shapes = st.tuples(sides, sides, st.sampled_from([2, 5, 6, 7])) | st.tuples(
         sides, sides, sides, st.sampled_from([1, 3, 4])
     )
     dtype = np.dtype(draw(st.sampled_from(["bool", "uint8", "int16", "float32"])))
