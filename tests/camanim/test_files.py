@@ -1,7 +1,7 @@
 """Image files: each format is read rightly, or refused.
 
-The pictures are known: written by these tests byte by byte, or by a library other than the one that reads
-them here.
+The pictures are known: written by these tests byte by byte, or by a library, most often not the one that
+reads them.
 """
 
 from __future__ import annotations

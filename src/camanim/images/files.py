@@ -101,7 +101,7 @@ def _read_deep_png(path: Path) -> npt.NDArray[Any]:
             ((codec, extents, offset, encoding),) = file.tile
             if encoding not in ("RGB;16B", "RGBA;16B"):
                 raise ImageError("it is grey of 16 bits with transparency; save it without.")
-            file.tile = [(codec, extents, offset, f"{file.mode};16{order}")]
+            file.tile = [(codec, extents, offset, f"{file.mode};16{order}")]  # type: ignore[list-item]
             halves.append(np.asarray(ImageOps.exif_transpose(file)).astype(np.uint16))
     high, low = halves
     return high << 8 | low
