@@ -170,6 +170,7 @@ class _Run:
         if settings.eigen_smooth:
             self.method.check_smoothable()
         given = self.prepare(model)
+        self.notes += given.prepared.notes
         request = self._request(model, given.prepared.tensor, options)
         map_settings = MapSettings(
             self.method,

@@ -57,7 +57,8 @@ class Settings(Checked):
         How the image is fitted to the network's input: stretch the whole image, crop the centre as
         torchvision does, or keep the size of the image.
     window : (low, high), optional
-        Intensities that are mapped to black and white.
+        Intensities that are mapped to black and white; by default 0 and 1 of floating images, 0 and 255
+        of 8-bit ones, and the lowest and highest value of other integers, with a note.
     slices : bool
         Explain every slice of a volume (Z, Y, X) with a 2-D network.
     eigen_smooth : bool

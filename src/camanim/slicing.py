@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral
 from typing import TypeVar
 
 from camanim.errors import ImageError
@@ -56,6 +57,8 @@ def take_plane(result: R, z: int | None = None) -> R:
 
 
 def _checked_index(z: int, count: int) -> int:
+    if isinstance(z, bool) or not isinstance(z, Integral):
+        raise ImageError(f"z must be the index of a plane, not {z!r}.")
     if not -count <= z < count:
         raise ImageError(f"The volume has planes 0 to {count - 1}, not {z}.")
-    return z
+    return int(z)

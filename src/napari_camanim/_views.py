@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import ImageError
+from camanim.images import as_array
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -39,7 +40,7 @@ class Region:
     def cut(self, data: Any) -> npt.NDArray[Any]:
         """Return the region of an array with the axes of the layer."""
         key = [slice(None) if i in self.axes else at for i, at in enumerate(self.position)]
-        return np.asarray(data[tuple(key)])
+        return as_array(data[tuple(key)])
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,9 @@ def test_scores_without_baseline_and_a_plot_of_a_finding(picture, tmp_path):
         (["--repeats", "3"], "--road"),
         (["--no-baseline"], "--road"),
         (["--road", "--repeats", "0"], "--repeats"),
+        (["--mask-label", "7"], "--mask"),
+        (["--fps", "3"], "--movie"),
+        (["--road", "--plot-kind", "removal"], "--plot"),
     ],
 )
 def test_inconsistent_options_for_scores_are_wrong_usage(picture, tmp_path, arguments, message):
@@ -168,14 +171,37 @@ def test_inconsistent_options_for_scores_are_wrong_usage(picture, tmp_path, argu
         (["PICTURE", "--layers", "nothing"], "'nothing'"),
         (["PICTURE", "--movie", "out.gif"], ".mp4"),
         (["PICTURE", "--table", "out.txt"], ".csv"),
+        (["a" * 300 + ".png"], "a" * 100),
+        (["PICTURE", "--mask", "mask.jpg"], "JPEG"),
+        (["moving.gif"], "frames"),
+        (["photo.png", "--slices"], "volume"),
     ],
 )
 def test_an_error_is_a_message_without_traceback_and_exit_code_1(picture, arguments, message):
-    arguments = [str(picture) if a == "PICTURE" else a for a in arguments]
-    code, _, err = camanim_cli("run", *arguments)
+    frame = Image.new("RGB", (40, 30))
+    frame.save(picture.with_name("photo.png"))
+    frame.save(
+        picture.with_name("moving.gif"),
+        save_all=True,
+        append_images=[Image.new("RGB", (40, 30), 9)],
+    )
+    places = {"PICTURE": picture} | {n: picture.with_name(n) for n in ("photo.png", "moving.gif")}
+    code, _, err = camanim_cli("run", *(places.get(a, a) for a in arguments))
     assert code == 1
     assert message in err
     assert "Traceback" not in err
+
+
+def test_a_window_from_the_values_is_reported(tmp_path):
+    deep = samples.image("benign_1").astype(np.uint16) * 4
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    arguments = ("run", tmp_path / "deep.png", "--layers", "*norm5")
+    code, out, _ = camanim_cli(*arguments)
+    assert code == 0
+    assert f"uint16 image has values from {deep.min()} to {deep.max()}" in out
+    code, out, _ = camanim_cli(*arguments, "--window", "0", "1020")
+    assert code == 0
+    assert "uint16" not in out
 
 
 def test_wrong_usage_is_exit_code_2(picture):

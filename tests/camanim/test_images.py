@@ -13,7 +13,7 @@ import torchvision
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageCms, ImageOps
 from torch import nn
 
 import camanim
@@ -118,11 +118,117 @@ def test_a_floating_image_outside_0_to_1_needs_a_window(outside) -> None:
     assert unit_image(array, (-1000, 255)).min() >= 0
 
 
-@pytest.mark.parametrize("dtype", DTYPES[1:9])
-def test_integers_are_scaled_by_the_range_of_their_type(dtype) -> None:
+def test_bytes_are_scaled_by_the_range_of_their_type() -> None:
+    notes: list[str] = []
+    unit = unit_image(np.array([[10, 20]], np.uint8), note=notes.append)
+    np.testing.assert_allclose(unit, [[10 / 255, 20 / 255]], atol=1e-6)
+    assert notes == []
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES[2:9], ">i2", ">u4"])
+def test_other_integers_are_scaled_by_their_own_range_with_a_note(dtype) -> None:
+    """Of 16 bits a camera uses 12, and numbers of a list have 64."""
+    notes: list[str] = []
+    values = np.array([[3, 40, 120]]).astype(dtype)
+    unit = unit_image(values, note=notes.append)
+    np.testing.assert_allclose(unit, [[0, 37 / 117, 1]], atol=1e-6)
+    (note,) = notes
+    assert " 3 " in note
+    assert " 120" in note
     limits = np.iinfo(dtype)
-    unit = unit_image(np.array([[limits.min, limits.max]], dtype))
-    assert unit.tolist() == [[0, 1]]
+    assert unit_image(np.array([[limits.min, limits.max]], dtype)).tolist() == [[0, 1]]
+    notes.clear()
+    unit_image(values, (0, 200), note=notes.append)
+    assert notes == []
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int64", "uint64"])
+@pytest.mark.parametrize("value", ["lowest", 0, 7, "highest"])
+def test_a_constant_integer_image_is_black(dtype, value) -> None:
+    limits = np.iinfo(dtype)
+    value = {"lowest": limits.min, "highest": limits.max}.get(value, value)
+    assert unit_image(np.full((3, 4), value, dtype)).max() == 0
+
+
+@pytest.mark.parametrize("convert", [
+    lambda a: a.astype(np.int16), lambda a: a.astype(np.int32), lambda a: a.astype(np.int64),
+    lambda a: a.astype(">i4"), np.ndarray.tolist, lambda a: torch.from_numpy(a.astype(np.int32)),
+])  # fmt: skip
+def test_a_run_notes_the_window_of_signed_integers(zoo, image, convert) -> None:
+    colour = np.round(image * 200).astype(np.uint8)
+    model = camanim.Model(zoo.shake(zoo.Plain()))
+    animation = camanim.animate(model, convert(colour))
+    low, high = int(colour.min()), int(colour.max())
+    plain = camanim.animate(model, colour, window=(low, high))
+    np.testing.assert_array_equal(animation.tensor, plain.tensor)
+    (note,) = animation.notes
+    assert f"{low} to {high}" in note
+    assert plain.notes == []
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_rounding_errors_beyond_0_and_1_are_clipped(dtype) -> None:
+    """A division by the maximum, or a resampling, ends one step of the type too far."""
+    one = np.nextafter(np.dtype(dtype).type(1), np.dtype(dtype).type(2))
+    for values in ([[0, one]], [[-1e-7, 1.0000001]]):
+        unit = unit_image(np.array(values, dtype))
+        assert (unit.min(), unit.max()) == (0, 1)
+
+
+def test_partial_transparency_is_noted(image) -> None:
+    notes: list[str] = []
+    opaque = np.dstack([image, np.ones(image.shape[:2])])
+    unit_image(opaque, note=notes.append)
+    assert notes == []
+    opaque[3, 4, 3] = 0.5
+    np.testing.assert_array_equal(unit_image(opaque, note=notes.append), image)
+    (note,) = notes
+    assert "transparent" in note
+    unit_image(opaque, channels=4, note=notes.append)
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda a: a, da.from_array, lambda a: list(a),
+    lambda a: da.ma.masked_equal(da.from_array(a.data), a.data[0, 0]),
+], ids=["numpy", "dask", "list", "dask.ma"])  # fmt: skip
+def test_masked_values_are_refused(grey, wrap) -> None:
+    values = wrap(np.ma.masked_equal(grey, grey[0, 0]))
+    with pytest.raises(ImageError, match="mask"):
+        unit_image(values)
+
+
+def test_a_masked_array_without_masked_values_is_an_array(grey) -> None:
+    np.testing.assert_array_equal(unit_image(np.ma.masked_array(grey)), unit_image(grey))
+
+
+@pytest.mark.parametrize("path", ["cat.jpg", b"cat.jpg", Path("cat.jpg"), "a" * 5000])
+@pytest.mark.parametrize("custom", [False, True])
+def test_a_path_is_not_an_image(zoo, path, custom) -> None:
+    preprocess = (lambda image: torch.zeros(1, 3, 8, 8)) if custom else None
+    model = camanim.Model(zoo.shake(zoo.Plain()), preprocess)
+    for use in (camanim.animate, camanim.Model.predict):
+        with pytest.raises(ImageError, match="read_image"):
+            use(model, path)
+
+
+class ArrayLike:
+    """As xarray and others: convertible, and no subclass of an array."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self.array if dtype is None else self.array.astype(dtype)
+
+
+def test_an_object_with_the_array_protocol_is_an_image(zoo, grey) -> None:
+    model = camanim.Model(zoo.shake(zoo.Plain()))
+    np.testing.assert_array_equal(
+        camanim.animate(model, ArrayLike(grey)).tensor, camanim.animate(model, grey).tensor
+    )
+    with pytest.raises(ImageError, match="complex"):
+        camanim.animate(model, ArrayLike(grey * 1j))
 
 
 @quickly
@@ -208,6 +314,43 @@ def test_pillow_images_are_converted_to_numpy(image, mode) -> None:
     unit = unit_image(picture)
     values = np.asarray(picture.convert("RGB" if mode == "RGBA" else mode))
     np.testing.assert_allclose(unit, values / (1 if mode == "1" else 255), atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["P", "PA", "CMYK", "YCbCr", "HSV", "LAB", "LA", "RGBX", "I", "F"])
+def test_modes_of_pillow_have_their_colours(mode) -> None:
+    """Each mode holds the same picture as RGB, up to the precision of its colours."""
+    colours = np.zeros((8, 16, 3), np.uint8)
+    colours[:, 4:], colours[:, 8:], colours[:, 12:] = (200, 40, 60), (90, 160, 60), (220, 220, 220)
+    picture = Image.fromarray(colours)
+    if mode == "LAB":
+        to_lab = ImageCms.buildTransform(
+            ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+        )
+        converted = ImageCms.applyTransform(picture, to_lab)
+    elif mode == "PA":
+        converted = picture.convert("P", palette=Image.Palette.ADAPTIVE).convert("PA")
+    elif mode == "P":
+        converted = picture.convert("P", palette=Image.Palette.ADAPTIVE)
+    else:
+        converted = picture.convert(mode)
+    assert converted.mode == mode
+    grey = np.asarray(picture.convert("L"))
+    expected = grey if mode in ("LA", "I", "F") else colours
+    window = (0, 255) if mode in ("I", "F") else None
+    np.testing.assert_allclose(unit_image(converted, window) * 255, expected, atol=4)
+
+
+def test_a_picture_that_is_to_be_turned_is_refused(tmp_path: Path, image) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    picture = Image.fromarray(to_display(image))
+    picture.save(tmp_path / "photo.png", exif=exif)
+    stored = Image.open(tmp_path / "photo.png")
+    with pytest.raises(ImageError, match="EXIF"):
+        unit_image(stored)
+    np.testing.assert_array_equal(unit_image(np.asarray(stored)), unit_image(picture))
+    upright = camanim.read_image(tmp_path / "photo.png")
+    np.testing.assert_array_equal(unit_image(ImageOps.exif_transpose(stored)), unit_image(upright))
 
 
 # --- Geometry --------------------------------------------------------------------------------

@@ -551,6 +551,14 @@ def test_a_plane_equals_that_of_the_stack(net, flat, volume, slices, z) -> None:
                 np.testing.assert_allclose(ours, whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("z", [1.5, 1.0, True, "1", [1]])
+def test_an_index_that_is_no_integer_is_refused(net, volume, z) -> None:
+    animation = camanim.animate(net, volume)
+    with pytest.raises(ImageError, match="index"):
+        animation.plane(z)
+    np.testing.assert_array_equal(animation.plane(np.int64(1)).image, animation.image[1])
+
+
 @pytest.mark.parametrize("z", [6, -7, 100])
 def test_a_plane_outside_the_volume_is_refused(net, volume, z) -> None:
     animation = camanim.animate(net, volume)

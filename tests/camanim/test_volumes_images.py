@@ -23,7 +23,8 @@ quickly = settings(max_examples=50, deadline=None)
 def volumes(draw) -> np.ndarray:
     """Draw valid volumes."""
     sides = st.integers(1, 7)
-    shapes = st.tuples(sides, sides, sides) | st.tuples(
+    # Three axes of which the last is as long as channels are would be an image.
+    shapes = st.tuples(sides, sides, st.sampled_from([2, 5, 6, 7])) | st.tuples(
         sides, sides, sides, st.sampled_from([1, 3, 4])
     )
     dtype = np.dtype(draw(st.sampled_from(["bool", "uint8", "int16", "float32"])))
@@ -79,9 +80,11 @@ def test_any_array_becomes_a_unit_volume_or_raises_an_image_error(array, window)
 @given(volumes(), st.sampled_from([1, 3]), st.sampled_from(FITS))
 def test_all_slices_are_prepared_like_single_slices(array, channels, fit) -> None:
     preprocess = Preprocess(size=(6, 5), channels=channels, mean=[0.3], std=[0.2])
-    together = preprocess(array, fit=fit, slices=True)
+    # Without a window, each slice of int16 would have its own.
+    window = (-40_000, 40_000) if array.dtype == np.int16 else None
+    together = preprocess(array, fit=fit, slices=True, window=window)
     for z, plane in enumerate(array):
-        alone = preprocess(plane, fit=fit)
+        alone = preprocess(plane, fit=fit, window=window)
         torch.testing.assert_close(together.tensor[z], alone.tensor[0], atol=1e-6, rtol=0)
         np.testing.assert_array_equal(together.image[z], alone.image)
     assert together.geometry.size == (len(array), *alone.geometry.size)
@@ -241,6 +244,26 @@ def test_a_callable_may_return_a_volume(volume) -> None:
     assert prepared.tensor.shape == (1, 1, 7, 10, 6)
     assert prepared.geometry == Geometry((7, 10, 6), (1.0, 2.0, 4.0), (0.0, 0.0, 0.0))
     np.testing.assert_array_equal(prepared.image, volume)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_photograph_is_not_a_volume(channels, dims) -> None:
+    """Three axes, the last of them channels: 133 slices of a photograph mean nothing."""
+    photograph = np.random.default_rng(0).integers(0, 255, (13, 20, channels)).astype(np.uint8)
+    preprocess = Preprocess(dims=dims, channels=1)
+    with pytest.raises(ImageError, match="volume"):
+        preprocess(photograph, slices=dims == 2)
+    narrow = preprocess(photograph[..., None], slices=dims == 2)
+    assert narrow.image.shape == photograph.shape
+
+
+def test_the_window_of_a_volume_is_that_of_all_its_slices() -> None:
+    volume = np.arange(-60, 60).reshape(5, 4, 6).astype(np.int16)
+    prepared = Preprocess(channels=1)(volume, slices=True)
+    expected = ((volume.astype(float) + 60) / 119)[:, None]
+    np.testing.assert_allclose(prepared.tensor, expected, atol=1e-6)
+    assert len(prepared.notes) == 1
 
 
 def test_a_callable_may_return_all_slices(volume) -> None:

@@ -125,6 +125,8 @@ def test_a_volume_in_a_3d_view_is_refused(viewer):
         (np.zeros((9, 9), np.uint8), False, None),
         (np.zeros((9, 9, 3), np.uint8), True, None),
         (np.full((9, 9), 900, np.uint16), False, (100, 1000)),
+        (np.full((9, 9), -3, np.int16), False, (-20, 30)),
+        (np.full((9, 9), 90, np.int64), False, (0, 255)),
         (np.full((9, 9), -3.5), False, (-10, 10)),
     ],
 )
@@ -133,6 +135,32 @@ def test_contrast_limits_are_the_window_of_what_has_more_than_8_bits(viewer, dat
     if window is not None:
         image.contrast_limits = window
     assert shown_slice(viewer, image).window == window
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "int64", "uint32"])
+def test_integers_of_a_layer_have_its_contrast_limits_as_their_window(viewer, dtype):
+    model, data = tiny(), np.arange(9 * 12).reshape(9, 12).astype(dtype)
+    image = viewer.add_image(data, contrast_limits=(20, 80))
+    about = animate_layer(viewer, image, model).metadata["camanim"]
+    expected = camanim.animate(model, data, window=(20, 80))
+    assert about["raw_limits"] == [[m.min(), m.max()] for m in expected.maps]
+    assert about["notes"] == []
+
+
+def test_integers_of_a_colour_layer_have_the_window_of_their_values_with_a_note(viewer):
+    model, data = tiny(3), np.arange(9 * 12 * 3).reshape(9, 12, 3).astype(np.uint16)
+    image = viewer.add_image(data, rgb=True)
+    about = animate_layer(viewer, image, model).metadata["camanim"]
+    expected = camanim.animate(model, data, window=(0, 323))
+    assert about["raw_limits"] == [[m.min(), m.max()] for m in expected.maps]
+    assert len(about["notes"]) == 1
+
+
+def test_masked_values_of_a_layer_are_refused(viewer):
+    data = np.ma.masked_equal(np.arange(9 * 12).reshape(9, 12).astype(np.uint8), 5)
+    image = viewer.add_image(data)
+    with pytest.raises(camanim.ImageError, match="masked"):
+        animate_layer(viewer, image, tiny())
 
 
 def test_two_runs_give_two_stacks(viewer):

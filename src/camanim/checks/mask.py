@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from camanim.errors import ScoreError
+from camanim.errors import ImageError, ScoreError
+from camanim.images import checked_array
 
 if TYPE_CHECKING:
     from camanim.images import Geometry
@@ -63,15 +64,16 @@ def _read(mask: Any, label: int | None, shape: tuple[int, ...]) -> Bools:
     if hasattr(mask, "detach"):
         mask = mask.detach().cpu()
     try:
-        values = np.asarray(mask)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ScoreError(f"The mask is not an array: {error}") from error
+        values = checked_array(mask, "mask")
+    except ImageError as error:
+        raise ScoreError(str(error)) from error
     if values.shape != shape:
         raise ScoreError(
             f"The mask has the shape {values.shape}, the image {shape}: pass a mask of equal shape."
         )
     integral = values.dtype.kind in "bui" or (
-        values.dtype.kind == "f" and bool((values == np.round(values)).all())
+        values.dtype.kind == "f"
+        and bool((np.isfinite(values) & (values == np.round(values))).all())
     )
     if not integral:
         raise ScoreError(

@@ -217,6 +217,14 @@ class Group:
         """Default values of the settings."""
         return {o.setting.name: o.setting.default for o in self.options}
 
+    def changed(self, arguments: Mapping[str, Any]) -> list[str]:
+        """Return the names of options whose value is not the default, such as ``--fps``."""
+        return [
+            "--" + o.keyword.replace("_", "-")
+            for o in self.options
+            if o.value(arguments[o.keyword]) != o.setting.default
+        ]
+
     def values(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of the settings from all arguments of the command."""
         return {o.setting.name: o.value(arguments[o.keyword]) for o in self.options}

@@ -16,7 +16,7 @@ from camanim.errors import ScoreError
 from camanim.findings import FindingRequest
 from camanim.models.overrides import ModelOverrides
 from camanim.progress import console
-from camanim.render.plots import checked_plot
+from camanim.render.plots import SCORES, checked_plot
 from camanim.settings import Settings
 from camanim.writing import checked_path
 
@@ -33,6 +33,7 @@ def run(image: Path, **arguments: Any) -> None:
     for name, suffix in (("movie", ".mp4"), ("table", ".csv"), ("save_card", ".toml")):
         if arguments[name] is not None:
             checked_path(arguments[name], suffix)
+    _check_output_options(arguments)
     overrides = options.NETWORK_OPTIONS.values(arguments)
     settings = options.RUN_OPTIONS.values(arguments)
     ModelOverrides(**overrides)
@@ -100,14 +101,36 @@ def _requests(arguments: dict[str, Any]) -> list[FindingRequest]:
         requests.append(FindingRequest("road", road))
     elif road != options.ROAD_OPTIONS.defaults:
         raise typer.BadParameter("--repeats, --draws and --no-baseline need --road.")
+    if not masked and arguments["mask_label"] is not None:
+        raise typer.BadParameter("--mask-label needs --mask.")
     return requests
 
 
+def _check_output_options(arguments: dict[str, Any]) -> None:
+    """Raise `typer.BadParameter` for an option of an output that is not written."""
+    changed = options.MOVIE_OPTIONS.changed(arguments)
+    if changed and arguments["movie"] is None:
+        raise typer.BadParameter(f"{', '.join(changed)} needs --movie.")
+    if arguments["plot_kind"] != SCORES and arguments["plot"] is None:
+        raise typer.BadParameter("--plot-kind needs --plot.")
+
+
 def _read_mask(path: Path) -> Any:
-    """Read a mask; one with three equal colour channels is reduced to a single channel."""
+    """Read a mask; one with three equal colour channels is reduced to a single channel.
+
+    Raises
+    ------
+    ScoreError
+        If the mask is a JPEG, or in colour.
+    """
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        raise ScoreError(
+            f"{path} is a JPEG, which blurs labels: save the mask as a PNG or TIFF file."
+        )
     labels = camanim.read_image(path)
     if labels.ndim == 3 and labels.shape[2] in (3, 4):
         colours = labels[..., :3]
         if (colours == colours[..., :1]).all():
             return colours[..., 0]
+        raise ScoreError(f"{path} is in colour: save the mask with one grey value for each object.")
     return labels

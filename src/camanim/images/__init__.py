@@ -11,6 +11,7 @@ from camanim.images.preprocess import Fit, Prepared, Preprocess
 from camanim.images.values import (
     Window,
     as_array,
+    checked_array,
     display_image,
     is_window,
     to_display,
@@ -24,6 +25,7 @@ __all__ = [
     "Preprocess",
     "Window",
     "as_array",
+    "checked_array",
     "display_image",
     "is_window",
     "read_image",

@@ -33,11 +33,14 @@ class Prepared:
     geometry : Geometry
     image : numpy.ndarray
         The image for display, uint8: (H, W), (H, W, 3), (Z, Y, X) or (Z, Y, X, 3).
+    notes : tuple of str
+        What was assumed about the image, such as a window from its values.
     """
 
     tensor: torch.Tensor
     geometry: Geometry
     image: npt.NDArray[np.uint8]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ class Preprocess:
         if slices and self.dims == 3:
             raise ImageError("slices=True is for 2-D networks, and this network takes volumes.")
         space = 3 if slices else self.dims
-        unit = unit_image(image, window, space=space, channels=self.channels)
+        notes: list[str] = []
+        unit = unit_image(image, window, space=space, channels=self.channels, note=notes.append)
         planes = torch.from_numpy(unit if unit.ndim > space else unit[..., None]).movedim(-1, 0)
         resized, geometry = self._resize_and_crop(self._match_channels(planes), fit)
         if slices:
@@ -145,7 +149,7 @@ class Preprocess:
         )
         normalised = (resized - mean) / std
         tensor = normalised.movedim(1, 0) if slices else normalised[None]
-        return Prepared(tensor.contiguous(), geometry, display_image(unit, space))
+        return Prepared(tensor.contiguous(), geometry, display_image(unit, space), tuple(notes))
 
     def _match_channels(self, planes: torch.Tensor) -> torch.Tensor:
         """Convert (C, ...) to the network's number of channels."""

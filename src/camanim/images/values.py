@@ -2,32 +2,73 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import ImageError
+from camanim.images.pictures import still_picture_values
 
 Window = tuple[float, float]
 
+#: Far less than a step of 8 bits.
+_ROUNDING = 1e-5
+
 
 def as_array(image: Any) -> npt.NDArray[Any]:
-    """Convert an image to a numpy array.
+    """Convert an image to a numpy array; the colours of a Pillow image become grey or RGB values.
 
     Raises
     ------
     ImageError
-        If numpy cannot convert it, such as ragged lists or tensors that require a gradient.
+        As `checked_array`; or if a Pillow image has several frames or asks for a rotation.
     """
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        return still_picture_values(image)
+    return checked_array(image, "image")
+
+
+def checked_array(value: Any, name: str) -> npt.NDArray[Any]:
+    """Convert an array-like to a numpy array; `name` is that of the value in messages.
+
+    Raises
+    ------
+    ImageError
+        If numpy cannot convert it, such as ragged lists or tensors that require a gradient; if it is a
+        path; or if some of its values are masked.
+    """
+    if isinstance(value, str | bytes | os.PathLike):
+        raise ImageError(
+            f"The {name} must be an array, not a path: read {os.fspath(value)!r:.200} with "
+            "camanim.read_image."
+        )
+    if hasattr(value, "__dask_graph__"):
+        # Computed first, since dask drops the mask of a masked array when numpy converts it.
+        value = value.compute()
     try:
-        return np.asarray(image)
+        array = np.asanyarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ImageError(f"The image cannot be converted to an array: {error}") from error
+        raise ImageError(f"The {name} cannot be converted to an array: {error}") from error
+    parts = value if isinstance(value, list | tuple) else [array]
+    if any(np.ma.is_masked(part) for part in parts):
+        raise ImageError(
+            f"The {name} has masked values, which no network can skip: replace them with filled()."
+        )
+    return np.asarray(array)
 
 
 def unit_image(
-    image: Any, window: Window | None = None, *, space: int = 2, channels: int = 3
+    image: Any,
+    window: Window | None = None,
+    *,
+    space: int = 2,
+    channels: int = 3,
+    note: Callable[[str], object] = lambda text: None,
 ) -> npt.NDArray[np.float32]:
     """Check an image and scale its intensities to [0, 1].
 
@@ -38,12 +79,15 @@ def unit_image(
         (H, W, `channels`), of boolean, integer or floating type. Anything that ``numpy.asarray``
         takes.
     window : (low, high), optional
-        Values that become 0 and 1; values outside are clipped. By default the range of the integer
-        type, and [0, 1] for floating images.
+        Values that become 0 and 1; values outside are clipped. By default 0 and 255 for uint8, the
+        lowest and highest value of the image for all other integers, and [0, 1] for floating images.
     space : {2, 3}
         Number of spatial axes: with 3, a volume (Z, Y, X) or (Z, Y, X, C).
     channels : int
         A further number of channels that is valid, and returned without conversion.
+    note : callable
+        Called with a sentence if the window is taken from the values of an integer image, or a
+        transparency is dropped.
 
     Returns
     -------
@@ -53,24 +97,32 @@ def unit_image(
     Raises
     ------
     ImageError
-        If the image has another number of axes, is empty, has values that are not finite, or is
-        floating with values outside [0, 1] and no window; or if the window is not increasing.
+        If the image has another number of axes, is empty, has masked values or values that are not
+        finite, or is floating with values outside [0, 1] and no window; or if the window is not
+        increasing.
     """
     array = as_array(image)
     if array.ndim != space and not (
         array.ndim == space + 1 and array.shape[-1] in (1, 3, 4, channels)
     ):
         raise ImageError(_wrong_shape(array.shape, space, channels))
+    if space == 3 and array.ndim == 3 and array.shape[-1] in (1, 3, 4):
+        raise ImageError(
+            f"An array of shape {array.shape} is taken for an image with channels, not for a volume: "
+            "for a volume as narrow as this, add an axis of channels, as in volume[..., None]."
+        )
     if array.size == 0:
         raise ImageError(f"The image is empty: its shape is {array.shape}.")
     if array.dtype.kind not in "buif":
-        raise ImageError(f"The image must hold numbers, not {array.dtype}.")
+        raise ImageError(f"The image must hold real numbers, not {array.dtype}.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ImageError("The image holds NaN or infinite values: replace them first.")
     if array.ndim > space:
         count = array.shape[-1]
+        if count == 4 != channels and array[..., 3].min() != array[..., 3].max():
+            note("The image is partly transparent: its colours were used without the transparency.")
         array = array[..., 0] if count == 1 else array[..., : count if count == channels else 3]
-    low, high = _full_range(array) if window is None else _check_window(window)
+    low, high = _default_window(array, note) if window is None else _check_window(window)
     unit = np.empty(array.shape, np.float32)
     for row, values in zip(unit, array, strict=True):
         # float64 keeps differences of 64-bit integers and of values with large offsets.
@@ -106,19 +158,29 @@ def _check_window(window: Window) -> Window:
     return float(low), float(high)
 
 
-def _full_range(array: npt.NDArray[Any]) -> Window:
+def _default_window(array: npt.NDArray[Any], note: Callable[[str], object]) -> Window:
+    """Return the window of an image without one; `note` is called where it depends on the image."""
     if array.dtype.kind == "b":
         return 0.0, 1.0
-    if array.dtype.kind in "ui":
-        limits = np.iinfo(array.dtype)
-        return float(limits.min), float(limits.max)
+    if array.dtype == np.uint8:
+        return 0.0, 255.0
     low, high = float(array.min()), float(array.max())
-    if low < 0 or high > 1:
-        raise ImageError(
-            f"The floating image has values from {low:.4g} to {high:.4g}, outside [0, 1]: pass "
-            "the values of black and white as window=(low, high)."
-        )
-    return 0.0, 1.0
+    if array.dtype.kind == "f":
+        # Division by the maximum can end above 1, by as much as the type rounds.
+        tolerance = max(_ROUNDING, 2 * float(np.finfo(array.dtype).eps))
+        if low < -tolerance or high > 1 + tolerance:
+            raise ImageError(
+                f"The floating image has values from {low:.4g} to {high:.4g}, outside [0, 1]: pass "
+                "the values of black and white as window=(low, high)."
+            )
+        return 0.0, 1.0
+    # The range of the type says nothing: 16 bits hold 12 of a camera, 64 bits those of a list.
+    note(
+        f"The {array.dtype.name} image has values from {low:.15g} to {high:.15g}, which became black "
+        "and white: set a window for other limits."
+    )
+    # A constant image is black.
+    return low, max(high, low + 1, float(np.nextafter(low, np.inf)))
 
 
 def to_display(unit: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

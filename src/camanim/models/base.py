@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -287,8 +287,7 @@ class Model:
             prepared = self.preprocess(image, fit=fit, window=window, slices=slices)
         else:
             prepared = _prepare_by_callable(self.preprocess, image, window, slices, self.dims)
-        tensor = prepared.tensor.to(self.device, self.dtype)
-        return Prepared(tensor, prepared.geometry, prepared.image)
+        return replace(prepared, tensor=prepared.tensor.to(self.device, self.dtype))
 
     def predict(
         self,

@@ -1,0 +1,109 @@
+"""Read TIFF files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from camanim.errors import ImageError
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage, TiffPageSeries
+
+#: Photometric interpretations of TIFF.
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+#: Interpretations that Pillow converts to RGB: palette, CMYK, YCbCr and CIELAB.
+_CONVERTED = {3, 5, 6, 8}
+_ORIENTATION = 274
+
+
+def read_tiff(path: Path) -> npt.NDArray[Any]:
+    """Read the image of a TIFF file, upright, with the samples of a pixel last.
+
+    tifffile reads grey and RGB values of any type. Pillow reads, in 8 bits, what has to be converted to
+    RGB, and files whose compression tifffile can only read together with imagecodecs.
+
+    Raises
+    ------
+    ImageError
+        If the file holds several images or channels, or colours that neither library reads rightly.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        # Previews and the smaller levels of a pyramid are not the image.
+        images = [series for series in file.series if not series.keyframe.is_reduced]
+        if len(images) != 1:
+            raise ImageError(f"it holds {len(images)} separate images; save one of them alone.")
+        (series,) = images
+        if "C" in series.axes:
+            # Slices or colours: only the caller knows.
+            raise ImageError(
+                f"it holds channels (axes {series.axes}); read it with tifffile, and pass an array with "
+                "slices first or channels last."
+            )
+        page = series.keyframe
+        if page.photometric in _CONVERTED or page.bitspersample in (2, 4):
+            return _read_with_pillow(path, series)
+        if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
+            raise ImageError("its colours are of a kind that is not supported; save it as RGB.")
+        try:
+            array = series.asarray()
+        except ValueError as error:
+            return _read_with_pillow(path, series, error)
+        if page.photometric == _WHITE_IS_ZERO:
+            array = _inverted(array, page)
+        return _upright(array, series.axes, page.tags.valueof(_ORIENTATION, 1))
+
+
+def _read_with_pillow(
+    path: Path, series: TiffPageSeries, error: ValueError | None = None
+) -> npt.NDArray[Any]:
+    """Read pages upright; `error` is that of tifffile, for what Pillow would read wrongly."""
+    from PIL import Image
+
+    from camanim.images.pictures import frames_at
+
+    page = series.keyframe
+    if page.bitspersample > 8 and page.samplesperpixel > 1:
+        # Pillow cuts the samples of a pixel to 8 bits, or takes their bytes for pixels.
+        raise error or ImageError("its colours have more than 8 bits; save it as RGB.")
+    pages = [page.index for page in series.pages if page is not None]
+    if len(pages) < len(series.pages) or len(series.axes.rstrip("S")) > 3:
+        raise error or ImageError("its pages are of a kind that is not supported.")
+    # From an open file: by name, Pillow maps raw pixels to memory as if they were stored upright.
+    with path.open("rb") as stream, Image.open(stream, formats=("TIFF",)) as image:
+        frames = list(frames_at(image, pages))
+    # Pillow inverts values of 8 bits only.
+    if page.photometric == _WHITE_IS_ZERO and page.bitspersample > 8:
+        frames = [_inverted(frame, page) for frame in frames]
+    return frames[0] if len(frames) == 1 else np.stack(frames)
+
+
+def _inverted(array: npt.NDArray[Any], page: TiffPage) -> npt.NDArray[Any]:
+    """Return values of which the highest is white."""
+    if array.dtype.kind == "b":
+        return ~array
+    if array.dtype.kind != "u":
+        raise ImageError(
+            f"its {array.dtype} values grow from white to black; save it the other way."
+        )
+    inverted: npt.NDArray[Any] = array.dtype.type(2**page.bitspersample - 1) - array
+    return inverted
+
+
+def _upright(array: npt.NDArray[Any], axes: str, orientation: int) -> npt.NDArray[Any]:
+    """Return (..., H, W) or (..., H, W, C), turned as the tag of the orientation says."""
+    if "S" in axes:
+        array = np.moveaxis(array, axes.index("S"), -1)
+    y = array.ndim - (3 if "S" in axes else 2)
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(y, y + 1)
+    if orientation in (3, 4, 7, 8):
+        array = np.flip(array, y)
+    if orientation in (2, 3, 6, 7):
+        array = np.flip(array, y + 1)
+    return array
