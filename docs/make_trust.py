@@ -23,6 +23,7 @@ from PIL import Image
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
+import measure_calibration as calibration  # noqa: E402
 import measure_trust as measured  # noqa: E402
 
 import camanim  # noqa: E402
@@ -54,16 +55,21 @@ def filled(text: str) -> str:
         "percentiles": lambda: percentiles_words(differences["percentiles"]),
         "seeds": lambda: seeds_words(differences["seeds"]),
         "floor": lambda: floor_words(differences["floor"]),
-        "checks": lambda: checks_table(differences["checks"]),
+        "claims": lambda: claims_table(numbers("claims")),
+        "randomisation": lambda: randomisation_table(numbers("randomisation")),
+        "depth": lambda: depth_table(numbers("depth")),
+        "regions": lambda: regions_words(numbers("regions")),
+        "choice": lambda: choice_words(numbers("choice")),
     }
     return MEASURED.sub(lambda match: f"{match[1]}{generated[match[2]]()}{match[3]}", text)
 
 
 def groups(rows: Rows) -> dict[str, Rows]:
-    """Return the rows by group: all phantoms together, each photograph alone."""
+    """Return the rows by group: the phantoms, all and by class, and each photograph alone."""
     phantoms = [row for row in rows if row["network"] == measured.DEMO]
     photographs = {row["image"]: [row] for row in rows if row["network"] != measured.DEMO}
-    return {f"{len(phantoms)} phantoms": phantoms} | photographs
+    classes = {f"{len(part)} {kind}": part for (kind,), part in by(phantoms, "class").items()}
+    return {f"{len(phantoms)} phantoms": phantoms} | classes | photographs
 
 
 def agreement_table(rows: Rows) -> str:
@@ -98,8 +104,7 @@ def agreement_words(rows: Rows) -> str:
     lines = []
     for name, part in groups(rows).items():
         rho, plain = (np.array([row[key] for row in part]) for key in ("rho", "rho plain"))
-        same = sum(row["ROAD's best"] == row["mask's best"] for row in part)
-        none = sum(not row["ROAD's best"] for row in part)
+        same = sum(row["highest excess"] == row["mask's best"] for row in part)
         how = f"{np.median(rho):.2f}"
         if len(part) > 1:
             low, high = np.percentile(rho, (25, 75))
@@ -107,23 +112,22 @@ def agreement_words(rows: Rows) -> str:
             how += f"{(rho > 0).sum()} of {len(part)})"
         paired = "".join(f" {better(part, other)}" for other in ("last", "random"))
         lines.append(
-            f"- *{name}*: rank correlation {how}; with the plain score {np.median(plain):.2f}. ROAD's "
-            f"best layer is the mask's in {same} of {len(part)}. No layer is above chance in {none} of "
-            f"{len(part)}; on average {mean(part, 'above'):.0f} of {mean(part, 'layers'):.0f} are."
+            f"- *{name}*: rank correlation {how}; with the score itself {np.median(plain):.2f}. The "
+            f"layer with the highest excess is the mask's best in {same} of {len(part)}."
             f"{paired if len(part) > 1 else ''}\n"
         )
     return "".join(lines)
 
 
 def better(rows: Rows, other: str) -> str:
-    """Compare the average precision of ROAD's best layer with that of another, image by image."""
+    """Compare the average precision of the highest excess with that of another layer, by image."""
     from scipy.stats import wilcoxon
 
-    gains = np.array([row["ROAD's best, AP"] - row[f"{other}, AP"] for row in rows])
+    gains = np.array([row["highest excess, AP"] - row[f"{other}, AP"] for row in rows])
     name = "mean over the layers" if other == "random" else f"{other} layer's"
     return (
-        f"ROAD's best has a higher AP than the {name} in {(gains > 0).sum()} and a lower one in "
-        f"{(gains < 0).sum()} (Wilcoxon's signed ranks, p = {wilcoxon(gains).pvalue:.1g})."
+        f"Its AP is higher than the {name} in {(gains > 0).sum()} and lower in {(gains < 0).sum()} "
+        f"(Wilcoxon's signed ranks, p = {wilcoxon(gains).pvalue:.1g})."
     )
 
 
@@ -180,19 +184,155 @@ def _spread(values: Any) -> str:
     return f"{np.nanmean(values):.3f} ± {np.nanstd(values, ddof=1):.3f}"
 
 
-def checks_table(rows: Rows) -> str:
-    """Return the table of both checks, by method."""
-    lines = ["| method | all weights shuffled | other classes |\n| --- | ---: | ---: |\n"]
+NETWORKS = {"demo": "demo network, phantoms", "mobilenet": "MobileNetV2, ultrasound"}
+
+
+def numbers(name: str) -> Rows:
+    """Return the rows of a measurement, with numbers where the text is one."""
+    return [{k: _number(v) for k, v in row.items()} for row in calibration.read(name)]
+
+
+def _number(text: str) -> Any:
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return float(text)
+    except ValueError:
+        return text or float("nan")
+
+
+def by(rows: Rows, *keys: str) -> dict[tuple[Any, ...], Rows]:
+    """Return the rows by the values of some columns, in the order of their first rows."""
+    parts: dict[tuple[Any, ...], Rows] = {}
     for row in rows:
-        # Adding 0.0 turns -0.00 into 0.00.
-        cells = [
-            "nothing to compare"
-            if row[check] is None
-            else f"{round(row[check], 2) + 0.0:.2f}{'' if row[f'{check} passed'] else ', **fails**'}"
-            for check in ("randomisation", "labels")
+        parts.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return parts
+
+
+def table(head: list[str], lines: list[list[str]]) -> str:
+    """Return a table of Markdown whose first two columns are text."""
+    rule = ["---", "---", *["---:"] * (len(head) - 2)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *lines))
+
+
+def claims_table(rows: Rows) -> str:
+    """Return how often each statement is made, by network and method."""
+    lines = []
+    for (network, method), part in by(rows, "network", "method").items():
+        layers = sum(row["layers"] for row in part)
+        lines.append(
+            [
+                f"{NETWORKS[network]} ({len(part)})",
+                "GradCAM, moved" if method == "moved" else method,
+                f"{100 * sum(row['above noise'] for row in part) / layers:.0f} %",
+                f"{100 * np.mean([row['above noise'] > 0 for row in part]):.0f} %",
+                f"{100 * sum(row['above activation'] for row in part) / layers:.1f} %",
+                f"{100 * sum(row['random p <= 0.05'] for row in part) / layers:.1f} %",
+                f"{sum(row['best'] for row in part):.0f} of {len(part)}",
+            ]
+        )
+    head = [
+        *("images", "maps of", "layers above noise", "images with one"),
+        *("layers above activation", "of these tests, p ≤ 0.05 alone", "images with a best layer"),
+    ]
+    return table(head, lines)
+
+
+def randomisation_table(rows: Rows) -> str:
+    """Return the medians of both schemes, the thirds of the depth and failures, by method."""
+    lines = []
+    for (method, network), part in by(
+        sorted(rows, key=lambda row: calibration.METHODS.index(row["method"])), "method", "network"
+    ).items():
+        values = [
+            f"{np.nanmean([row[key] for row in part]):.2f}"
+            for key in (
+                "permuted",
+                "reinitialised",
+                "threshold",
+                "first",
+                "middle",
+                "last",
+                "labels",
+            )
         ]
-        lines.append(f"| {row['method']} | {' | '.join(cells)} |\n")
-    return "".join(lines)
+        failed = sum(row["passed"] is False for row in part)
+        labels = sum(row["labels passed"] is False for row in part)
+        counts = [f"{failed} of {len(part)}", f"{labels} of {len(part)}"]
+        lines.append([method, NETWORKS[network], *values[:6], counts[0], values[6], counts[1]])
+    head = [
+        *("method", "network", "permuted", "reinitialised", "threshold", "first third"),
+        *("middle", "last", "fails", "other classes", "fails"),
+    ]
+    return table(head, lines)
+
+
+def depth_table(rows: Rows) -> str:
+    """Return the mean scores over five parts of the depth, beside their nulls."""
+    lines = []
+    for (network, method), part in by(rows, "network", "method").items():
+        for what in ("score", "random") if method == "GradCAM" else ("score",):
+            values = np.array([[row[f"{what} {i}"] for i in range(1, 6)] for row in part])
+            name = "random maps" if what == "random" else method
+            cells = [f"{value:.3f}" for value in np.nanmean(values, axis=0)]
+            shape = np.nansum((values[:, 0] > values[:, 2]) & (values[:, 4] > values[:, 2]))
+            lines.append([f"{NETWORKS[network]} ({len(part)})", name, *cells, f"{shape:.0f}"])
+    head = ["images", "maps of", "first fifth", "2nd", "3rd", "4th", "last", "high, low, high"]
+    return table(head, lines)
+
+
+def regions_words(rows: Rows) -> str:
+    """Return how often the region test finds lesions, and places at random."""
+    lesions = known(row["lesion p"] for row in rows)
+    places = known(row["random p"] for row in rows)
+    return (
+        f"Of {len(lesions)} lesions of correctly classified phantoms, {sum(p <= 0.05 for p in lesions)} "
+        f"have p ≤ 0.05. Of {len(places)} regions at random places, over both networks, "
+        f"{sum(p <= 0.05 for p in places)} have ({5 * len(places) / 100:.1f} are promised; a place at "
+        f"random may lie on a lesion).\n"
+    )
+
+
+def choice_words(rows: Rows) -> str:
+    """Return the average precision of a layer chosen by its mean excess over other images."""
+    from scipy.stats import wilcoxon
+
+    names = [key.removeprefix("excess ") for key in rows[0] if key.startswith("excess ")]
+    excess = np.array([[row[f"excess {name}"] for name in names] for row in rows], float)
+    ap = np.array([[row[f"AP {name}"] for name in names] for row in rows], float)
+    count, generator = len(rows), np.random.default_rng(0)
+
+    def chosen(others: Any) -> int:
+        defined = np.isfinite(excess[others]).mean(axis=0) >= 0.8
+        means = np.where(defined, np.nanmean(excess[others], axis=0), -np.inf)
+        return int(means.argmax())
+
+    def left_out(i: int) -> Any:
+        return np.delete(np.arange(count), i)
+
+    all_others = np.array([ap[i, chosen(left_out(i))] for i in range(count)])
+    few = {
+        k: np.nanmean(
+            [
+                ap[i, chosen(generator.choice(left_out(i), k, replace=False))]
+                for i in range(count)
+                for _ in range(20)
+            ]
+        )
+        for k in (3, 5, 10)
+    }
+    own = np.array([ap[i, int(np.nanargmax(excess[i]))] for i in range(count)])
+    last = ap[:, -1]
+    gain = np.nan_to_num(all_others) - np.nan_to_num(own)
+    others = ", ".join(f"{value:.2f} with {k}" for k, value in few.items())
+    mean_all, mean_own, mean_last = (np.nanmean(values) for values in (all_others, own, last))
+    return (
+        f"Average precision of {count} phantoms: {mean_all:.2f} at the layer with the highest mean "
+        f"excess over all other images ({others} others at random), {mean_own:.2f} at the layer with "
+        f"the highest excess in the same image, {mean_last:.2f} at the last layer. The first is above the "
+        f"second in {(gain > 0).sum()} images and below it in {(gain < 0).sum()} (Wilcoxon, "
+        f"p = {wilcoxon(gain).pvalue:.1g}).\n"
+    )
 
 
 # -- Figures ---------------------------------------------------------------------------------------
