@@ -329,8 +329,8 @@ def choice_words(rows: Rows) -> str:
     return (
         f"Average precision of {count} phantoms: {mean_all:.2f} at the layer with the highest mean "
         f"excess over all other images ({others} others at random), {mean_own:.2f} at the layer with "
-        f"the highest excess in the same image, {mean_last:.2f} at the last layer. The first is above the "
-        f"second in {(gain > 0).sum()} images and below it in {(gain < 0).sum()} (Wilcoxon, "
+        f"the highest excess in the same image, {mean_last:.2f} at the last layer. The first is above "
+        f"the second in {(gain > 0).sum()} images and below it in {(gain < 0).sum()} (Wilcoxon, "
         f"p = {wilcoxon(gain).pvalue:.1g}).\n"
     )
 

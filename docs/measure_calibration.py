@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 PHANTOMS, IMAGES = 30, 30
 SIDE = 128
-NULLS = ("GradCAM", "HiResCAM", "RandomCAM", "SobelCAM", "moved")
+NULLS = ("GradCAM", "RandomCAM", "SobelCAM", "moved")
 METHODS = (
     *("GradCAM", "HiResCAM", "GradCAM++", "XGradCAM", "LayerCAM", "EigenGradCAM", "EigenCAM"),
     *("FEM", "FullGrad", "Guided backpropagation", "Guided Grad-CAM", "RandomCAM", "SobelCAM"),
