@@ -26,6 +26,7 @@ from camanim.models.building import first_line
 from camanim.models.classes import Classes, class_names
 from camanim.models.fingerprint import fingerprint, sha256
 from camanim.models.names import NATIVE
+from camanim.models.output_kind import output_kind
 from camanim.precision import Precision
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from camanim.execution.forward import Forward
 
-Outputs = Literal["auto", "softmax", "sigmoid", "values"]
+Outputs = Literal["auto", "softmax", "sigmoid", "values", "probabilities"]
 
 
 def unwrap(net: nn.Module) -> nn.Module:
@@ -85,9 +86,11 @@ class Model:
         Names of the K classes: in order, by index, or in a file (one per line, or ``.json``).
     name : str, optional
         Name for captions and records; by default the name of the network's class.
-    outputs : {"auto", "softmax", "sigmoid", "values"}
-        Meaning of the scores: mutually exclusive classes, independent labels, or plain numbers
-        (regression). ``"auto"`` chooses by the number of scores.
+    outputs : {"auto", "softmax", "sigmoid", "values", "probabilities"}
+        Meaning of the scores: logits of mutually exclusive classes or of independent labels, plain
+        numbers (regression), or probabilities, of a network that ends in a softmax or sigmoid.
+        ``"auto"`` notices probabilities (see `camanim.models.output_kind`), and takes all other scores
+        for logits of mutually exclusive classes; a single logit has two classes.
     extra_inputs : tuple or dict
         Arguments of `forward` besides the image: a tuple of positional ones, or a dict of keywords.
 
@@ -325,7 +328,8 @@ class Model:
         with forward.evaluating(tuple(prepared.tensor.shape)):
             output = forward(prepared.tensor)
             check_count(output, len(prepared.tensor))
-            ranking = likeliest(output, self.classes, self.outputs, k)
+            kind, _ = output_kind(forward, prepared.tensor, output, self.outputs)
+            ranking = likeliest(output, self.classes, kind, k)
         return [Prediction(*entry) for entry in ranking]
 
     def weights_hash(self) -> str:

@@ -73,8 +73,9 @@ class ModelOverrides(Checked, error=ModelError):
         Interpolation of resized images.
     dims : int, optional
         Number of spatial axes of the network's images, 2 or 3.
-    outputs : {"auto", "softmax", "sigmoid", "values"}, optional
-        Meaning of the scores: mutually exclusive classes, independent labels, or plain numbers.
+    outputs : {"auto", "softmax", "sigmoid", "values", "probabilities"}, optional
+        Meaning of the scores: logits of mutually exclusive classes or of independent labels, plain
+        numbers, or probabilities.
     name : str, optional
         Name for captions and records.
 

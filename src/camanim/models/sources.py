@@ -101,7 +101,7 @@ def load_model(
         source.
     mean, std, channels : optional
         See `Preprocess`.
-    outputs : {"auto", "softmax", "sigmoid", "values"}, optional
+    outputs : {"auto", "softmax", "sigmoid", "values", "probabilities"}, optional
         See `Model`.
     device : str or torch.device, optional
         Device of the network; by default the CPU, or the current device of a given network.
