@@ -233,10 +233,11 @@ class _Run:
         captured = attribution.captured
         target, layer_calls = captured.targets[t], captured.layer_calls[t]
         layers, maps = selected_maps(attribution, t)
-        if not layers:
-            raise LayerError(_why_none(self.method, [info.status for info in layer_calls]))
         prepared, gradients = given.prepared, captured.input_gradients
         input_gradient = gradients[t].cpu().float() if t < len(gradients) else None
+        if not layers:
+            statuses = [info.status for info in layer_calls]
+            raise LayerError(_why_none(self.method, statuses, input_gradient))
         notes = [*self.notes, *filter(None, [gradient_note(target, input_gradient)])]
         values = target.value(captured.output)
         return Result(
@@ -279,9 +280,15 @@ def _provenance(model: Model, image: Any, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _why_none(method: Method, statuses: list[str]) -> str:
+def _why_none(method: Method, statuses: list[str], input_gradient: torch.Tensor | None) -> str:
     reasons = sorted({status for status in statuses if status != Status.NOT_SELECTED})
     if not reasons:
         return 'No layer that ran matches the selection: use "unique", "all" or names.'
+    if Status.OFF_PATH in reasons and input_gradient is not None and not input_gradient.any():
+        return (
+            f"None of the selected layers has a map ({', '.join(reasons)}), because no gradient leads "
+            "from the target to the image: let the forward method run without torch.no_grad, detach and "
+            "numpy, or use a method without gradients, such as EigenCAM."
+        )
     caveat = f" {method.caveat}" if method.caveat else ""
     return f"None of the selected layers has a map ({', '.join(reasons)}): select others.{caveat}"

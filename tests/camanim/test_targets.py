@@ -194,9 +194,8 @@ def test_a_single_logit_is_two_classes(kind, classes, names) -> None:
         resolve(2, output, classes, kind)
 
 
-@pytest.mark.parametrize("shape", [(1,), ()])
-def test_a_single_logit_may_have_no_axis_for_classes(shape) -> None:
-    output = torch.tensor([0.7]).reshape(shape)
+def test_a_single_logit_may_have_no_axis_for_classes() -> None:
+    output = torch.tensor([0.7])
     target = resolve(None, output, ["malignant"])
     assert (target.index, target.name) == (1, "malignant")
     same(target.score(output), torch.tensor([0.7]))
@@ -921,6 +920,7 @@ def test_huggingfaces_outputs() -> None:
     ("output", "named"),
     [
         (torch.zeros(3, dtype=torch.int64), r"\(3,\) of torch.int64"),
+        (torch.zeros(()), r"\(\)"),
         (torch.zeros(0), r"\(0,\)"),
         (torch.zeros(1, 0), r"\(1, 0\)"),
         (torch.zeros(1, 5, 3), r"\(1, 5, 3\)"),

@@ -102,7 +102,9 @@ class Recorder:
 
         try:
             for module in self._names:
-                handles.append(module.register_forward_hook(hook))
+                # The parts of a network that are of TorchScript take no hooks.
+                if not isinstance(module, torch.jit.ScriptModule):
+                    handles.append(module.register_forward_hook(hook))
             with save_overwritten.active(self._names):
                 yield
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ from camanim.images import (
 from camanim.models.building import first_line
 from camanim.models.classes import Classes, class_names
 from camanim.models.fingerprint import fingerprint, sha256
+from camanim.models.first_convolution import check_has_layers, check_initialised, infer_input
 from camanim.models.names import NATIVE
 from camanim.models.output_kind import output_kind
 from camanim.precision import Precision
@@ -102,7 +103,7 @@ class Model:
     Raises
     ------
     ModelError
-        If `net` is not a network, or `classes` are not names.
+        If `net` is not a network, or one of TorchScript, or `classes` are not names.
 
     Examples
     --------
@@ -133,7 +134,9 @@ class Model:
                 "extra_inputs must be a tuple of positional arguments or a dict of keyword arguments, "
                 f"not {type(extra_inputs).__name__}."
             )
+        check_has_layers(net)
         self.net = net
+        self._inferred = preprocess is None
         channels, dims = infer_input(net)
         self.preprocess = preprocess or Preprocess(channels=channels, dims=dims)
         self.classes = class_names(classes)
@@ -285,13 +288,32 @@ class Model:
         ------
         ImageError
             If the image cannot be used.
+        ModelError
+            If the network has lazy weights that do not exist yet.
         """
+        check_initialised(self.net)
         if isinstance(self.preprocess, Preprocess):
-            prepared = self.preprocess(image, fit=fit, window=window, slices=slices)
+            try:
+                prepared = self.preprocess(image, fit=fit, window=window, slices=slices)
+            except ImageError as error:
+                raise ImageError(self._with_inferred(str(error), image)) from error
         else:
             prepared = _prepare_by_callable(self.preprocess, image, window, slices, self.dims)
         tensor = prepared.tensor.to(self.device, self.dtype)
         return Prepared(tensor, prepared.geometry, prepared.image)
+
+    def _with_inferred(self, message: str, image: Any) -> str:
+        """Return a message about an image, with what was inferred about images if that may be wrong."""
+        prep = self.preprocess
+        if not self._inferred or not isinstance(prep, Preprocess):
+            return message
+        if prep.channels in (1, 3) and np.ndim(image) in (prep.dims, prep.dims + 1):
+            return message
+        return (
+            f"{message.rstrip('.')} ({prep.channels} channels and {prep.dims} axes are those of the "
+            "network's first convolution: pass Preprocess(channels=..., dims=...) to Model if those of "
+            "its images are others)."
+        )
 
     def predict(
         self,
@@ -392,20 +414,6 @@ def _prepare_by_callable(
     scale = tuple(n / m for n, m in zip(displayed.shape, size, strict=False))
     # The callable may return a tensor that the caller keeps, and a network may write into its input.
     return Prepared(tensor.detach().clone(), Geometry(size, scale), displayed)
-
-
-def infer_input(net: nn.Module) -> tuple[int, int]:
-    """Return the number of channels and spatial axes that the first convolution takes.
-
-    Without a convolution, 3 channels and 2 axes are returned.
-    """
-    for module in net.modules():
-        channels = getattr(module, "in_channels", None)
-        kernel = getattr(module, "kernel_size", None)
-        if isinstance(channels, int) and channels > 0 and kernel is not None:
-            dims = len(kernel) if isinstance(kernel, Sequence) else 2
-            return channels, dims if dims in (2, 3) else 2
-    return 3, 2
 
 
 def _copy_tensor(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -129,6 +129,7 @@ class ModelOverrides(Checked, error=ModelError):
                 "change the function instead."
             )
         model.preprocess = _with_settings(model.preprocess, settings)
+        model._inferred = model._inferred and not {"channels", "dims"} & settings.keys()
 
 
 def _with_settings(preprocess: Preprocess, settings: dict[str, Any]) -> Preprocess:

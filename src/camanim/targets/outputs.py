@@ -77,7 +77,7 @@ def find_scores(output: Any) -> torch.Tensor | None:
 
     Half precision is converted to float32, because sums over pixels may overflow. Spatial axes that all
     have length 1 are removed: (B, K, 1, 1) becomes (B, K). A single logit without an axis for classes,
-    (B,) or a scalar for one image, becomes (B, 1).
+    (B,), becomes (B, 1).
     """
     import torch
 
@@ -86,7 +86,8 @@ def find_scores(output: Any) -> torch.Tensor | None:
     scores = primary_tensor(output)
     if scores is None:
         # Among other outputs, such a tensor may be anything.
-        if not isinstance(output, torch.Tensor) or not output.is_floating_point():
+        single = isinstance(output, torch.Tensor) and output.ndim == 1
+        if not single or not output.is_floating_point():
             return None
         scores = output.reshape(-1, 1)
     if scores.ndim > 2 and set(scores.shape[2:]) == {1}:
