@@ -131,6 +131,15 @@ def test_the_last_activation_of_a_network_of_monai_is_noticed(last_act) -> None:
     assert animation.probability == pytest.approx(expected, abs=1e-6)
 
 
+def test_predictions_of_a_network_that_leaves_torch() -> None:
+    body = classifier()
+    net = Ends(nn.Identity(), lambda x: body(torch.from_numpy(x.numpy())).softmax(1))
+    model = camanim.Model(net, camanim.Preprocess(channels=1))
+    assert [p.probability for p in model.predict(GREY)] == pytest.approx(
+        [p.probability for p in camanim.Model(body).predict(GREY)], abs=1e-6
+    )
+
+
 # --- What is no probability -------------------------------------------------------------------
 
 

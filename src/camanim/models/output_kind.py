@@ -95,11 +95,15 @@ def _on_noise(forward: Forward, tensor: torch.Tensor) -> tuple[Kind | None, bool
     noise = low + noise * (high - low if bool(high > low) else 1)
     # The graph is read, but no backward pass follows: nothing needs to be stored for it.
     nothing_saved = torch.autograd.graph.saved_tensors_hooks(_empty, _empty)
-    with torch.enable_grad(), nothing_saved:
-        scores = find_scores(forward(noise.requires_grad_()))
-        if scores is None:
-            return None, False
-        return kind_of_probabilities(scores.detach()), _ends_in_activation(scores.grad_fn)
+    try:
+        with torch.enable_grad(), nothing_saved:
+            scores = find_scores(forward(noise.clone().requires_grad_()))
+            activated = scores is not None and _ends_in_activation(scores.grad_fn)
+    except RuntimeError:
+        # A network that leaves torch, or was made in inference mode, has no graph.
+        with torch.no_grad():
+            scores, activated = find_scores(forward(noise)), False
+    return None if scores is None else kind_of_probabilities(scores.detach()), activated
 
 
 def _empty(tensor: torch.Tensor) -> torch.Tensor:
