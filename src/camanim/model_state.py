@@ -217,6 +217,11 @@ def as_model_error(input_shape: tuple[int, ...]) -> Iterator[None]:
             raise _out_of_memory(input_shape) from error
         size = " x ".join(str(n) for n in input_shape)
         first_line = str(error).strip().partition("\n")[0]
+        if "modified by an inplace operation" in first_line:
+            raise ModelError(
+                "The network has no gradient, because it overwrites a value in place that the gradient "
+                "requires: change that operation, or use a method without gradients, such as EigenCAM."
+            ) from error
         raise ModelError(
             f"The network fails on an input of {size} with {type(error).__name__}: {first_line}"
         ) from error

@@ -18,6 +18,7 @@ from camanim.images import Prepared, as_array
 from camanim.layer_info import Status
 from camanim.layer_selection import Layers, selector
 from camanim.models.base import Model
+from camanim.models.output_kind import gradient_note, output_kind
 from camanim.precision import as_float64
 from camanim.progress import Progress, silent
 from camanim.result import Result
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from camanim.attribution import AttributionMaps
+    from camanim.execution.forward import Forward
     from camanim.execution.request import AttributionRequest, TargetFunction
+    from camanim.targets import Kind, Target
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,7 @@ class _Run:
         return AttributionRequest(
             forward=forward,
             tensor=tensor,
-            target_function=self._target_function(model, options),
+            target_function=self._target_function(model, forward, tensor, options),
             select=select,
             reader=LayoutReader(tuple(tensor.shape), settings.layouts, show_1d=settings.show_1d),
             progress=settings.progress,
@@ -209,20 +212,32 @@ class _Run:
             batch_size=settings.batch_size,
         )
 
-    def _target_function(self, model: Model, options: Mapping[str, Any]) -> TargetFunction:
+    def _target_function(
+        self, model: Model, forward: Forward, tensor: torch.Tensor, options: Mapping[str, Any]
+    ) -> TargetFunction:
         from camanim.targets import resolve_all
 
-        if callable(self.targets):
-            return self.targets
-        change = self.method.target
-        return partial(
-            resolve_all,
-            self.targets,
-            classes=model.classes,
-            kind=model.outputs,
-            change=None if change is None else partial(change, **options),
-            counterfactual=self.settings.counterfactual,
-        )
+        requests, change = self.targets, self.method.target
+        if callable(requests):
+            return requests
+        # Settled once, on the first output: later ones may be of noisy copies or parts of the image.
+        kinds: list[Kind] = []
+
+        def resolve_requests(output: Any) -> list[Target]:
+            if not kinds:
+                kind, note = output_kind(forward, tensor, output, model.outputs)
+                kinds.append(kind)
+                self.notes.extend([note] if note else [])
+            return resolve_all(
+                requests,
+                output,
+                model.classes,
+                kinds[0],
+                change=None if change is None else partial(change, **options),
+                counterfactual=self.settings.counterfactual,
+            )
+
+        return resolve_requests
 
     def _result(self, model: Model, given: _Input, attribution: AttributionMaps, t: int) -> Result:
         from camanim.attribution import selected_maps
@@ -230,9 +245,12 @@ class _Run:
         captured = attribution.captured
         target, layer_calls = captured.targets[t], captured.layer_calls[t]
         layers, maps = selected_maps(attribution, t)
-        if not layers:
-            raise LayerError(_why_none(self.method, [info.status for info in layer_calls]))
         prepared, gradients = given.prepared, captured.input_gradients
+        input_gradient = gradients[t].cpu().float() if t < len(gradients) else None
+        if not layers:
+            statuses = [info.status for info in layer_calls]
+            raise LayerError(_why_none(self.method, statuses, input_gradient))
+        notes = [*self.notes, *filter(None, [gradient_note(target, input_gradient)])]
         values = target.value(captured.output)
         return Result(
             maps=maps,
@@ -246,10 +264,10 @@ class _Run:
             tensor=prepared.tensor.cpu().float(),
             model=model,
             provenance=given.provenance | {"method": self.method.name, "target": target.describe()},
-            input_gradient=gradients[t].cpu().float() if t < len(gradients) else None,
+            input_gradient=input_gradient,
             guided=attribution.guided[t] if t < len(attribution.guided) else None,
             forward_seconds=captured.forward_seconds / len(prepared.tensor),
-            notes=list(dict.fromkeys(self.notes)),
+            notes=list(dict.fromkeys(notes)),
             # Without the caller's callback, and for the device of the network at that time.
             computed_with=(self.method, replace(self.settings, progress=silent, device=None)),
         )
@@ -275,9 +293,15 @@ def _provenance(model: Model, image: Any, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _why_none(method: Method, statuses: list[str]) -> str:
+def _why_none(method: Method, statuses: list[str], input_gradient: torch.Tensor | None) -> str:
     reasons = sorted({status for status in statuses if status != Status.NOT_SELECTED})
     if not reasons:
         return 'No layer that ran matches the selection: use "unique", "all" or names.'
+    if Status.OFF_PATH in reasons and input_gradient is not None and not input_gradient.any():
+        return (
+            f"None of the selected layers has a map ({', '.join(reasons)}), because no gradient leads "
+            "from the target to the image: let the forward method run without torch.no_grad, detach and "
+            "numpy, or use a method without gradients, such as EigenCAM."
+        )
     caveat = f" {method.caveat}" if method.caveat else ""
     return f"None of the selected layers has a map ({', '.join(reasons)}): select others.{caveat}"

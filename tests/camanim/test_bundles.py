@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from monai.networks import nets as monai_networks
 
 from camanim import ModelError, Preprocess
-from camanim.models import Untrusted, load_model
+from camanim.models import Untrusted, load_model, monai
 
 UNET = "monai/UNet?spatial_dims=2&in_channels=1&out_channels=2&channels=(2,4)&strides=(2,)"
 
@@ -98,6 +101,86 @@ def test_the_code_of_a_bundle_is_not_run_unless_trusted(tmp_path: Path, change) 
     with pytest.raises(Untrusted, match="trust=True"):
         load_model(folder)
     assert not proof.exists()
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record attempts to open a connection or to load other weights, and refuse them."""
+    attempts: list[str] = []
+
+    def refuse(*arguments: object, **keywords: object) -> None:
+        attempts.append(str(arguments))
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(torch.hub, "get_dir", refuse)
+    return attempts
+
+
+RESNET = {"_target_": "resnet18", "spatial_dims": 3, "n_input_channels": 1, "feed_forward": False,
+          "bias_downsample": True, "shortcut_type": "A"}  # fmt: skip
+LOADING = [
+    RESNET | {"pretrained": True}, RESNET | {"pretrained": "/tmp/weights.pth"},
+    {"_target_": "DenseNet121", "spatial_dims": 2, "in_channels": 3, "out_channels": 2,
+     "pretrained": True},
+    {"_target_": "HoVerNet", "pretrained_url": "https://example.com/x.pth"},
+    {"_target_": "HoVerNet", "adapt_standard_resnet": True, "pretrained_url": "https://example.com/x"},
+    {"_target_": "EfficientNetBN", "model_name": "efficientnet-b0", "pretrained": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("definition", LOADING)
+def test_nothing_is_downloaded_for_a_source_unless_trusted(
+    tmp_path: Path, no_network, definition
+) -> None:
+    folder = make_bundle(tmp_path / "bundle", {"network_def": definition})
+    query = "&".join(f"{k}={v!r}" for k, v in definition.items() if k != "_target_")
+    name = f"monai/{definition['_target_']}?{query}"
+    card = tmp_path / "card.toml"
+    card.write_text(f"source = {json.dumps(name)}\n")
+    for source in (folder, name, card):
+        with pytest.raises(Untrusted, match="pretrained"):
+            load_model(source, None)
+    assert not no_network
+
+
+def test_a_trusted_source_may_load_weights(no_network) -> None:
+    with pytest.raises(ModelError, match="no network in tests"):
+        load_model("monai/HoVerNet?pretrained_url='https://example.com/x.pth'", None, trust=True)
+    assert no_network
+
+
+def test_every_argument_that_loads_weights_needs_trust(no_network) -> None:
+    words = ("pretrain", "url", "weights", "file", "checkpoint_p")
+    loading = [
+        (name, parameter)
+        for name in monai.NAMES
+        for parameter in inspect.signature(getattr(monai_networks, name)).parameters
+        if any(word in parameter for word in words)
+    ]
+    assert len(loading) > 20
+    for name, parameter in loading:
+        with pytest.raises(Untrusted):
+            load_model(f"monai/{name}?{parameter}='x'", None)
+    assert not no_network
+
+
+def test_arguments_that_load_nothing_need_no_trust(tmp_path: Path, no_network) -> None:
+    config = {"network_def": RESNET | {"pretrained": False, "num_classes": 2}}
+    assert load_model(make_bundle(tmp_path / "bundle", config), None).dims == 3
+    unet = "SwinUNETR?in_channels=1&out_channels=2&feature_size=12&use_checkpoint=True"
+    assert load_model(f"monai/{unet}", None).dims == 3
+    assert not no_network
+
+
+def test_references_that_multiply_are_refused(tmp_path: Path) -> None:
+    config: dict = {f"a{i}": [f"@a{i + 1}"] * 10 for i in range(9)}
+    folder = make_bundle(
+        tmp_path / "bundle", config | {"a9": 1, "network_def": PLAIN | {"channels": "@a0"}}
+    )
+    with pytest.raises(ModelError, match="arguments"):
+        load_model(folder)
 
 
 def test_a_trusted_bundle_runs_its_code(tmp_path: Path) -> None:

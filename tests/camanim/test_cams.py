@@ -13,7 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torchvision.models import VisionTransformer
 
+import camanim
 from camanim.cam_methods import Method, find_method, methods
 from camanim.cam_methods.masks import fingerprints, scaled, scores_of_masks
 from camanim.cam_methods.meta import (
@@ -424,6 +426,19 @@ def test_fullgrad_needs_a_bias_for_each_channel(module: nn.Module) -> None:
     activation, gradient = arrays(FLAT)
     with pytest.raises(NoMap, match="bias"):
         weigh("FullGrad", activation=activation, gradient=gradient, module=module)
+
+
+def test_fem_of_constant_channels_as_in_grad_cam() -> None:
+    values = torch.from_numpy(np.random.default_rng(0).normal(size=200).astype(np.float32))
+    activation = values[:, None, None].expand(200, 7, 9).contiguous()
+    # In single precision, the means of some channels are below their values.
+    assert (activation > activation.mean((1, 2), keepdim=True)).any()
+    expected = grad_cam_map("FEM", activation.double(), activation.double(), k=2)
+    np.testing.assert_array_equal(weigh("FEM", activation=activation), expected)
+    activation[0, 3, 4] += 1
+    expected = grad_cam_map("FEM", activation.double(), activation.double(), k=2)
+    assert expected.any()
+    np.testing.assert_allclose(weigh("FEM", activation=activation), expected, rtol=1e-6)
 
 
 def test_shapleycam_as_in_grad_cam() -> None:
@@ -946,6 +961,47 @@ def test_zeros_of_a_map_propagate_to_all_earlier_layers() -> None:
     last, middle, first = refine([bright, dark, bright], (4, 4))
     np.testing.assert_array_equal(last, bright)
     assert middle.max() == first.max() == 0
+
+
+def test_refinecam_of_a_transformer_leaves_out_the_block_behind_its_class_token() -> None:
+    net = VisionTransformer(32, 8, 3, 2, 16, 32, num_classes=5)
+    nn.init.normal_(net.heads.head.weight)
+    image = np.random.default_rng(0).random((32, 32, 3))
+    blocks = [f"encoder.layers.encoder_layer_{i}" for i in range(3)]
+    whole = camanim.animate(net, image, target=1, method="RefineCAM", layers=blocks)
+    without = camanim.animate(net, image, target=1, method="RefineCAM", layers=blocks[:2])
+    first, second, last = whole.maps
+    assert first.max() > 0
+    np.testing.assert_array_equal(first, without.maps[0])
+    np.testing.assert_array_equal(second, without.maps[1])
+    assert last.max() == 0
+    assert blocks[2] in " ".join(whole.notes)
+    assert not without.notes
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda z: {"logits": z}, lambda z: (z, z.mean()), lambda z: {"a": 1, "out": z}]
+)
+def test_cam_of_a_network_that_returns_several_outputs(wrap) -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Conv2d(3, 4, 3)
+            self.head, self.other = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, image):
+            pooled = self.features(image).mean((2, 3))
+            output = wrap(self.head(pooled))
+            self.other(pooled)
+            return output
+
+    net = Wrapped()
+    image = np.random.default_rng(0).random((9, 8, 3)).astype(np.float32)
+    animation = camanim.animate(net, image, target=1, method="CAM")
+    with torch.no_grad():
+        activation = net.features(torch.from_numpy(image).permute(2, 0, 1)[None])[0]
+        expected = torch.einsum("c,chw->hw", net.head.weight[1], activation)
+    np.testing.assert_allclose(animation.maps[0], expected, atol=1e-6)
 
 
 SESS = {"num_scales": 3, "scale_step_ratio": 0.4, "window_size": 10, "step_size": 6}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from torch import nn
 
 import camanim
 from camanim import CamError, ModelError, Preprocess
-from camanim.models import load_model
+from camanim.models import Untrusted, load_model
 
 UNET = "monai/UNet?spatial_dims={}&in_channels={}&out_channels=2&channels=(2,4)&strides=(2,)"
 FLAT, CHANNELS = UNET.format(2, 1), 3
@@ -213,3 +214,44 @@ def test_a_card_runs_no_code_unless_trusted(tmp_path: Path) -> None:
     assert 'source = "./net.py:build"' in (tmp_path / "again.toml").read_text()
     with pytest.raises(ModelError, match="trust=True"):
         load_model(tmp_path / "again.toml")
+
+
+@pytest.mark.parametrize("key", ["weights", "classes", "source"])
+@pytest.mark.parametrize("how", ["parent", "absolute", "link", "hidden parent"])
+def test_a_card_refers_to_files_beside_it_unless_trusted(tmp_path: Path, key, how) -> None:
+    folder, outside = tmp_path / "card", tmp_path / "outside"
+    (folder / "in").mkdir(parents=True)
+    outside.mkdir()
+    state = load_model(FLAT).net.state_dict()
+    for place in (outside, folder / "in"):
+        torch.save(state, place / "weights")
+        (place / "classes").write_text("a\nb\n")
+        (place / "source").mkdir()
+    (folder / "link").symlink_to(outside)
+    text = {
+        "parent": f"../outside/{key}", "absolute": str(outside / key), "link": f"link/{key}",
+        "hidden parent": f"in/../../outside/{key}",
+    }[how]  # fmt: skip
+    path = folder / "card.toml"
+
+    def write(entry: str) -> None:
+        entries = {"source": FLAT, key: entry}
+        path.write_text("\n".join(f"{k} = {json.dumps(v)}" for k, v in entries.items()))
+
+    write(text)
+    with pytest.raises(Untrusted, match="outside of its folder"):
+        load_model(path)
+    if key == "source":
+        with pytest.raises(ModelError, match="no network"):
+            load_model(path, trust=True)
+        return
+    assert getattr(load_model(path, trust=True), key) in (["a", "b"], folder / text)
+    write(f"in/../in/{key}")
+    load_model(path)
+
+
+def test_trust_in_a_card_with_code_names_the_code(tmp_path: Path) -> None:
+    path = tmp_path / "card.toml"
+    path.write_text('source = "net.py:build"\nweights = "../weights.pth"\n')
+    with pytest.raises(Untrusted, match=r"net\.py"):
+        load_model(path)

@@ -194,6 +194,16 @@ def test_a_single_logit_is_two_classes(kind, classes, names) -> None:
         resolve(2, output, classes, kind)
 
 
+def test_a_single_logit_may_have_no_axis_for_classes() -> None:
+    output = torch.tensor([0.7])
+    target = resolve(None, output, ["malignant"])
+    assert (target.index, target.name) == (1, "malignant")
+    same(target.score(output), torch.tensor([0.7]))
+    several = torch.tensor([0.7, -2.0, 1.0])
+    same(target.score(several), several)
+    same(target.value(several), several.double().sigmoid())
+
+
 def test_independent_labels_have_sigmoids() -> None:
     target = resolve("dog", ONE, NAMES, "sigmoid")
     same(target.score(ONE), ONE[:, 1])
@@ -909,8 +919,9 @@ def test_huggingfaces_outputs() -> None:
 @pytest.mark.parametrize(
     ("output", "named"),
     [
-        (torch.zeros(3), r"\(3,\)"),
+        (torch.zeros(3, dtype=torch.int64), r"\(3,\) of torch.int64"),
         (torch.zeros(()), r"\(\)"),
+        (torch.zeros(0), r"\(0,\)"),
         (torch.zeros(1, 0), r"\(1, 0\)"),
         (torch.zeros(1, 5, 3), r"\(1, 5, 3\)"),
         (torch.zeros(1, 1, dtype=torch.int64), r"\(1, 1\) of torch.int64"),

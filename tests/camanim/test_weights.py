@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import re
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -48,6 +49,43 @@ def test_weights_of_a_fine_tuned_network(tmp_path: Path, name, suffix, count) ->
         assert torch.equal(model.net(picture), net(picture))
     assert not model.net.training
     assert (model.classes is None) == (count == 2)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_an_archive_is_refused_before_it_unpacks(tmp_path: Path, monkeypatch, compression) -> None:
+    monkeypatch.setattr("camanim.models.archives.FREE_BYTES", 2**16)
+    net = nn.Linear(1000, 100)
+    nn.init.zeros_(net.weight)
+    plain, packed = save(net.state_dict(), tmp_path / "a.pth"), tmp_path / "b.pth"
+    with zipfile.ZipFile(plain) as archive, zipfile.ZipFile(packed, "w", compression) as copy:
+        for entry in archive.infolist():
+            copy.writestr(entry.filename, archive.read(entry))
+    if compression == zipfile.ZIP_STORED:
+        assert set(read_weights(packed)) == {"weight", "bias"}
+        return
+    assert packed.stat().st_size < 2**13
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("unpacked"))
+    with pytest.raises(ModelError, match="unpack"):
+        camanim.load_model(net, weights=packed)
+
+
+def test_networks_in_files_are_refused_for_their_true_reason(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval()
+    torch.save(net, tmp_path / "pickled.pt")
+    torch.jit.save(torch.jit.script(net), tmp_path / "scripted.pt")
+    torch.save(net.state_dict(), tmp_path / "weights.pt")
+    for name, reason in {
+        "pickled": "Sequential", "scripted": "TorchScript", "weights": "not a network"
+    }.items():  # fmt: skip
+        path = tmp_path / f"{name}.pt"
+        with pytest.raises(ModelError, match=reason) as of_source:
+            camanim.load_model(path)
+        messages = [str(of_source.value)]
+        if name != "weights":
+            with pytest.raises(ModelError, match=reason) as of_weights:
+                camanim.load_model(net, weights=path)
+            messages.append(str(of_weights.value))
+        assert not any("weights_only" in message for message in messages)
 
 
 @pytest.mark.parametrize(

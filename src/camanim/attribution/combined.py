@@ -35,21 +35,21 @@ def base_settings(settings: MapSettings) -> MapSettings:
     return replace(settings, method=base, options=base.checked({}))
 
 
-def refined(attribution: AttributionMaps, tensor: torch.Tensor) -> AttributionMaps:
+def refined(attribution: AttributionMaps, request: AttributionRequest) -> AttributionMaps:
     """Multiply each layer's map with those of all later ones.
 
     Parameters
     ----------
     attribution : AttributionMaps
-    tensor : torch.Tensor
-        (B, C, *S), the network's input.
+    request : AttributionRequest
+        The request of these maps.
 
     Raises
     ------
     Cancelled
         When no layer has the maps of all later ones.
     """
-    size, layer_calls = tuple(tensor.shape[2:]), []
+    size, layer_calls = tuple(request.tensor.shape[2:]), []
     captured = attribution.captured
     for maps, infos in zip(attribution.maps, captured.layer_calls, strict=True):
         last = max((info.index for info in infos if info.status == Status.CANCELLED), default=-1)
@@ -64,7 +64,10 @@ def refined(attribution: AttributionMaps, tensor: torch.Tensor) -> AttributionMa
             ]
         )
         order = sorted(maps)
-        products = _products([maps[i] for i in order], size, len(tensor))
+        empty = [info.label for info in infos if info.index in order and not maps[info.index].any()]
+        if empty:
+            request.note(f"Left out of the products, as their maps are 0: {', '.join(empty)}.")
+        products = _products([maps[i] for i in order], size, len(request.tensor))
         maps.update(zip(reversed(order), products, strict=True))
     captured = replace(captured, layer_calls=layer_calls)
     if not any(attribution.maps):

@@ -85,7 +85,7 @@ def make_maps(settings: MapSettings, request: AttributionRequest) -> Attribution
         base = base_settings(settings)
         attribution = make_maps(base, request)
         if method.meta == "layers":
-            return refined(attribution, request.tensor)
+            return refined(attribution, request)
         return windowed(settings, request, attribution, partial(make_maps, base))
     if method.averages:
         targets = request.targets()

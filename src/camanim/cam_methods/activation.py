@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from camanim.cam_methods.registry import register
 from camanim.declarations import NotNegative
 from camanim.errors import NoMap
+from camanim.precision import as_float64
 
 if TYPE_CHECKING:
     import torch
@@ -66,9 +67,10 @@ def fem(activation: torch.Tensor, *, k: NotNegative = 2.0) -> torch.Tensor:
     k : float
         Threshold, in standard deviations above the channel's mean.
     """
-    flat = activation.flatten(1)
+    # In single precision, the mean of a constant channel may be below its value.
+    flat = as_float64(activation.flatten(1))
     threshold = flat.mean(1, keepdim=True) + k * flat.std(1, correction=0, keepdim=True)
-    return (flat > threshold).to(activation).mean(1)
+    return (flat > threshold).to(flat).mean(1).to(activation)
 
 
 @register(

@@ -35,14 +35,17 @@ RADIUS, SIGMA = 5, 5.0
     "RefineCAM",
     paper="arXiv 2605.14641, as in pytorch-grad-cam 1.5.7",
     summary="Product of the maps of a layer and all deeper layers, at the resolution of the layer.",
-    caveat="Where the map of one layer is 0, those of all layers before it are 0 too.",
+    caveat="Where the map of one layer is 0, those of all layers before it are 0 too, unless it is 0 "
+    "everywhere.",
     cost="as its base method",
     meta="layers",
 )
 def refinecam(*, base: str = "GradCAM++") -> Any:
     """Multiply the map of each layer, scaled to [0, 1], by those of all later layers.
 
-    The map of the first layer equals grad-cam's RefineCAM of all selected layers.
+    The map of the first layer equals grad-cam's RefineCAM of all selected layers, except that maps
+    without any gradient are left out: in the last block of a transformer that classifies by its class
+    token, the score does not depend on the other tokens.
 
     Parameters
     ----------
@@ -106,6 +109,9 @@ def sess(
 def refine(maps: Sequence[FloatMap], size: tuple[int, ...]) -> Iterator[FloatMap]:
     """Yield the product of each map with those of all later layers, from the last layer to the first.
 
+    A map that is 0 everywhere is left out of the products of earlier layers: the score depends on none
+    of its positions. In grad-cam, all products with it are 0.
+
     Parameters
     ----------
     maps : sequence of (*s) arrays
@@ -120,6 +126,9 @@ def refine(maps: Sequence[FloatMap], size: tuple[int, ...]) -> Iterator[FloatMap
     """
     total = np.ones(size)
     for raw in reversed(maps):
+        if not raw.any():
+            yield np.zeros(size, np.float32)
+            continue
         total = total * scaled_to(raw, size)
         yield total.astype(np.float32)
 

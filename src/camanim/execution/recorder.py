@@ -28,6 +28,7 @@ from camanim.layer_info import LayerInfo, Status
 from camanim.layout.arrangement import ChannelsFirst, ChannelsLast, Stripes, Tokens
 from camanim.model_state import run_callback
 from camanim.targets import Target
+from camanim.targets.outputs import find_scores
 
 #: Arrangements that make equal channels of equal tensors when they compare equal.
 _COMPARABLE = (ChannelsFirst, ChannelsLast, Stripes, Tokens)
@@ -74,7 +75,8 @@ class Recorder:
     _target: int = -1
     _in_backward: bool = False
     _last: bool = False
-    _linear: tuple[torch.Tensor, torch.Tensor] | None = None
+    #: Input and output of the linear layers that may be the classifier.
+    _linears: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     _deferred: list[tuple[Layer, torch.Tensor, torch.Tensor]] = field(default_factory=list)
     _layers: dict[int, Layer] = field(default_factory=dict)
     _open: set[int] = field(default_factory=set)
@@ -100,7 +102,9 @@ class Recorder:
 
         try:
             for module in self._names:
-                handles.append(module.register_forward_hook(hook))
+                # The parts of a network that are of TorchScript take no hooks.
+                if not isinstance(module, torch.jit.ScriptModule):
+                    handles.append(module.register_forward_hook(hook))
             with save_overwritten.active(self._names):
                 yield
         finally:
@@ -126,7 +130,9 @@ class Recorder:
         if cut_off:
             output = self.start_graph(output)
         if self.consumer.needs_head and isinstance(module, nn.Linear) and inputs:
-            self._linear = (inputs[0], output)
+            pair = (inputs[0], output)
+            if all(isinstance(side, torch.Tensor) and side.ndim == 2 for side in pair):
+                self._linears.append(pair)
         self._record(module, output)
         return output if cut_off else None
 
@@ -318,22 +324,17 @@ class Recorder:
             self._in_backward = False
 
     def _head(self, output: Any, score: torch.Tensor) -> Head | None:
-        if self._linear is None:
+        """Return the input of the linear layer whose output is, or becomes, the scores."""
+        scores = find_scores(output)
+        if scores is None or not score.requires_grad:
             return None
-        features, result = self._linear
-        if not (
-            isinstance(output, torch.Tensor)
-            and features.ndim == 2
-            and result.shape == output.shape
-            and torch.equal(result, output)
-            and features.requires_grad
-            and score.requires_grad
-        ):
-            return None
-        (gradient,) = torch.autograd.grad(
-            score.sum(), features, retain_graph=True, allow_unused=True
-        )
-        return None if gradient is None else Head(features.detach(), gradient.detach())
+        for features, result in reversed(self._linears):
+            if features.requires_grad and _becomes(result, scores):
+                (gradient,) = torch.autograd.grad(
+                    score.sum(), features, retain_graph=True, allow_unused=True
+                )
+                return None if gradient is None else Head(features.detach(), gradient.detach())
+        return None
 
     def _on_gradient(self, layers: list[Layer], gradient: torch.Tensor | None) -> None:
         # Operations without a derivative pass no gradient at all.
@@ -406,12 +407,20 @@ class Recorder:
         self._deferred.clear()
         self._outputs.clear()
         self._names.clear()
-        self._linear = None
+        self._linears.clear()
 
 
 def _is_last_hook(hook: RemovableHandle, tensor: torch.Tensor) -> bool:
     hooks = tensor._backward_hooks or {}
     return next(reversed(hooks), None) == hook.id
+
+
+def _becomes(logits: torch.Tensor, scores: torch.Tensor) -> bool:
+    """Return whether scores are logits, or their probabilities."""
+    logits, scores = logits.detach().to(scores.dtype), scores.detach()
+    return logits.shape == scores.shape and any(
+        torch.allclose(same, scores) for same in (logits, logits.softmax(1), logits.sigmoid())
+    )
 
 
 def _names_and_sizes(net: nn.Module) -> dict[nn.Module, tuple[str, int]]:

@@ -25,7 +25,9 @@ from camanim.images import (
 from camanim.models.building import first_line
 from camanim.models.classes import Classes, class_names
 from camanim.models.fingerprint import fingerprint, sha256
+from camanim.models.first_convolution import check_has_layers, check_initialised, infer_input
 from camanim.models.names import NATIVE
+from camanim.models.output_kind import output_kind
 from camanim.precision import Precision
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from camanim.execution.forward import Forward
 
-Outputs = Literal["auto", "softmax", "sigmoid", "values"]
+Outputs = Literal["auto", "softmax", "sigmoid", "values", "probabilities"]
 
 
 def unwrap(net: nn.Module) -> nn.Module:
@@ -85,9 +87,11 @@ class Model:
         Names of the K classes: in order, by index, or in a file (one per line, or ``.json``).
     name : str, optional
         Name for captions and records; by default the name of the network's class.
-    outputs : {"auto", "softmax", "sigmoid", "values"}
-        Meaning of the scores: mutually exclusive classes, independent labels, or plain numbers
-        (regression). ``"auto"`` chooses by the number of scores.
+    outputs : {"auto", "softmax", "sigmoid", "values", "probabilities"}
+        Meaning of the scores: logits of mutually exclusive classes or of independent labels, plain
+        numbers (regression), or probabilities, of a network that ends in a softmax or sigmoid.
+        ``"auto"`` notices probabilities (see `camanim.models.output_kind`), and takes all other scores
+        for logits of mutually exclusive classes; a single logit has two classes.
     extra_inputs : tuple or dict
         Arguments of `forward` besides the image: a tuple of positional ones, or a dict of keywords.
 
@@ -99,7 +103,7 @@ class Model:
     Raises
     ------
     ModelError
-        If `net` is not a network, or `classes` are not names.
+        If `net` is not a network, or one of TorchScript, or `classes` are not names.
 
     Examples
     --------
@@ -130,7 +134,9 @@ class Model:
                 "extra_inputs must be a tuple of positional arguments or a dict of keyword arguments, "
                 f"not {type(extra_inputs).__name__}."
             )
+        check_has_layers(net)
         self.net = net
+        self._inferred = preprocess is None
         channels, dims = infer_input(net)
         self.preprocess = preprocess or Preprocess(channels=channels, dims=dims)
         self.classes = class_names(classes)
@@ -282,12 +288,31 @@ class Model:
         ------
         ImageError
             If the image cannot be used.
+        ModelError
+            If the network has lazy weights that do not exist yet.
         """
+        check_initialised(self.net)
         if isinstance(self.preprocess, Preprocess):
-            prepared = self.preprocess(image, fit=fit, window=window, slices=slices)
+            try:
+                prepared = self.preprocess(image, fit=fit, window=window, slices=slices)
+            except ImageError as error:
+                raise ImageError(self._with_inferred(str(error), image)) from error
         else:
             prepared = _prepare_by_callable(self.preprocess, image, window, slices, self.dims)
         return replace(prepared, tensor=prepared.tensor.to(self.device, self.dtype))
+
+    def _with_inferred(self, message: str, image: Any) -> str:
+        """Return a message about an image, with what was inferred about images if that may be wrong."""
+        prep = self.preprocess
+        if not self._inferred or not isinstance(prep, Preprocess):
+            return message
+        if prep.channels in (1, 3) and np.ndim(image) in (prep.dims, prep.dims + 1):
+            return message
+        return (
+            f"{message.rstrip('.')} ({prep.channels} channels and {prep.dims} axes are those of the "
+            "network's first convolution: pass Preprocess(channels=..., dims=...) to Model if those of "
+            "its images are others)."
+        )
 
     def predict(
         self,
@@ -324,7 +349,8 @@ class Model:
         with forward.evaluating(tuple(prepared.tensor.shape)):
             output = forward(prepared.tensor)
             check_count(output, len(prepared.tensor))
-            ranking = likeliest(output, self.classes, self.outputs, k)
+            kind, _ = output_kind(forward, prepared.tensor, output, self.outputs)
+            ranking = likeliest(output, self.classes, kind, k)
         return [Prediction(*entry) for entry in ranking]
 
     def weights_hash(self) -> str:
@@ -387,20 +413,6 @@ def _prepare_by_callable(
     scale = tuple(n / m for n, m in zip(displayed.shape, size, strict=False))
     # The callable may return a tensor that the caller keeps, and a network may write into its input.
     return Prepared(tensor.detach().clone(), Geometry(size, scale), displayed)
-
-
-def infer_input(net: nn.Module) -> tuple[int, int]:
-    """Return the number of channels and spatial axes that the first convolution takes.
-
-    Without a convolution, 3 channels and 2 axes are returned.
-    """
-    for module in net.modules():
-        channels = getattr(module, "in_channels", None)
-        kernel = getattr(module, "kernel_size", None)
-        if isinstance(channels, int) and channels > 0 and kernel is not None:
-            dims = len(kernel) if isinstance(kernel, Sequence) else 2
-            return channels, dims if dims in (2, 3) else 2
-    return 3, 2
 
 
 def _copy_tensor(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+#: Why an argument needs trust; see `loading_argument`.
+LOADS = "would download or read other weights ({})"
+
+
 class Untrusted(ModelError):
-    """Raised if loading would run Python code of the source without ``trust=True``.
+    """Raised without ``trust=True`` if a source would run code, or reach files or servers that it names.
 
     Attributes
     ----------
@@ -54,6 +58,16 @@ def parse_arguments(query: str) -> dict[str, Any]:
     return arguments
 
 
+def loading_argument(arguments: Mapping[str, Any]) -> str:
+    """Return the name of an argument with which a constructor would download or read weights, or ""."""
+    for name, value in arguments.items():
+        is_path = isinstance(value, str) and name.endswith(("_path", "_dir", "_file"))
+        loads = name.startswith("pretrained") or "url" in name.split("_") or name == "cache_dir"
+        if value and (loads or is_path):
+            return name
+    return ""
+
+
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
@@ -73,6 +87,9 @@ def seeded() -> Iterator[None]:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its type without one."""
+    if "weights_only" in str(error):
+        # torch suggests to read such files without its protection against code.
+        return "the file holds Python objects besides weights, and reading those could run code"
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 

@@ -6,20 +6,24 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import ModelError
 from camanim.models import monai
-from camanim.models.base import Model, infer_input
-from camanim.models.building import Untrusted, first_line, seeded
+from camanim.models.base import Model
+from camanim.models.building import LOADS, Untrusted, first_line, loading_argument, seeded
 from camanim.models.files import load_into, read_weights
+from camanim.models.first_convolution import infer_input
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 _CONFIGS = [f"{stem}.{end}" for stem in ("inference", "train") for end in ("json", "yaml", "yml")]
+#: Largest number of values in the arguments of a network.
+_MAX_VALUES = 10_000
 _TARGET = re.compile(r"(monai\.networks\.nets\.(\w+\.)?)?(?P<name>\w+)")
 
 
@@ -36,13 +40,18 @@ def load(folder: Path, weights: str | Path | None, trust: bool) -> Model:
     """Load the network of a bundle.
 
     A network of MONAI with plain values as arguments is built without running code of the bundle. Any
-    other config may contain Python code, and MONAI runs it only with `trust`.
+    other config may contain Python code, and MONAI runs it only with `trust`; the same holds for
+    arguments with which a constructor downloads or reads weights.
     """
     path = next(p for name in _CONFIGS if (p := folder / "configs" / name).is_file())
     config = _read(path)
     name = f"bundle {folder.name}"
     try:
-        net, preprocess = _plain_network(config)
+        name_in_monai, arguments = _plain_definition(config)
+        if not trust and (argument := loading_argument(arguments)):
+            raise Untrusted(folder, LOADS.format(argument))
+        net = monai.build_network(name_in_monai, arguments)
+        preprocess = monai.preprocess(net, name_in_monai, arguments)
     except _NeedsCode as error:
         if not trust:
             raise Untrusted(folder, f"would run Python code ({error})") from error
@@ -71,7 +80,8 @@ def _read(path: Path) -> dict[str, Any]:
     return config
 
 
-def _plain_network(config: dict[str, Any]) -> tuple[nn.Module, Any]:
+def _plain_definition(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name and the arguments of a network of MONAI, and raise `_NeedsCode` at code."""
     definition = config.get("network_def")
     if not isinstance(definition, dict):
         raise _NeedsCode("it has no network_def")
@@ -82,17 +92,22 @@ def _plain_network(config: dict[str, Any]) -> tuple[nn.Module, Any]:
     special = {k for k in definition if str(k).startswith("_")} - {"_target_", "_desc_"}
     if special:
         raise _NeedsCode(f"it uses {special.pop()}")
+    counter = count(1)
     arguments = {
-        key: _plain(value, config) for key, value in definition.items() if not key.startswith("_")
+        key: _plain(value, config, counter)
+        for key, value in definition.items()
+        if not key.startswith("_")
     }
-    net = monai.build_network(match["name"], arguments)
-    return net, monai.preprocess(net, match["name"], arguments)
+    return match["name"], arguments
 
 
-def _plain(value: Any, config: dict[str, Any], depth: int = 0) -> Any:
+def _plain(value: Any, config: dict[str, Any], counter: count[int], depth: int = 0) -> Any:
     """Return a value with its references resolved, and raise `_NeedsCode` at code."""
     if depth > 20:
         raise _NeedsCode("its references are circular")
+    if next(counter) > _MAX_VALUES:
+        # References to references may grow without bounds.
+        raise ModelError(f"The network of the bundle has more than {_MAX_VALUES} arguments.")
     if isinstance(value, str) and value.startswith(("$", "%")):
         raise _NeedsCode(value[:60])
     if isinstance(value, str) and value.startswith("@"):
@@ -104,13 +119,13 @@ def _plain(value: Any, config: dict[str, Any], depth: int = 0) -> Any:
                 target = target[key]
             else:
                 raise _NeedsCode(f"it refers to {value}")
-        return _plain(target, config, depth + 1)
+        return _plain(target, config, counter, depth + 1)
     if isinstance(value, dict):
         if "_target_" in value:
             raise _NeedsCode(f"it constructs {value['_target_']}")
-        return {k: _plain(v, config, depth + 1) for k, v in value.items()}
+        return {k: _plain(v, config, counter, depth + 1) for k, v in value.items()}
     if isinstance(value, list):
-        return [_plain(v, config, depth + 1) for v in value]
+        return [_plain(v, config, counter, depth + 1) for v in value]
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from camanim.errors import ModelError
+from camanim.models.building import Untrusted
 from camanim.models.names import NATIVE, has_prefix, published_name
 from camanim.writing import cannot_write, checked_path, complete_or_absent
 
 _RANDOM = "random"
+_CODE = r"\.(py(:\w+)?|pt2)$"
 
 
 def _is_text(value: Any) -> bool:
@@ -37,7 +40,7 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "source": (_is_text, "the name or the path of a network"),
     "weights": (_is_text, f'the name or the path of weights, or "{_RANDOM}"'),
     "name": (_is_text, "text"),
-    "outputs": (_is_text, "auto, softmax, sigmoid or values"),
+    "outputs": (_is_text, "auto, softmax, sigmoid, values or probabilities"),
     "size": (lambda v: v == NATIVE or (_is_list(_is_count)(v) and len(v) in (2, 3)),
              f'two or three lengths, or "{NATIVE}"'),
     "dims": (lambda v: v in (2, 3) and type(v) is int, "2 or 3"),
@@ -95,8 +98,14 @@ def write_card(entries: Mapping[str, Any], path: str | Path) -> Path:
     return target
 
 
-def read_card(path: Path) -> tuple[str, str | Path | None, dict[str, Any]]:
+def read_card(path: Path, *, trust: bool) -> tuple[str, str | Path | None, dict[str, Any]]:
     """Read a model card.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    trust : bool
+        Allow paths outside of the card's folder.
 
     Returns
     -------
@@ -109,19 +118,38 @@ def read_card(path: Path) -> tuple[str, str | Path | None, dict[str, Any]]:
     ------
     ModelError
         If the file cannot be read or an entry is invalid; the message names the key.
+    Untrusted
+        If a path leads out of the card's folder and `trust` is False.
     """
     entries = _read(path)
     source, weights = entries.pop("source"), entries.pop("weights", "DEFAULT")
     folder = path.absolute().parent
+    paths: list[str] = []
     if not has_prefix(source):
+        paths.append(source)
         source = str(folder / source)
     if weights == _RANDOM:
         weights = None
     elif not published_name(weights):
+        paths.append(weights)
         weights = folder / weights
     if isinstance(entries.get("classes"), str):
+        paths.append(entries["classes"])
         entries["classes"] = folder / entries["classes"]
+    outside = [text for text in paths if not _is_inside(folder, text)]
+    if outside and not trust:
+        code = f", and runs {source}" if re.search(_CODE, source) else ""
+        raise Untrusted(path, f"refers to a file outside of its folder ({outside[0]}){code}")
     return source, weights, entries
+
+
+def _is_inside(folder: Path, path: str) -> bool:
+    """Return whether a relative path stays in a folder, before and after links are followed."""
+    written = Path(os.path.normpath(folder / path))
+    # In this order: links of a path on another computer would be followed there.
+    return written.is_relative_to(os.path.normpath(folder)) and (
+        written.resolve().is_relative_to(folder.resolve())
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import ModelError
+from camanim.models.archives import check_archive, why_unreadable
 from camanim.models.building import first_line
 from camanim.progress import Progress
 
@@ -36,7 +37,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     Raises
     ------
     ModelError
-        If the file is missing or damaged, or holds no state dict.
+        If the file is missing or damaged, unpacks to much more than its size, or holds no state dict.
     """
     import torch
     from safetensors.torch import load_file
@@ -47,9 +48,14 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        check_archive(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
     except Exception as error:
         # A damaged file may raise any exception.
+        if "weights_only" in str(error):
+            raise ModelError(why_unreadable(path, error)) from error
         raise ModelError(f"{path} cannot be read as weights: {first_line(error)}") from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):

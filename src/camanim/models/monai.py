@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camanim.images import Preprocess
-from camanim.models.base import Model, infer_input
+from camanim.models.base import Model
 from camanim.models.building import build
 from camanim.models.files import load_into, read_weights
+from camanim.models.first_convolution import infer_input
 
 if TYPE_CHECKING:
     from torch import nn

@@ -73,8 +73,9 @@ class ModelOverrides(Checked, error=ModelError):
         Interpolation of resized images.
     dims : int, optional
         Number of spatial axes of the network's images, 2 or 3.
-    outputs : {"auto", "softmax", "sigmoid", "values"}, optional
-        Meaning of the scores: mutually exclusive classes, independent labels, or plain numbers.
+    outputs : {"auto", "softmax", "sigmoid", "values", "probabilities"}, optional
+        Meaning of the scores: logits of mutually exclusive classes or of independent labels, plain
+        numbers, or probabilities.
     name : str, optional
         Name for captions and records.
 
@@ -128,6 +129,7 @@ class ModelOverrides(Checked, error=ModelError):
                 "change the function instead."
             )
         model.preprocess = _with_settings(model.preprocess, settings)
+        model._inferred = model._inferred and not {"channels", "dims"} & settings.keys()
 
 
 def _with_settings(preprocess: Preprocess, settings: dict[str, Any]) -> Preprocess:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from camanim.errors import ModelError
 from camanim.models import bundle, card, export, script
 from camanim.models.base import Model, Outputs
-from camanim.models.building import parse_arguments
+from camanim.models.building import LOADS, Untrusted, loading_argument, parse_arguments
 from camanim.models.classes import Classes
 from camanim.models.files import load_into, read_weights
 from camanim.models.names import PREFIXES, has_prefix, published_name
@@ -101,13 +101,14 @@ def load_model(
         source.
     mean, std, channels : optional
         See `Preprocess`.
-    outputs : {"auto", "softmax", "sigmoid", "values"}, optional
+    outputs : {"auto", "softmax", "sigmoid", "values", "probabilities"}, optional
         See `Model`.
     device : str or torch.device, optional
         Device of the network; by default the CPU, or the current device of a given network.
     trust : bool
-        Allow sources that run Python code: ``.py``, ``.pt2``, and bundles unless they describe a network
-        of MONAI by plain values.
+        Allow sources that run Python code (``.py``, ``.pt2``, and bundles unless they describe a network
+        of MONAI by plain values), arguments with which MONAI downloads or reads weights
+        (``pretrained``, ``pretrained_url``), and cards that refer to files outside of their folder.
     progress : Progress
         Called with the bytes of a download. An exception in it stops the download and leaves no file.
 
@@ -119,7 +120,7 @@ def load_model(
     Raises
     ------
     Untrusted
-        A `ModelError`, if code would be run and `trust` is False.
+        A `ModelError`, if this is required and `trust` is False.
     ModelError
         If the network does not exist, or its weights cannot be loaded or do not fit.
     """
@@ -129,7 +130,7 @@ def load_model(
     if isinstance(source, str | Path):
         if str(source).lower().endswith(".toml"):
             path = Path(source)
-            source, card_weights, settings = card.read_card(path)
+            source, card_weights, settings = card.read_card(path, trust=trust)
             weights = card_weights if weights == "DEFAULT" else weights
             try:
                 overrides = overrides.over(ModelOverrides(**settings))
@@ -160,7 +161,7 @@ def _from_object(source: Model | nn.Module, weights: str | Path | None) -> Model
 
 def _from_text(text: str, weights: str | Path | None, trust: bool, progress: Progress) -> Model:
     if has_prefix(text):
-        model = _from_name(text, weights, progress)
+        model = _from_name(text, weights, trust, progress)
     else:
         model, text = _from_path(text, weights, trust)
     model.source = text
@@ -170,13 +171,16 @@ def _from_text(text: str, weights: str | Path | None, trust: bool, progress: Pro
     return model
 
 
-def _from_name(text: str, weights: str | Path | None, progress: Progress) -> Model:
+def _from_name(text: str, weights: str | Path | None, trust: bool, progress: Progress) -> Model:
     prefix, _, rest = text.partition("/")
     name, _, query = rest.partition("?")
     source = _SOURCES[prefix]
     if not source.has_network(name):
         raise _unknown_network(text)
-    model: Model = source.load(name, parse_arguments(query), weights, progress)
+    arguments = parse_arguments(query)
+    if prefix == "monai" and not trust and (argument := loading_argument(arguments)):
+        raise Untrusted(text, LOADS.format(argument))
+    model: Model = source.load(name, arguments, weights, progress)
     return model
 
 
@@ -191,6 +195,9 @@ def _from_path(text: str, weights: str | Path | None, trust: bool) -> tuple[Mode
     if text and bundle.is_bundle(path):
         return bundle.load(path, weights, trust), str(path)
     if path.suffix in _WEIGHTS:
+        if path.is_file():
+            # A file of TorchScript, or with a whole network, is refused for that reason.
+            read_weights(path)
         raise ModelError(
             f"{path.name} holds weights, not a network: pass the network as source, with "
             f"weights={text!r}."

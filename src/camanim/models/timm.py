@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from camanim.errors import CamError, ModelError
 from camanim.images import Preprocess
 from camanim.models.base import Model
-from camanim.models.building import build, first_line
+from camanim.models.building import build, first_line, loading_argument
 from camanim.models.files import load_into, read_weights
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def load(
     `arguments` are passed to ``timm.create_model``: ``in_chans``, ``num_classes``, ``img_size``, ...
     """
     classes = None
+    if refused := loading_argument(arguments):
+        raise ModelError(f"timm/{name} takes no argument {refused}: pass weights= instead.")
     if weights == "DEFAULT":
         net = _published(name, arguments, progress)
         classes = _classes(net)
@@ -65,9 +67,6 @@ def _library() -> ModuleType:
 
 def _create(name: str, arguments: dict[str, Any]) -> nn.Module:
     timm = _library()
-    refused = {"pretrained", "checkpoint_path", "cache_dir", "pretrained_cfg"} & set(arguments)
-    if refused:
-        raise ModelError(f"timm/{name} takes no argument {refused.pop()}: pass weights= instead.")
 
     def constructor(**settings: Any) -> Any:
         return timm.create_model(name, pretrained=False, **settings)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     import torch
 
-#: Meaning of the scores: mutually exclusive classes ("softmax"), independent labels ("sigmoid")
-#: or plain numbers ("values", regression). "auto" means mutually exclusive classes.
-Kind = Literal["auto", "softmax", "sigmoid", "values"]
+#: Meaning of the scores: logits of mutually exclusive classes ("softmax") or of independent labels
+#: ("sigmoid"), plain numbers ("values", regression), or probabilities, of mutually exclusive classes
+#: ("probabilities") or of independent labels. "auto" means logits of mutually exclusive classes.
+#: "probabilities" becomes "independent probabilities" where the sum over the classes is not one.
+Kind = Literal["auto", "softmax", "sigmoid", "values", "probabilities", "independent probabilities"]
 Of = Literal["logit", "probability"]
 Unit = Literal["probability", "score"]
 

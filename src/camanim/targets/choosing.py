@@ -15,7 +15,7 @@ from camanim.targets.contrasts import Contrast, FinerTarget
 from camanim.targets.detection import Detection, detected_classes
 from camanim.targets.embedding import Norm, Similarity
 from camanim.targets.functions import Counterfactual, FunctionTarget
-from camanim.targets.outputs import probabilities
+from camanim.targets.outputs import PROBABILITIES, probabilities
 from camanim.targets.segmentation import Segmentation, class_fractions
 
 _TARGET_CLASSES = (
@@ -56,7 +56,7 @@ def resolve(
         Network output for the image, or for all slices of a volume.
     classes : sequence of str or None
         Class names.
-    kind : {"auto", "softmax", "sigmoid", "values"}
+    kind : {"auto", "softmax", "sigmoid", "values", "probabilities", "independent probabilities"}
         Meaning of the network's scores.
 
     Raises
@@ -124,14 +124,14 @@ def likeliest(
     context = _context(output, classes, kind)
     if context.detections is not None:
         ranked = list(detected_classes(context.detections).items())
-    elif kind == "values":
+    elif context.kind == "values":
         means = as_float64(context.scores).transpose(0, 1).flatten(1).mean(1)
         ranked = list(enumerate(means.tolist()))
     elif context.per_pixel:
-        fractions = class_fractions(context.scores, kind)
+        fractions = class_fractions(context.scores, context.kind)
         ranked = sorted(enumerate(fractions), key=lambda pair: -pair[1])
     else:
-        mean = probabilities(context.scores, kind).mean(0)
+        mean = probabilities(context.scores, context.kind).mean(0)
         ranked = sorted(enumerate(mean.tolist()), key=lambda pair: -pair[1])
         # The default target comes first, even if other classes round to the same probability.
         first = context.likeliest()
@@ -205,10 +205,14 @@ def _from_grad_cam(request: Any, context: Context) -> Target:
         raise TargetError(f"target= must be an instance of {request.__name__}, not the class.")
     counterpart = _GRAD_CAM.get(type(request).__name__)
     plain = type(request).__module__ == "pytorch_grad_cam.utils.model_targets"
+    kinds: tuple[Kind, ...] = ("auto", "softmax")
+    if counterpart == {} and context.kind in PROBABILITIES:
+        # grad-cam explains the output as it is.
+        kinds, counterpart = PROBABILITIES, {"of": "probability"}
     if (
         plain
         and counterpart is not None
-        and context.kind in ("auto", "softmax")
+        and context.kind in kinds
         and context.detections is None
         # With a single logit, grad-cam's class 0 is class 1 here.
         and not context.single_logit

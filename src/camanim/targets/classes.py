@@ -47,7 +47,7 @@ class ClassTarget:
     index : int, str or None
         Class index. A name, or None for the most probable class, before the target is resolved.
     name : str
-    kind : {"auto", "softmax", "sigmoid", "values"}
+    kind : {"auto", "softmax", "sigmoid", "values", "probabilities", "independent probabilities"}
         Meaning of the network's scores.
     of : {"logit", "probability"}
         Quantity that is differentiated.

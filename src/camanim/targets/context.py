@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
 from camanim.precision import as_float64
-from camanim.targets.outputs import check_finite, columns, detections, probabilities, read_scores
+from camanim.targets.outputs import (
+    PROBABILITIES,
+    check_finite,
+    columns,
+    detections,
+    find_scores,
+    kind_of_probabilities,
+    probabilities,
+    read_scores,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +43,8 @@ class Context:
     output : object
         Network output for one batch.
     classes : sequence of str or None
-    kind : {"auto", "softmax", "sigmoid", "values"}
+    kind : {"auto", "softmax", "sigmoid", "values", "probabilities", "independent probabilities"}
+        "probabilities" becomes "independent probabilities" if their sum is not one.
     resolve : callable
         Map a request to a target; see `camanim.targets.resolve`.
     """
@@ -43,6 +53,12 @@ class Context:
     classes: Sequence[str] | None
     kind: Kind
     resolve: Callable[[Any], Target]
+
+    def __post_init__(self) -> None:
+        if self.kind == "probabilities":
+            scores = find_scores(self.output)
+            independent = scores is not None and kind_of_probabilities(scores) != self.kind
+            object.__setattr__(self, "kind", PROBABILITIES[independent])
 
     def with_kind(self, kind: Kind) -> Context:
         """Return the context with another kind of scores; "auto" keeps the current one."""
@@ -66,7 +82,7 @@ class Context:
 
     @cached_property
     def single_logit(self) -> bool:
-        """Whether a single logit encodes two classes."""
+        """Whether a single logit or probability encodes two classes."""
         return self.detections is None and self.kind != "values" and self.scores.shape[1] == 1
 
     @cached_property

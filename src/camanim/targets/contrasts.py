@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
 from camanim.precision import as_float64
-from camanim.targets.base import Unit
+from camanim.targets.base import Kind, Unit
 from camanim.targets.classes import ClassTarget, as_target
 from camanim.targets.outputs import columns, read_scores
 from camanim.targets.segmentation import with_region_of
@@ -120,7 +120,8 @@ class FinerTarget:
                 "see camanim.targets.resolve."
             )
         main = as_target(self.main)
-        logits = columns(read_scores(output), "auto")[:, list(self.others)]
+        kind: Kind = getattr(main, "kind", "auto")
+        logits = columns(read_scores(output), kind)[:, list(self.others)]
         # Softmax over the other classes alone is the ratio of their probabilities, without 0 / 0.
         other = (logits.softmax(1) * logits).sum(1) if self.weighted else logits.mean(1)
         return main.score(output) - self.alpha * other
@@ -142,6 +143,7 @@ class FinerTarget:
                 f"Only the logit of a class can be compared with its nearest classes, "
                 f"not {main.name!r}: use another method or target."
             )
+        context = context.with_kind(main.kind)
         logits = as_float64(columns(context.scores, context.kind)).mean(0)
         if self.others:
             others = tuple(context.index(other) for other in self.others)

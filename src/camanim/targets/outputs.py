@@ -22,6 +22,12 @@ _SCORES = ("logits", "out")
 _EMBEDDINGS = ("image_embeds", "pooler_output", "embeddings", "embedding")
 #: Keys of a detection in torchvision, and in MONAI.
 _DETECTION = {"boxes": "box", "labels": "label", "scores": "label_scores"}
+#: Kinds of scores that are probabilities: of mutually exclusive classes, and of independent labels.
+PROBABILITIES: tuple[Kind, Kind] = ("probabilities", "independent probabilities")
+#: Largest difference of a sum of probabilities from one, due to rounding in half precision.
+SUM_TOLERANCE = 2e-3
+#: Probabilities below it are constant in logarithms: the gradient of a smaller one may overflow.
+_LEAST = 1e-30
 
 
 def entries(output: Any) -> list[tuple[str, Any]]:
@@ -66,27 +72,43 @@ def tensors(output: Any) -> Iterator[torch.Tensor]:
             yield from tensors(value)
 
 
-def read_scores(output: Any) -> torch.Tensor:
-    """Return the scores in a network's output, (B, K) or (B, K, *S).
+def find_scores(output: Any) -> torch.Tensor | None:
+    """Return the scores in a network's output, (B, K) or (B, K, *S); None if it has none.
 
     Half precision is converted to float32, because sums over pixels may overflow. Spatial axes that all
-    have length 1 are removed: (B, K, 1, 1) becomes (B, K).
+    have length 1 are removed: (B, K, 1, 1) becomes (B, K). A single logit without an axis for classes,
+    (B,), becomes (B, 1).
+    """
+    import torch
+
+    if detections(output) is not None:
+        return None
+    scores = primary_tensor(output)
+    if scores is None:
+        # Among other outputs, such a tensor may be anything.
+        single = isinstance(output, torch.Tensor) and output.ndim == 1
+        if not single or not output.is_floating_point():
+            return None
+        scores = output.reshape(-1, 1)
+    if scores.ndim > 2 and set(scores.shape[2:]) == {1}:
+        scores = scores.flatten(1)
+    if scores.ndim == 3 or 0 in scores.shape:
+        return None
+    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+
+
+def read_scores(output: Any) -> torch.Tensor:
+    """Return the scores in a network's output; see `find_scores`.
 
     Raises
     ------
     TargetError
         If the output has no scores.
     """
-    import torch
-
-    scores = primary_tensor(output)
-    if scores is None or detections(output) is not None:
+    scores = find_scores(output)
+    if scores is None:
         raise TargetError(no_scores_message(output))
-    if scores.ndim > 2 and set(scores.shape[2:]) == {1}:
-        scores = scores.flatten(1)
-    if scores.ndim == 3 or 0 in scores.shape or scores.ndim < 2:
-        raise TargetError(no_scores_message(output))
-    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    return scores
 
 
 def class_scores(output: Any) -> torch.Tensor:
@@ -113,13 +135,17 @@ def check_finite(scores: torch.Tensor) -> torch.Tensor:
 def columns(scores: torch.Tensor, kind: Kind, of: Of = "logit") -> torch.Tensor:
     """Return one column per class, (B, K, ...).
 
-    A single logit l is expanded to two classes, with the scores -l and l and sigmoid probabilities.
+    A single logit l is expanded to two classes, with the scores -l and l and sigmoid probabilities; a
+    single probability likewise. From probabilities, logits are recovered: ``log p - log(1 - p)`` of
+    independent labels, which is the logit, and ``log p_c - mean_k log p_k`` of mutually exclusive
+    classes, which is the logit less the mean of all logits. Unlike that of a probability, the gradient
+    of these does not vanish where the probability is close to 0 or 1.
 
     Parameters
     ----------
     scores : torch.Tensor
         (B, K, ...)
-    kind : {"auto", "softmax", "sigmoid", "values"}
+    kind : {"auto", "softmax", "sigmoid", "values", "probabilities", "independent probabilities"}
         Values are returned unchanged.
     of : {"logit", "probability"}
     """
@@ -127,6 +153,13 @@ def columns(scores: torch.Tensor, kind: Kind, of: Of = "logit") -> torch.Tensor:
 
     if kind == "values":
         return scores
+    if kind in PROBABILITIES:
+        if of == "probability":
+            return torch.cat([1 - scores, scores], 1) if scores.shape[1] == 1 else scores
+        if kind == "probabilities" and scores.shape[1] > 1:
+            logs = scores.clamp(min=_LEAST).log()
+            return logs - logs.mean(1, keepdim=True)
+        scores = scores.clamp(min=_LEAST).log() - (1 - scores).clamp(min=_LEAST).log()
     if scores.shape[1] == 1:
         scores = torch.cat([-scores, scores], 1)
         return scores if of == "logit" else scores.sigmoid()
@@ -135,18 +168,44 @@ def columns(scores: torch.Tensor, kind: Kind, of: Of = "logit") -> torch.Tensor:
     return scores.sigmoid() if kind == "sigmoid" else scores.softmax(1)
 
 
-def probabilities(logits: torch.Tensor, kind: Kind = "auto") -> torch.Tensor:
-    """Return the probability of each class, (B, K, ...) float64; two classes for a single logit.
+def are_independent(kind: Kind) -> bool:
+    """Return whether scores of this kind belong to independent labels."""
+    return kind in ("sigmoid", "independent probabilities")
+
+
+def kind_of_probabilities(scores: torch.Tensor) -> Kind | None:
+    """Return the kind of scores if they can be probabilities: all of them lie in [0, 1].
+
+    Parameters
+    ----------
+    scores : torch.Tensor
+        (B, K, ...)
+
+    Returns
+    -------
+    str or None
+        "probabilities" if the sum over the classes is one everywhere, else "independent probabilities".
+    """
+    # Rounding may exceed 1, as when probabilities are resized.
+    if not bool(((scores >= -1e-6) & (scores <= 1 + 1e-6)).all()):
+        return None
+    sums = as_float64(scores).sum(1)
+    whole = scores.shape[1] > 1 and bool(((sums - 1).abs() <= SUM_TOLERANCE).all())
+    return "probabilities" if whole else "independent probabilities"
+
+
+def probabilities(scores: torch.Tensor, kind: Kind = "auto") -> torch.Tensor:
+    """Return the probability of each class, (B, K, ...) float64; two classes for a single score.
 
     Float64 distinguishes probabilities close to 1. Plain values are returned unchanged.
 
     Parameters
     ----------
-    logits : torch.Tensor
+    scores : torch.Tensor
         (B, K, ...)
-    kind : {"auto", "softmax", "sigmoid", "values"}
+    kind : {"auto", "softmax", "sigmoid", "values", "probabilities", "independent probabilities"}
     """
-    return columns(as_float64(logits), kind, "probability")
+    return columns(as_float64(scores), kind, "probability")
 
 
 def detections(output: Any) -> list[dict[str, torch.Tensor]] | None:
@@ -201,6 +260,11 @@ def digest(values: torch.Tensor) -> str:
 
 def no_scores_message(output: Any) -> str:
     """Return the error message for an output without class scores."""
+    if getattr(output, "shape", None) == ():
+        return (
+            "The network returns (), a number without an axis for images: return (B,) or (B, 1), as with "
+            "squeeze(1) instead of squeeze(), or pass target=a function of its output."
+        )
     return (
         f"The network returns {summary(output)}, which has no class scores (B, K): "
         "pass target=a function of its output."

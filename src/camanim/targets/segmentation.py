@@ -9,7 +9,7 @@ from camanim.errors import TargetError
 from camanim.precision import as_float64
 from camanim.targets.base import Kind, Of, Target, Unit
 from camanim.targets.classes import check_of, number
-from camanim.targets.outputs import columns, digest, read_scores
+from camanim.targets.outputs import are_independent, columns, digest, read_scores
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ class Segmentation:
     mask : array-like (*S)
         Bool, or weights of at least 0. Resized to the output by nearest neighbours.
     name : str
-    kind : {"auto", "softmax", "sigmoid", "values"}
+    kind : {"auto", "softmax", "sigmoid", "values", "probabilities", "independent probabilities"}
     of : {"logit", "probability"}
         Quantity that is summed and differentiated.
     region : {"mask", "predicted", "image"}
@@ -143,13 +143,13 @@ def with_region_of(second: Target, first: Target) -> Target:
 def predicted_mask(scores: torch.Tensor, kind: Kind, index: int) -> torch.Tensor:
     """Return where a class is predicted, (B, *S) bool, from (B, K, *S)."""
     scores = columns(scores.detach(), kind)
-    return scores[:, index] > 0 if kind == "sigmoid" else scores.argmax(1) == index
+    return scores[:, index] > 0 if are_independent(kind) else scores.argmax(1) == index
 
 
 def class_fractions(scores: torch.Tensor, kind: Kind) -> list[float]:
     """Return the fraction of pixels on which each class is predicted."""
     logits, count = columns(scores.detach(), kind), _class_count(scores, kind)
-    if kind == "sigmoid":
+    if are_independent(kind):
         return [float(as_float64(logits[:, i] > 0).mean()) for i in range(count)]
     predicted = logits.argmax(1).flatten()
     return [float(n) / predicted.numel() for n in predicted.bincount(minlength=count)]
@@ -161,7 +161,7 @@ def largest_class(scores: torch.Tensor, kind: Kind) -> int:
         return 0
     fractions = class_fractions(scores, kind)
     # Independent labels have no background class, except for the negative side of a single logit.
-    first = 0 if kind == "sigmoid" and scores.shape[1] > 1 else 1
+    first = 0 if are_independent(kind) and scores.shape[1] > 1 else 1
     best = max(range(first, len(fractions)), key=lambda i: fractions[i])
     if fractions[best] > 0:
         return best
