@@ -11,7 +11,7 @@ from typing import Any
 
 from camanim.errors import ModelError
 from camanim.models.names import NATIVE, has_prefix, published_name
-from camanim.writing import cannot_write, checked_path, complete_or_absent
+from camanim.writing import checked_path, write_file
 
 _RANDOM = "random"
 
@@ -87,11 +87,7 @@ def write_card(entries: Mapping[str, Any], path: str | Path) -> Path:
         text = tomli_w.dumps(document).encode()
     except UnicodeEncodeError as error:
         raise ModelError(f"A name in this card is not valid text: {error}.") from error
-    with complete_or_absent(target) as partial:
-        try:
-            partial.write_bytes(text)
-        except OSError as error:
-            raise cannot_write(target, error) from error
+    write_file(target, text)
     return target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from camanim.plots import Panel, Plot, PlotOffer
 from camanim.render.figures import PRINT, draw, new_figure, shortened
 from camanim.render.pen import plain
 from camanim.result import Result
-from camanim.writing import cannot_write, checked_path, complete_or_absent
+from camanim.writing import checked_path, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,11 +60,10 @@ def write_plot(
     """
     target = checked_plot(path)
     figure = plot(result, what, layer)
-    with complete_or_absent(target) as partial:
-        try:
-            figure.savefig(partial, dpi=DPI)
-        except OSError as error:
-            raise cannot_write(target, error) from error
+    content = BytesIO()
+    # In memory, as the writers of matplotlib fail in their own ways on a full disk.
+    figure.savefig(content, format=target.suffix[1:].lower(), dpi=DPI)
+    write_file(target, content.getvalue())
     return target
 
 
