@@ -135,7 +135,7 @@ def write_picture(
     ------
     RenderError
         If the path or a setting is invalid, or writing fails.
-    IndexError
+    LayerIndexError
         If `layer` is out of range.
     """
     target = checked_path(path, ".png")

@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from camanim.errors import RenderError, ScoreError
+from camanim.errors import LayerIndexError, RenderError, ScoreError
 from camanim.findings import FindingKind, finding_kinds
 from camanim.plots import Panel, Plot, PlotOffer
 from camanim.render.figures import PRINT, draw, new_figure, shortened
@@ -55,7 +55,7 @@ def write_plot(
         If the finding was not computed, or the layer has no score.
     RenderError
         If the suffix differs, the plot is unknown, or the file cannot be written.
-    IndexError
+    LayerIndexError
         If `layer` is out of range.
     """
     target = checked_plot(path)
@@ -86,7 +86,9 @@ def plot(result: Result, what: str = SCORES, layer: int | None = None) -> Figure
         Not managed by pyplot; ``savefig`` works.
     """
     if layer is not None and not 0 <= layer < len(result):
-        raise IndexError(f"Layer {layer} is out of range: the layers are 0 to {len(result) - 1}.")
+        raise LayerIndexError(
+            f"Layer {layer} is out of range: the layers are 0 to {len(result) - 1}."
+        )
     described = over_layers(result) if what == SCORES else _of_finding(result, what, layer)
     panels = described.panels
     empty = next((p.instead for p in panels if isinstance(p, Panel) and p.instead), "")
