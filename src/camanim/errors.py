@@ -1,4 +1,4 @@
-"""Exceptions of camanim, all derived from `CamError` except `NoMap`.
+"""Exceptions of camanim, all derived from `CamError` except `NoMap`, which stays inside.
 
 None of them derives from `RuntimeError`: napari's thread workers take a `RuntimeError` for a deleted Qt
 object and discard it, and the run would never end.
@@ -29,6 +29,10 @@ class LayerError(CamError):
     """No layer matches the selection, or none of the selected layers has a map."""
 
 
+class LayerIndexError(LayerError, IndexError):
+    """The index of a layer is out of range."""
+
+
 class SettingError(CamError, TypeError):
     """A setting is unknown, of the wrong type or out of range."""
 
@@ -43,6 +47,10 @@ class RenderError(CamError):
 
 class OutOfMemory(CamError):
     """The device has too little memory for this network at this input size."""
+
+
+class InternalError(CamError):
+    """The code of camanim fails, neither the network nor the input: a bug."""
 
 
 class Cancelled(CamError):

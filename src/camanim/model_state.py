@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from camanim.errors import CamError, MethodError, ModelError, OutOfMemory
+from camanim.error_origin import is_internal
+from camanim.errors import CamError, InternalError, MethodError, ModelError, OutOfMemory
 
 T = TypeVar("T")
 
@@ -215,6 +216,11 @@ def as_model_error(input_shape: tuple[int, ...]) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise _out_of_memory(input_shape) from error
+        if is_internal(error):
+            raise InternalError(
+                f"camanim itself fails with {type(error).__name__}: {error}; please report this bug "
+                "with its traceback."
+            ) from error
         size = " x ".join(str(n) for n in input_shape)
         first_line = str(error).strip().partition("\n")[0]
         if "modified by an inplace operation" in first_line:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from camanim.errors import RenderError
 from camanim.resampling import resize
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Stack:
         extremes: Sequence[tuple[float, float]] | None = None,
     ) -> None:
         if normalization not in ("local", "global", None):
-            raise ValueError(f'normalization is "local", "global" or None, not {normalization!r}.')
+            raise RenderError(f'normalization is "local", "global" or None, not {normalization!r}.')
         self.maps = maps
         self.normalization = normalization
         self.signed = signed

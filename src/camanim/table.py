@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from camanim.layer_info import LayerInfo, Status
 from camanim.result import Result
-from camanim.writing import cannot_write, checked_path, complete_or_absent
+from camanim.writing import checked_path, write_file
 
 
 def table(result: Result) -> list[dict[str, Any]]:
@@ -91,12 +92,10 @@ def write_table(result: Result, path: str | Path) -> Path:
     """
     target = checked_path(path, ".csv")
     rows = table(result)
-    with complete_or_absent(target) as partial:
-        try:
-            with partial.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, rows[0])
-                writer.writeheader()
-                writer.writerows(rows)
-        except OSError as error:
-            raise cannot_write(target, error) from error
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    # A name that is not valid Unicode, as of a file, must not prevent the table.
+    write_file(target, text.getvalue().encode("utf-8", "backslashreplace"))
     return target

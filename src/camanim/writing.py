@@ -1,52 +1,109 @@
-"""Atomic writing of files."""
+"""Atomic writing of files: a file is complete, or unchanged.
+
+The content is written to a part file in the same folder, which replaces the file in the end. A part file
+is locked by the process that writes it, which distinguishes it from one that a killed process has left.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import stat
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from camanim.errors import RenderError
+from camanim.termination import unwound_when_terminated
+
+if sys.platform != "win32":
+    import fcntl
+
+#: Names of part files.
+_PART = re.compile(r"\.[0-9a-f]{8}\.part(\.\w+)?$")
+#: Bytes written to check a folder, as a full disk still accepts an empty file.
+_PROBE_SIZE = 4096
 
 
 def checked_path(path: str | Path, suffix: str) -> Path:
     """Return the absolute path of an output file, checked before its content is computed.
 
+    The check writes a part file to the folder and removes it.
+
     Raises
     ------
     RenderError
-        If the suffix differs, the parent folder is missing, or the path is a folder.
+        If the suffix differs, or the file cannot be written there.
     """
     # ffmpeg could take a relative name for an option or a protocol.
     target = Path(path).absolute()
     if target.suffix.lower() != suffix:
         raise RenderError(f"{target.name} must end in {suffix}.")
-    if not target.parent.is_dir():
-        raise RenderError(f"The folder {target.parent} does not exist: create it first.")
-    if target.is_dir():
-        raise RenderError(f"{target} is a folder: give the name of a file.")
+    try:
+        _check_target(target)
+    except ValueError as error:
+        # NUL or a character that the file system cannot encode.
+        raise RenderError(f"{str(path)!r} cannot be the name of a file: {error}.") from error
+    with _writing(target):
+        part = _Part(_destination(target))
+        try:
+            content = memoryview(bytes(_PROBE_SIZE))
+            # A nearly full disk takes a part of it.
+            while content:
+                content = content[os.write(part.file, content) :]
+        finally:
+            part.discard()
     return target
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder, with its parents, unless it exists.
+
+    Raises
+    ------
+    RenderError
+        If it cannot be created.
+    """
+    with _writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_file(target: Path, content: bytes) -> None:
+    """Write a file that is complete or unchanged.
+
+    Raises
+    ------
+    RenderError
+        If it cannot be written.
+    """
+    with complete_or_absent(target) as partial, _writing(target):
+        partial.write_bytes(content)
 
 
 @contextmanager
 def complete_or_absent(target: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file next to `target`, which replaces it unless an error occurs."""
-    name = f"{target.stem[:40]}.{secrets.token_hex(4)}.part{target.suffix}"
-    partial = target.with_name(name)
-    try:
+    """Yield the path of a part file, which replaces `target` unless the context ends with an error.
+
+    Symbolic links are followed. In the main thread, SIGTERM and SIGHUP end the context as well.
+
+    Raises
+    ------
+    RenderError
+        If the part file cannot be created, or cannot replace `target`.
+    """
+    real = _destination(target)
+    with unwound_when_terminated():
+        with _writing(target):
+            part = _Part(real)
         try:
-            partial.touch()
-        except OSError as error:
-            raise cannot_write(target, error) from error
-        yield partial
-        try:
-            os.replace(partial, target)
-        except OSError as error:
-            raise cannot_write(target, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
+            yield part.path
+            with _writing(target):
+                part.replace(real)
+        finally:
+            part.discard()
 
 
 def cannot_write(target: Path, error: OSError) -> RenderError:
@@ -54,3 +111,114 @@ def cannot_write(target: Path, error: OSError) -> RenderError:
     return RenderError(
         f"{target} cannot be written ({error.strerror or error}): choose another path."
     )
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(target, error) from error
+
+
+def _destination(target: Path) -> Path:
+    """Return the file behind symbolic links, which are not to be replaced."""
+    return Path(os.path.realpath(target))
+
+
+def _check_target(target: Path) -> None:
+    with _writing(target):
+        real = _destination(target)
+        if not real.parent.exists():
+            raise RenderError(f"The folder {real.parent} does not exist: create it first.")
+        if not real.parent.is_dir():
+            raise RenderError(f"{real.parent} is not a folder: choose another path.")
+        try:
+            mode = os.lstat(real).st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(mode):
+            raise RenderError(f"{target} is a folder: give the name of a file.")
+        if not stat.S_ISREG(mode):
+            # Such as a device, which must not be replaced by a file.
+            raise RenderError(f"{target} is not a regular file: choose another path.")
+        if not os.access(real, os.W_OK):
+            raise RenderError(f"{target} is protected from writing: choose another path.")
+
+
+class _Part:
+    """A locked part file next to a file.
+
+    Attributes
+    ----------
+    path : Path
+    file : int
+        Descriptor of the open file, which holds the lock.
+    """
+
+    def __init__(self, real: Path) -> None:
+        _remove_leftovers(real.parent)
+        while True:
+            name = f"{real.stem[:40]}.{secrets.token_hex(4)}.part{real.suffix}"
+            self.path = real.with_name(name)
+            self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            _lock(self.file)
+            # Another process may have taken the file for a leftover before it was locked.
+            if self.path.exists():
+                return
+            os.close(self.file)
+
+    def replace(self, real: Path) -> None:
+        """Replace a file by this one, once its content has reached the disk."""
+        os.fsync(self.file)
+        if sys.platform == "win32":
+            # An open file cannot be renamed.
+            self._close()
+        os.replace(self.path, real)
+
+    def discard(self) -> None:
+        """Remove the file unless it has replaced another, and release the lock."""
+        if sys.platform == "win32":
+            self._close()
+        # What cannot be removed now is a leftover for the next write.
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        self._close()
+
+    def _close(self) -> None:
+        if self.file >= 0:
+            os.close(self.file)
+        self.file = -1
+
+
+def _lock(file: int) -> bool:
+    """Lock an open file; return whether this succeeded."""
+    if sys.platform == "win32":
+        # An open file cannot be removed, which serves as the lock.
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove part files that no process writes."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _PART.search(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    _remove_if_unused(entry.path)
+
+
+def _remove_if_unused(path: str) -> None:
+    if sys.platform == "win32":
+        os.unlink(path)
+        return
+    file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        if _lock(file):
+            os.unlink(path)
+    finally:
+        os.close(file)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_camanim._triton import protect_triton
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from napari_camanim._views import RegionData
 
 __all__ = ["add_animation", "animate_layer"]
+
+# Here, as a script may import torch after the window was drawn.
+protect_triton()
 
 
 def add_animation(
@@ -104,10 +109,8 @@ def animate_layer(
     """
     import camanim
     from camanim.progress import silent
-    from napari_camanim._triton import import_triton
     from napari_camanim._views import take_view
 
-    import_triton()
     _check_layer(viewer, image_layer)
     progress = settings.setdefault("progress", silent)
     loaded = camanim.load_model(model, progress=progress)

@@ -21,6 +21,13 @@ _NAME = Qt.ItemDataRole.UserRole + 1
 _CONTRAST = re.compile(r"( - | vs\.? )")
 
 
+def first_listed(field: QSearchableComboBox, text: str) -> int:
+    """Return the row that the list of completions shows first; -1 if it is empty."""
+    # As the list: in the order of the items, in any case, anywhere in the text.
+    row: int = field.findText(text, field.completer().filterMode()) if text else -1
+    return row
+
+
 class ClassField(QSearchableComboBox):
     """Lists the predicted classes; also accepts ``A - B`` and ``A; B``."""
 
@@ -52,12 +59,14 @@ class ClassField(QSearchableComboBox):
         self.setItemData(self.count() - 1, name, _NAME)
 
     def complete_text(self) -> None:
-        """Choose the first item that starts with the text, so that the field shows the target."""
+        """Choose the class of this name, or the first that the list shows for the text."""
         text, row = self.currentText().strip(), self.currentIndex()
         if text == self.itemText(row) or self._is_free_text(text):
             return
-        match = self.findText(text, Qt.MatchFlag.MatchStartsWith)
-        self.setCurrentIndex(match if text and match >= 0 else row)
+        exact = self.findData(text, _NAME, Qt.MatchFlag.MatchFixedString)
+        match = exact if exact >= 0 else first_listed(self, text)
+        # An emptied field shows the default.
+        self.setCurrentIndex(match if match >= 0 else row if text else 0)
         self.setEditText(self.itemText(self.currentIndex()))
 
     def _is_free_text(self, text: str) -> bool:

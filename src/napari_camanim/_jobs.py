@@ -182,7 +182,8 @@ def summary(result: RunResult) -> str:
         size = f"{len(animations)} stacks, the first of {size}"
     if any(a.cancelled for a in animations):
         size = f"Cancelled: kept {size}"
-    lines = [f"{size}."]
+    explained = (f"{a.target.name} ({a.target.unit} {a.probability:.3f})" for a in animations)
+    lines = [f"{size}.", f"Explained: {'; '.join(explained)}."]
     lines += [finding.summary() for finding in first.findings.values()]
     lines += [*first.warnings, result.problem]
     lines += [note for a in animations for note in a.notes]

@@ -12,6 +12,7 @@ from superqt import QSearchableComboBox
 import camanim
 from camanim.cam_methods import Method
 from camanim.errors import MethodError
+from napari_camanim._classes import first_listed
 from napari_camanim._settings_form import SettingsForm
 
 
@@ -35,9 +36,11 @@ class MethodField(QSearchableComboBox):
         return self._methods.get(self.currentText())
 
     def complete_text(self) -> None:
-        """Choose the first method that starts with the text; keep other texts."""
-        match = self.findText(self.currentText(), Qt.MatchFlag.MatchStartsWith)
-        if self.currentText() and match >= 0 and self.method() is None:
+        """Choose the method of this name, or the first that the list shows; keep other texts."""
+        text = self.currentText().strip()
+        exact = self.findText(text, Qt.MatchFlag.MatchFixedString)
+        match = exact if exact >= 0 else first_listed(self, text)
+        if match >= 0 and self.method() is None:
             self.setCurrentIndex(match)
             self.setEditText(self.itemText(match))
 

@@ -47,6 +47,8 @@ class Runner(QObject):
         self.networks = Networks()
         self.task: Task | None = None
         self._dialog_parent = dialog_parent
+        self._job: Job | None = None
+        self._on_success: Callable[[Any], None] | None = None
         self._retry: Callable[[], None] | None = None
         self._closed = False
 
@@ -59,10 +61,13 @@ class Runner(QObject):
         """Start a job unless one is running; `on_success` is called with its result."""
         if self.task is not None:
             return
+        self._job, self._on_success = job, on_success
         self.task = Task(job)
+        # Methods of this object, to which Qt holds no reference, unlike to lambdas: these would keep the
+        # dock alive, as napari keeps the worker.
         self.task.progressed.connect(self.progressed)
-        self.task.succeeded.connect(on_success)
-        self.task.failed.connect(lambda error: self._on_failure(error, job, on_success))
+        self.task.succeeded.connect(self._on_result)
+        self.task.failed.connect(self._on_failure)
         self.task.finished.connect(self._on_finished)
         self.started.emit()
         self.task.start()
@@ -75,15 +80,22 @@ class Runner(QObject):
     def close(self) -> None:
         """Cancel the running job, discard its result, and release the network."""
         self._closed = True
+        self._retry = None
         self.networks.release()
         if self.task is not None:
             # `finished` stays connected, to release a network that the job still loads.
             self.task.cancel()
+            self.task.progressed.disconnect(self.progressed)
             self.task.succeeded.disconnect()
             self.task.failed.disconnect()
 
-    def _on_failure(self, error: CamError, job: Job, on_success: Callable[[Any], None]) -> None:
-        if isinstance(error, Untrusted):
+    def _on_result(self, result: Any) -> None:
+        if self._on_success is not None:
+            self._on_success(result)
+
+    def _on_failure(self, error: CamError) -> None:
+        job, on_success = self._job, self._on_success
+        if isinstance(error, Untrusted) and job is not None and on_success is not None:
             # After the end of the task, as the dialog processes events.
             self._retry = partial(self._retry_if_trusted, error, job, on_success)
         else:
@@ -98,7 +110,7 @@ class Runner(QObject):
             self.start(job, on_success)
 
     def _on_finished(self) -> None:
-        self.task = None
+        self.task = self._job = self._on_success = None
         if self._closed:
             self.networks.release()
             return

@@ -8,23 +8,46 @@ fault. With RTLD_DEEPBIND, triton binds to its bundled LLVM.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder
+from types import ModuleType
+
+#: The extension module with LLVM.
+LIBRARY = "triton._C.libtriton"
 
 
-def import_triton() -> None:
-    """Import triton with RTLD_DEEPBIND, if it is installed and not yet imported."""
-    if "triton" in sys.modules or not hasattr(os, "RTLD_DEEPBIND"):
-        return
-    if importlib.util.find_spec("triton") is None:
-        return
-    flags = sys.getdlopenflags()
-    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_DEEPBIND)
-    try:
-        importlib.import_module("triton")
-    except ImportError:
-        # torch works without triton.
-        return
-    finally:
-        sys.setdlopenflags(flags)
+def protect_triton() -> None:
+    """Let any later import of triton, also by other code, bind to its bundled LLVM.
+
+    Nothing is imported now.
+    """
+    is_needed = hasattr(os, "RTLD_DEEPBIND") and LIBRARY not in sys.modules
+    if is_needed and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(MetaPathFinder):
+    """Finds triton's extension module as Python does, with another loader."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != LIBRARY:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, ExtensionFileLoader):
+            spec.loader = _DeepBindLoader(fullname, spec.loader.path)
+        return spec
+
+
+class _DeepBindLoader(ExtensionFileLoader):
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        flags = sys.getdlopenflags()
+        sys.setdlopenflags(os.RTLD_NOW | os.RTLD_DEEPBIND)
+        try:
+            return super().create_module(spec)
+        finally:
+            sys.setdlopenflags(flags)

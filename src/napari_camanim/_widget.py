@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
     from camanim.stack import Normalization
 
 
+#: An event of the viewer and the connected slot.
+Connection = tuple[Any, Callable[..., None]]
+
+
 class CamWidget(QWidget):
     """The dock widget: explains the active image layer with a network.
 
@@ -68,13 +73,16 @@ class CamWidget(QWidget):
         self._input_version = 0
         self._mask_changed = False
         self._images: WeakKeyDictionary[Image, ref[Image]] = WeakKeyDictionary()
-        self._connections: list[tuple[Any, Callable[..., None]]] = []
+        self._connections: list[Connection] = []
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.addWidget(self.form)
         self._connect_form()
         self._connect_runner()
         self._connect_viewer()
+        # Closing napari deletes the widget without an event; results of a job can still arrive.
+        self.destroyed.connect(self.runner.close)
+        self.destroyed.connect(partial(_disconnect, self._connections))
         self._refresh()
 
     # -- Connections -----------------------------------------------------------------------------
@@ -435,6 +443,11 @@ class CamWidget(QWidget):
         if self._device_search is not None:
             self._device_search.succeeded.disconnect()
         self._image = None
-        while self._connections:
-            event, slot = self._connections.pop()
-            event.disconnect(slot)
+        _disconnect(self._connections)
+
+
+def _disconnect(connections: list[Connection], *_: object) -> None:
+    """Disconnect slots from events of the viewer, and remove them from the list."""
+    while connections:
+        event, slot = connections.pop()
+        event.disconnect(slot)

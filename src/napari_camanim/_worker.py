@@ -15,7 +15,6 @@ from qtpy.QtCore import QObject, Signal
 
 from camanim.errors import CamError, Cancelled, OutOfMemory
 from camanim.progress import Progress
-from napari_camanim._triton import import_triton
 
 #: Seconds between two reports of progress; more reports would slow the run.
 INTERVAL = 0.05
@@ -58,7 +57,7 @@ class Task(QObject):
 
     def __init__(self, job: Callable[[Progress], Any]) -> None:
         super().__init__()
-        self._job = job
+        self._job: Callable[[Progress], Any] | None = job
         self._cancel = threading.Event()
         self._last: tuple[str, float] = ("", 0.0)
         self._bar: napari_progress | None = None
@@ -80,16 +79,17 @@ class Task(QObject):
         self._cancel.set()
 
     def _work(self) -> Outcome:
-        import_triton()
+        assert self._job is not None
         try:
             return Outcome(self._job(self._report))
         except CamError as error:
             return Outcome(error=_without_frames(error))
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, SystemExit) as error:
             # torch.OutOfMemoryError is a RuntimeError, compared by name without importing torch.
-            if isinstance(error, RuntimeError) and type(error).__name__ != "OutOfMemoryError":
-                raise
-            return Outcome(error=OutOfMemory("There is not enough memory for this run."))
+            if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+                return Outcome(error=OutOfMemory("There is not enough memory for this run."))
+            # napari discards a RuntimeError, and a SystemExit would end the thread without a signal.
+            raise _unexpected(error) from error
 
     def _report(self, stage: str, done: int, total: int) -> None:
         """Receive a report in the thread; emit it unless the last one was within `INTERVAL`."""
@@ -139,14 +139,20 @@ class Task(QObject):
 
     def _break(self, error: Exception) -> None:
         # napari shows the traceback.
-        self.failed.emit(CamError(f"The run failed with {type(error).__name__}: {error}"))
+        self.failed.emit(error if isinstance(error, CamError) else _unexpected(error))
 
     def _end(self) -> None:
         self._ended = True
+        # napari keeps the worker in its list of tasks, and with it this object, until it is closed.
+        self._job = None
         if not self._showing:
             self._close_bar()
         _free_memory()
         self.finished.emit()
+
+
+def _unexpected(error: BaseException) -> CamError:
+    return CamError(f"The run failed with {type(error).__name__}: {error}")
 
 
 def _without_frames(error: CamError) -> CamError:

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 import camanim
 from camanim import Cancelled, LayerError, ModelError, OutOfMemory, TargetError
 from camanim.cam_methods import find_method
+from camanim.errors import InternalError
 from camanim.layer_info import Status
 
 METHODS = ("GradCAM", "EigenCAM")
@@ -130,6 +131,50 @@ def test_an_error_in_a_predicate_is_not_blamed_on_the_network(zoo, image, busy, 
         camanim.animate(busy, image, layers=predicate)
     assert "network fails" not in str(info.value)
     assert zoo.state_of(busy) == before
+
+
+def test_an_error_in_camanim_is_not_blamed_on_the_network(zoo, image, busy, monkeypatch) -> None:
+    before = zoo.state_of(busy)
+    # A bug within a hook, below the forward of a module.
+    monkeypatch.setattr("camanim.execution.recorder.LayerInfo", None)
+    with pytest.raises(InternalError, match="TypeError"):
+        camanim.animate(busy, image)
+    assert zoo.state_of(busy) == before
+
+
+@pytest.mark.parametrize("method", ["GradCAM", "ScoreCAM", "GuidedGradCAM"])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: x.reshape(7, 7, 7, 7),
+        lambda x: torch.nn.functional.conv2d(x, torch.zeros(1, 99, 1, 1)),
+        lambda x: np.zeros(3)[5] + x,
+        lambda x: endless(x),
+        lambda x: FailingBackward.apply(x),
+    ],
+    ids=["operation", "function", "numpy", "recursion", "backward"],
+)
+def test_an_error_in_the_network_is_not_blamed_on_camanim(
+    zoo, image, method, operation, request
+) -> None:
+    if "ScoreCAM-backward" in request.node.name or "backward-ScoreCAM" in request.node.name:
+        pytest.skip("ScoreCAM needs no backward pass")
+    with pytest.raises(ModelError, match="network fails"):
+        camanim.animate(zoo.WithOperation(operation), image, method=method)
+
+
+def endless(x):
+    return endless(x)
+
+
+class FailingBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.reshape(7, 7, 7)
 
 
 @pytest.mark.parametrize("at", [0, 4, 13])

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,11 @@ from camanim import samples
 SHARED = Path(__file__).parents[3] / "shared"
 
 
-def camanim_cli(*arguments, **environment):
+def camanim_cli(*arguments, stdout=subprocess.PIPE, **environment):
     done = subprocess.run(
         [sys.executable, "-c", "from camanim.cli import main; main()", *map(str, arguments)],
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=300,
         check=False,
@@ -202,6 +204,68 @@ def test_a_window_from_the_values_is_reported(tmp_path):
     code, out, _ = camanim_cli(*arguments, "--window", "0", "1020")
     assert code == 0
     assert "uint16" not in out
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["models", "demo"], ["methods"], ["run", "--table"]])
+def test_a_full_standard_output_is_an_error_and_loses_no_file(picture, tmp_path, arguments):
+    table = tmp_path / "layers.csv"
+    if "run" in arguments:
+        arguments = ["run", picture, "--layers", "features.norm5", "--table", table]
+    with open("/dev/full", "w") as full:
+        code, _, err = camanim_cli(*arguments, stdout=full)
+    assert code == 1
+    assert "No space left" in err.strip().splitlines()[-1]
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+    assert table.exists() == ("run" in arguments)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self"), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [("--movie", "x.mp4"), ("--plot", "x.pdf"), ("--table", "x.csv"), ("--save-card", "x.toml")],
+)
+def test_places_are_checked_before_anything_is_read(tmp_path, option, name):
+    scores = ["--road"] if option == "--plot" else []
+    code, _, err = camanim_cli(
+        "run", tmp_path / "nothing.png", *scores, option, f"/proc/self/{name}"
+    )
+    assert code == 1
+    assert f"/proc/self/{name}" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", 0)])
+def test_an_ended_command_leaves_no_file(picture, tmp_path, number):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    code = (
+        "import camanim.render.movie as m, time; from camanim.cli import main\n"
+        "original = m.FrameRenderer.frame\n"
+        "def frame(*a):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "m.FrameRenderer.frame = frame\n"
+        "main()"
+    )
+    arguments = [
+        "run",
+        str(picture),
+        "--layers",
+        "features.norm5",
+        "--movie",
+        str(folder / "x.mp4"),
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"ready\n"
+        assert len(list(folder.iterdir())) == 1
+        process.send_signal(number)
+        assert process.wait(60) == -number
+    assert list(folder.iterdir()) == []
 
 
 def test_wrong_usage_is_exit_code_2(picture):

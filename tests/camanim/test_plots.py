@@ -379,17 +379,6 @@ def test_a_layer_without_score_or_out_of_range_is_an_error() -> None:
             plot(scored(), layer=layer)
 
 
-def test_an_error_while_writing_leaves_no_file(tmp_path, monkeypatch) -> None:
-    def fail(self, path, **options) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Figure, "savefig", fail)
-    with pytest.raises(RenderError, match="No space left"):
-        scored().write_plot(tmp_path / "plot.png")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_plot_does_not_change_the_state_of_matplotlib(tmp_path) -> None:
     """In a subprocess, as other tests may have loaded pyplot."""
     code = (

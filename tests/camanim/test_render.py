@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import imageio.v3 as iio
@@ -18,14 +20,14 @@ import torch
 from cmap import Colormap
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 
 from camanim.animation import Animation
 from camanim.checks import LabelRandomisation, Localisation, Randomisation
 from camanim.errors import Cancelled, RenderError
 from camanim.images import Geometry, Preprocess
 from camanim.layer_info import LayerInfo
-from camanim.render import FrameRenderer, write_movie, write_picture
+from camanim.render import FrameRenderer, encoder, write_movie, write_picture
 from camanim.road import Road
 from camanim.targets import ClassTarget
 
@@ -586,45 +588,101 @@ def test_an_existing_movie_is_unchanged_after_an_error(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="shell scripts stand in for ffmpeg")
-@pytest.mark.parametrize(
-    ("script", "message"),
-    [
-        ("exit 1", "movie.mp4"),
-        ("head -c 1000 > /dev/null; exit 1", "movie.mp4"),
-        ("cat > /dev/null", "movie.mp4"),
-        (None, "IMAGEIO_FFMPEG_EXE"),
-    ],
-)
-def test_a_failing_ffmpeg_is_a_render_error(tmp_path, monkeypatch, script, message) -> None:
-    program, folder = tmp_path / "ffmpeg", tmp_path / "movies"
-    folder.mkdir()
-    if script:
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """Return a function that replaces ffmpeg by a shell script."""
+    if sys.platform == "win32":
+        pytest.skip("shell scripts stand in for ffmpeg")
+
+    def replace_ffmpeg(script: str) -> None:
+        program = tmp_path / "ffmpeg"
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
-    monkeypatch.setattr("imageio_ffmpeg._io.get_ffmpeg_exe", lambda: str(program))
-    with pytest.raises(RenderError, match=message):
+        monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(program))
+
+    return replace_ffmpeg
+
+
+@pytest.mark.parametrize(
+    ("script", "cause"),
+    [
+        ("exit 1", "exit code 1"),
+        ("head -c 1000 > /dev/null; echo broken pipes >&2; exit 1", "broken pipes"),
+        ("cat > /dev/null", "exit code 0"),
+        ("head -c 1000 > /dev/null; kill -SEGV $$", "SIGSEGV"),
+        ("cat > /dev/null; kill -KILL $$", "SIGKILL"),
+        (
+            "cat > /dev/null; echo av_interleaved: No space left on device >&2; exit 228",
+            "disk is full",
+        ),
+        # More than a pipe holds.
+        ("yes | head -c 300000 >&2; exit 3", "'y'"),
+    ],
+)
+def test_the_error_names_why_ffmpeg_failed(tmp_path, stand_in, script, cause) -> None:
+    folder = tmp_path / "movies"
+    folder.mkdir()
+    stand_in(script)
+    with pytest.raises(RenderError, match=rf"movie\.mp4.*{cause}"):
         animation().write_movie(folder / "movie.mp4", size=64)
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "script",
+    ["sleep 1000", "head -c 1000 > /dev/null; sleep 1000", "cat > /dev/null; sleep 1000"],
+    ids=["at once", "while reading", "at the end"],
+)
+def test_a_silent_ffmpeg_is_ended(tmp_path, monkeypatch, stand_in, script) -> None:
+    monkeypatch.setattr(encoder, "SILENCE", 0.2)
+    folder = tmp_path / "movies"
+    folder.mkdir()
+    stand_in(script)
+    with processes() as started, pytest.raises(RenderError, match=r"movie\.mp4.*0\.2 s"):
+        # More than a pipe holds.
+        animation().write_movie(folder / "movie.mp4", size=200)
+    assert [process.poll() is not None for process in started] == [True]
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_an_ffmpeg_that_still_writes_is_awaited(tmp_path, monkeypatch, alive) -> None:
+    elapsed = 0.0
+
+    def sleep(_: float) -> None:
+        nonlocal elapsed
+        elapsed += encoder.SILENCE / 2
+        if alive:
+            [part] = tmp_path.iterdir()
+            os.utime(part, (elapsed, elapsed))
+
+    clock = SimpleNamespace(monotonic=lambda: elapsed, sleep=sleep)
+    monkeypatch.setattr(encoder, "time", clock)
+    if alive:
+        path = animation().write_movie(tmp_path / "movie.mp4", size=64)
+        assert len(read(path)[1]) == 6
+    else:
+        with pytest.raises(RenderError, match="did nothing"):
+            animation().write_movie(tmp_path / "movie.mp4", size=64)
+
+
+def test_an_ffmpeg_that_is_missing_or_no_program_is_a_render_error(tmp_path, monkeypatch) -> None:
+    for name in ("nothing", "text"):
+        program = tmp_path / name
+        (tmp_path / "text").write_text("no program")
+        monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda path=program: str(path))
+        with pytest.raises(RenderError, match="IMAGEIO_FFMPEG_EXE"):
+            animation().write_movie(tmp_path / "movie.mp4", size=64)
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
-def test_an_incomplete_movie_is_a_render_error(tmp_path, monkeypatch, share) -> None:
-    original = imageio_ffmpeg.write_frames
-
-    def cut_off(path: str, *args, **kwargs):
-        writer = original(path, *args, **kwargs)
-        try:
-            yield from writer
-        finally:
-            writer.close()
-            content = Path(path).read_bytes()
-            Path(path).write_bytes(content[: int(share * len(content))])
-
-    monkeypatch.setattr(imageio_ffmpeg, "write_frames", cut_off)
-    with pytest.raises(RenderError, match=r"movie\.mp4"):
-        animation().write_movie(tmp_path / "movie.mp4", size=64)
-    assert list(tmp_path.iterdir()) == []
+def test_an_incomplete_movie_is_noticed(tmp_path, share) -> None:
+    path = animation().write_movie(tmp_path / "movie.mp4", size=64)
+    assert encoder.is_complete(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert not encoder.is_complete(path)
 
 
 @pytest.mark.parametrize(
@@ -691,19 +749,6 @@ def test_a_picture_is_the_frame(tmp_path) -> None:
 def test_an_index_out_of_range_is_an_error(tmp_path, i) -> None:
     with pytest.raises(IndexError, match="0 to 5"):
         write_picture(animation(), tmp_path / "picture.png", i)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_picture_that_fails_leaves_no_file(tmp_path, monkeypatch) -> None:
-    def fail(self: Image.Image, path: Path) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(RenderError, match="No space left"):
-        write_picture(animation(), tmp_path / "picture.png", 0)
-    with pytest.raises(RenderError, match=r"\.png"):
-        write_picture(animation(), tmp_path / "picture.jpg", 0)
     assert list(tmp_path.iterdir()) == []
 
 

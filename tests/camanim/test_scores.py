@@ -1,6 +1,9 @@
 """Statistics of ROAD scores, the cache of predictions, and the settings of forward passes."""
 
+import importlib.util
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,6 +14,7 @@ from scipy import stats
 
 import camanim
 from camanim.road import MultigridImputer, Road
+from camanim.road.cache import load_settings, save_settings
 from camanim.road.inference_settings import (
     ConfiguredNetworks,
     InferenceOverrides,
@@ -261,12 +265,120 @@ def test_settings_are_selected_once_and_then_stored(many, monkeypatch, tmp_path)
     assert again.settings == first.settings
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', "{"])
-def test_an_invalid_file_is_replaced(many, monkeypatch, tmp_path, text):
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"a": 1}', b"{", b"\xff", b"[" * 100_000, b" " * 2_000_000], ids=len
+)
+def test_an_invalid_file_is_replaced(many, monkeypatch, tmp_path, content):
     monkeypatch.setenv("CAMANIM_CACHE", str(tmp_path))
-    (tmp_path / "inference_settings.json").write_text(text)
+    (tmp_path / "inference_settings.json").write_bytes(content)
     settings = many.score(baseline=False).settings
     assert settings in json.loads((tmp_path / "inference_settings.json").read_text()).values()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 1e9}, {"batch_size": 10**9}, {"batch_size": 8.0}, {"batch_size": True},
+        {"batch_size": "8"}, {"batch_size": None}, {"batch_size": 0}, {"batch_size": -4},
+        {"batch_size": 5}, {"batch_size": float("nan")}, {"batch_size": 10**400},
+        {"memory_format": "strided"}, {"memory_format": 1}, {"memory_format": []},
+        {"precision": "int8"}, {"precision": "float16"}, {"precision": None}, {"other": 1},
+    ],
+)  # fmt: skip
+def test_odd_settings_in_the_cache_are_measured_again(many, monkeypatch, tmp_path, change):
+    monkeypatch.setenv("CAMANIM_CACHE", str(tmp_path))
+    file = tmp_path / "inference_settings.json"
+    batches = []
+    hook = many.model.net.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
+    first = many.score(baseline=False, memory_format="own").settings
+    [key] = json.loads(file.read_text())
+    file.write_text(json.dumps({key: {**first, **change}}))
+    measured = []
+    original = SpeedMeasurement.best
+    monkeypatch.setattr(
+        SpeedMeasurement, "best", lambda self, fixed: measured.append(1) or original(self, fixed)
+    )
+    again = many.score(1, baseline=False, memory_format="own").settings
+    hook.remove()
+    assert measured
+    assert max(batches) < 5000
+    assert json.loads(file.read_text())[key] == again
+
+
+def test_a_record_with_missing_values_is_not_used(many, monkeypatch, tmp_path):
+    monkeypatch.setenv("CAMANIM_CACHE", str(tmp_path))
+    first = many.score(baseline=False).settings
+    file = tmp_path / "inference_settings.json"
+    [key] = json.loads(file.read_text())
+    for name in first:
+        record = {k: v for k, v in first.items() if k != name}
+        file.write_text(json.dumps({key: record}))
+        assert load_settings(key, InferenceOverrides()) is None
+    file.write_text(json.dumps({key: first}))
+    assert load_settings(key, InferenceOverrides()) == InferenceSettings(**first)
+    # A key includes the overrides.
+    assert load_settings(key, InferenceOverrides(batch_size=3)) is None
+
+
+def test_the_settings_that_another_process_stored_first_are_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("CAMANIM_CACHE", str(tmp_path))
+    free, mine, other = InferenceOverrides(), InferenceSettings(8), InferenceSettings(16)
+    assert save_settings("key", other, free) == other
+    assert save_settings("key", mine, free) == other
+    # Settings that are invalid for this network are replaced.
+    assert save_settings("key", mine, free, replaced=other) == mine
+    assert load_settings("key", free) == mine
+
+
+SAVE = """
+import sys
+from camanim.road.cache import save_settings
+from camanim.road.inference_settings import InferenceOverrides, InferenceSettings
+for i in range(20):
+    save_settings(f"{sys.argv[1]} {i}", InferenceSettings(), InferenceOverrides())
+"""
+
+
+def test_processes_that_write_the_cache_lose_no_record_of_each_other(monkeypatch, tmp_path):
+    monkeypatch.setenv("CAMANIM_CACHE", str(tmp_path))
+    running = [subprocess.Popen([sys.executable, "-c", SAVE, str(n)]) for n in range(3)]
+    assert [process.wait(120) for process in running] == [0, 0, 0]
+    records = json.loads((tmp_path / "inference_settings.json").read_text())
+    assert set(records) == {f"{n} {i}" for n in range(3) for i in range(20)}
+
+
+LOOPS = """
+def double(x):
+    return 2.0 * x
+
+def quadruple(x):
+    return double(double(x))
+"""
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+@pytest.mark.parametrize("content", [b"", b"\xc5garbage"])
+def test_a_damaged_cache_of_compiled_loops_is_replaced(tmp_path, monkeypatch, suffix, content):
+    from numba.core import config
+
+    from camanim.road import compiled
+
+    (tmp_path / "loops.py").write_text(LOOPS)
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiled, "_functions", [])
+
+    def compile_again():
+        spec = importlib.util.spec_from_file_location("loops", tmp_path / "loops.py")
+        loops = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loops)
+        loops.double = compiled._loop(loops.double)
+        loops.quadruple = compiled._loop(loops.quadruple, "f8(f8)")
+        assert loops.quadruple(3.0) == 12
+        return [path for path in (tmp_path / "cache").rglob("*") if path.suffix == suffix]
+
+    for path in compile_again():
+        path.write_bytes(content)
+    assert all(path.read_bytes() != content for path in compile_again())
 
 
 def test_scoring_works_without_a_writable_cache_folder(many, monkeypatch, tmp_path):

@@ -499,6 +499,9 @@ def test_a_python_file_may_return_a_model_and_import_from_its_folder(tmp_path: P
         ("def build():\n    raise RuntimeError('mine')\n", "mine"), ("", "function build"),
         ("def build():\n    return 3\n", "not int"), ("build = 3\n", "function build"),
         ("import nothing_of_this_name\n", "nothing_of_this_name"),
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
+        ("def build():\n    raise SystemExit\n", "build fails with SystemExit"),
+        ("def build():\n    return build()\n", "RecursionError"),
     ],
 )  # fmt: skip
 def test_the_error_names_the_cause_in_a_python_file(tmp_path: Path, body, part) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import camanim
+from camanim.errors import RenderError
 from camanim.stack import Stack, upsample
 
 NORMALIZATIONS = ("local", "global", None)
@@ -233,7 +234,7 @@ def test_the_smallest_numbers_still_fill_the_range() -> None:
 
 @pytest.mark.parametrize("wrong", ["Local", "", 0, False, "minmax"])
 def test_an_unknown_normalisation_is_refused(maps, wrong) -> None:
-    with pytest.raises(ValueError, match="normalization"):
+    with pytest.raises(RenderError, match="normalization"):
         Stack(maps, (8, 9), wrong)
 
 

@@ -24,9 +24,7 @@ for name in ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR"):
 """
 CLASS = """
 from camanim.cam_methods import find_method
-from napari_camanim._triton import import_triton
-# As the plugin does before it imports torch.
-import_triton()
+import napari_camanim
 before = {k: v for k, v in os.environ.items() if k.startswith("QT_")}
 assert "pytorch_grad_cam" not in sys.modules
 method = find_method("pytorch_grad_cam:LayerCAM")

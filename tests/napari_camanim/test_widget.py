@@ -1,8 +1,10 @@
 """The dock widget in a window: runs, classes, export, cancel, errors and closing."""
 
+import gc
 import subprocess
 import sys
 import threading
+from weakref import ref
 
 import imageio_ffmpeg
 import numpy as np
@@ -11,11 +13,19 @@ import torch
 from napari.utils.notifications import notification_manager
 from napari.utils.progress import progress as napari_progress
 from PIL import Image as PILImage
-from qtpy.QtCore import Qt
+from pytestqt.exceptions import capture_exceptions
+from qtpy.QtCore import QEvent, Qt, QThreadPool
+from qtpy.QtWidgets import QApplication
 
 import camanim
 from camanim import animation as facade
+from camanim.models import Prediction
 from napari_camanim._layers import show_index
+
+try:
+    from PyQt6.sip import delete
+except ImportError:
+    from shiboken6 import delete
 
 CONNECTED = ("dims.events.point", "layers.events.inserted", "layers.selection.events.active")
 
@@ -191,6 +201,25 @@ def test_an_error_is_shown_and_ends_the_run(
     assert not napari_progress._all_instances
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError("deep"), RecursionError("deep"), KeyError("deep"), SystemExit("deep")]
+)
+def test_an_unexpected_error_ends_the_run_too(dock, viewer, ramp, monkeypatch, qtbot, error):
+    def broken(*args, **settings):
+        raise error
+
+    monkeypatch.setattr(facade, "animate_targets", broken)
+    viewer.add_layer(ramp)
+    # napari shows the traceback.
+    with qtbot.captureExceptions() as raised:
+        dock.run()
+        dock.finish(20_000)
+    assert len(raised) == 1
+    assert type(error).__name__ in dock.form.message.text()
+    assert "deep" in dock.form.message.text()
+    assert dock.form.run_button.text() == "Run"
+
+
 def test_run_without_an_image_shows_a_message(dock):
     dock.run()
     assert "File > Open Sample" in dock.form.message.text()
@@ -256,6 +285,57 @@ def test_closing_the_dock_during_a_run_adds_nothing(viewer, qtbot, stacks, ramp)
     assert widget.runner.networks.model is None
 
 
+def _widgets(qtbot):
+    """Return the number of all widgets, once deleted ones are gone."""
+    for _ in range(3):
+        qtbot.wait(1)
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+        gc.collect()
+    return len(QApplication.allWidgets())
+
+
+def test_closed_docks_that_ran_are_deleted(viewer, qtbot, ramp):
+    viewer.add_layer(ramp)
+    counts = []
+    for i in range(4):
+        window_dock, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
+        widget.form.advanced.layers.setCurrentText("features.norm5")
+        (widget.predict if i % 2 else widget.run)()
+        qtbot.waitUntil(lambda runner=widget.runner: not runner.running, timeout=60_000)
+        viewer.layers[1:] = []
+        viewer.window.remove_dock_widget(window_dock)
+        closed = ref(widget)
+        del window_dock, widget
+        counts.append(_widgets(qtbot))
+        assert closed() is None
+    # The first run may create what the viewer keeps.
+    assert len(set(counts[1:])) == 1
+
+
+@pytest.mark.parametrize("action", ["run", "predict", "untrusted"])
+def test_a_job_that_ends_while_napari_is_closed_raises_nothing(
+    make_dock, viewer, ramp, qtbot, tmp_path, action
+):
+    viewer.add_layer(ramp)
+    widget = make_dock()
+    if action == "untrusted":
+        (tmp_path / "net.py").write_text("raise Exception")
+        widget.form.network.setCurrentText(f"{tmp_path}/net.py:build")
+    widget.form.advanced.layers.setCurrentText("features.norm5")
+    runner = widget.runner
+    (widget.predict if action == "predict" else widget.run)()
+    # The result waits in the queue of events until the widget is deleted.
+    assert QThreadPool.globalInstance().waitForDone(60_000)
+    assert runner.running
+    with capture_exceptions() as raised:
+        # As closing napari does, without an event.
+        delete(widget)
+        qtbot.waitUntil(lambda: not runner.running, timeout=10_000)
+        viewer.add_image(np.zeros((9, 9)))
+    assert raised == []
+    assert runner.networks.model is None
+
+
 def test_the_curve_is_that_of_a_visible_stack(viewer, dock, stacks, ramp, qtbot):
     viewer.add_layer(ramp)
     dock.form.advanced.layers.setCurrentText("blocks")
@@ -306,6 +386,57 @@ def test_a_typed_prefix_chooses_a_class(viewer, dock, stacks, ramp):
     dock.run()
     assert dock.form.classes.currentText().startswith("normal")
     dock.finish()
+
+
+ANIMALS = ["catamaran", "Egyptian cat", "lynx", "Cat", "bobcat", "norm", "tabby cat"]
+LIKELY = [Prediction(1, "Egyptian cat", 0.6), Prediction(2, "lynx", 0.2)]
+
+
+@pytest.mark.parametrize(
+    ("typed", "index"),
+    [
+        ("egy", 1), ("ca", 1), ("  bby", 6), ("LYN", 2),
+        # The name of a class is that class.
+        ("cat", 3), ("norm", 5), ("catamaran", 0),
+        # Without a match, the choice is unchanged.
+        ("xyz", 2), ("", None),
+    ],
+)  # fmt: skip
+def test_what_is_typed_commits_what_the_list_shows_first(dock, qtbot, typed, index):
+    field = dock.form.classes
+    field.set_classes(LIKELY, ANIMALS)
+    field.setCurrentIndex(2)
+    line = field.lineEdit()
+    line.setFocus()
+    line.selectAll()
+    qtbot.keyClicks(line, typed) if typed else qtbot.keyClick(line, Qt.Key.Key_Delete)
+    shown = field.completer().completionModel()
+    first = shown.index(0, 0).data() if typed and shown.rowCount() else None
+    qtbot.keyClick(line, Qt.Key.Key_Tab)
+    dock.form.run_button.setFocus()
+    line.editingFinished.emit()
+    assert field.requests() == [index]
+    committed = field.currentText()
+    assert committed == field.itemText(field.currentIndex()) != ""
+    names = [name.casefold() for name in ANIMALS]
+    if first is not None and typed.casefold() not in names:
+        assert committed == first
+
+
+def test_the_message_names_the_explained_class_and_its_probability(viewer, dock, stacks, ramp):
+    viewer.add_layer(ramp)
+    dock.predict()
+    dock.finish()
+    # The least likely of the three.
+    dock.form.classes.setCurrentIndex(3)
+    text = dock.form.classes.currentText()
+    name, probability = text.split()
+    assert float(probability) < 0.5
+    dock.run()
+    dock.finish()
+    message = dock.form.message.text()
+    assert name in message
+    assert probability in message
 
 
 def test_export_is_disabled_during_a_run(viewer, dock, ramp):
@@ -380,23 +511,37 @@ viewer.open_sample("napari-camanim", "benign_1")
 viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
 QApplication.processEvents()
 assert "torch" not in sys.modules, "the dock imports torch before it is needed"
+assert "triton" not in sys.modules
 viewer.screenshot(canvas_only=False, flash=False)
+"""
+RUN = """
 widget = show_demo(viewer)
 while widget.runner.running:
     QApplication.processEvents()
 print(widget.form.message.text())
 viewer.close()
 """
+IMPORT = """
+import torch
+try:
+    import triton
+except ImportError:
+    pass
+print("ybROAD: mean", torch.zeros(1).item())
+viewer.close()
+"""
 
 
-def test_torch_is_imported_by_the_first_run_after_drawing(viewer):
+@pytest.mark.parametrize("then", [RUN, IMPORT], ids=["run", "import in a script"])
+def test_torch_is_imported_after_drawing(viewer, then):
     """In a subprocess, since torch is already imported here.
 
     When the window is drawn first, Mesa's LLVM is loaded before triton's.
     """
     viewer.close()
     done = subprocess.run(
-        [sys.executable, "-c", OPEN_DOCK], capture_output=True, text=True, timeout=300, check=False
-    )
+        [sys.executable, "-c", OPEN_DOCK + then],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "ybROAD: mean" in done.stdout

@@ -1,11 +1,14 @@
 """The command line: ``camanim demo | run | models | methods | findings``.
 
-Exit codes: 0 success, 1 a `CamError`, 2 wrong usage, 130 interrupted.
+Exit codes: 0 success, 1 a `CamError`, 2 wrong usage, 130 interrupted. SIGTERM and SIGHUP end it.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -15,6 +18,7 @@ from camanim.cli.findings import findings
 from camanim.cli.lists import methods, models
 from camanim.cli.run import run
 from camanim.errors import CamError
+from camanim.termination import unwound_when_terminated
 
 app = typer.Typer(
     name="camanim",
@@ -29,12 +33,31 @@ for command in (run, demo, models, methods, findings):
 
 def main() -> None:
     """Run the command line; print a `CamError` without traceback and exit with code 1."""
-    try:
-        app()
-    except CamError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"Error: {error}", style="red", markup=False
-        )
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with unwound_when_terminated():
+        try:
+            app()
+        except CamError as error:
+            _fail(str(error))
+        except OSError as error:
+            # Standard output has no name; errors of named files are `CamError`.
+            if error.filename is not None:
+                raise
+            _discard_output()
+            _fail(
+                f"The output cannot be written ({error.strerror or error}): redirect it elsewhere."
+            )
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"Error: {message}", style="red", markup=False
+    )
+    sys.exit(1)
+
+
+def _discard_output() -> None:
+    """Redirect standard output, as Python would write what is left in its buffer at exit."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

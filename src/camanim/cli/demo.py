@@ -13,6 +13,7 @@ import typer
 import camanim
 from camanim.cli.report import report
 from camanim.progress import console
+from camanim.writing import checked_path, make_folder
 
 
 def demo(
@@ -34,18 +35,17 @@ def demo(
         return
     from camanim import samples
 
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
+    paths = [checked_path(output / f"demo{suffix}", suffix) for suffix in (".mp4", ".png", ".csv")]
     with console() as progress:
         animation = camanim.animate(
             camanim.load_model("demo/ultrasound"), samples.image("malignant_1"), progress=progress
         )
         animation.score(progress=progress)
-        files = [
-            animation.write_movie(output / "demo.mp4", progress=progress),
-            animation.write_picture(output / "demo.png"),
-            animation.write_table(output / "demo.csv"),
-        ]
-    report(animation, files)
+        animation.write_movie(paths[0], progress=progress)
+        animation.write_picture(paths[1])
+        animation.write_table(paths[2])
+    report(animation, paths)
 
 
 def _has_display() -> bool:

@@ -140,8 +140,8 @@ def _network_from_code(folder: Path, path: Path) -> nn.Module:
             parser.read_config(str(path))
             parser.config["bundle_root"] = str(folder)
             net = parser.get_parsed_content("network_def")
-    except Exception as error:
-        # The code in a bundle may raise any exception.
+    except (Exception, SystemExit) as error:
+        # The code in a bundle may raise any exception, and call sys.exit.
         raise ModelError(f"network_def of {path} cannot be built: {first_line(error)}") from error
     if not isinstance(net, nn.Module):
         raise ModelError(f"network_def of {path} must be a network, not {type(net).__name__}.")

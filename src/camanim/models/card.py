@@ -13,7 +13,7 @@ from typing import Any
 from camanim.errors import ModelError
 from camanim.models.building import Untrusted
 from camanim.models.names import NATIVE, has_prefix, published_name
-from camanim.writing import cannot_write, checked_path, complete_or_absent
+from camanim.writing import checked_path, write_file
 
 _RANDOM = "random"
 _CODE = r"\.(py(:\w+)?|pt2)$"
@@ -90,11 +90,7 @@ def write_card(entries: Mapping[str, Any], path: str | Path) -> Path:
         text = tomli_w.dumps(document).encode()
     except UnicodeEncodeError as error:
         raise ModelError(f"A name in this card is not valid text: {error}.") from error
-    with complete_or_absent(target) as partial:
-        try:
-            partial.write_bytes(text)
-        except OSError as error:
-            raise cannot_write(target, error) from error
+    write_file(target, text)
     return target
 
 

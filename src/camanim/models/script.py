@@ -29,7 +29,8 @@ def load(path: Path, function: str, weights: str | Path | None, trust: bool) -> 
     try:
         with seeded():
             returned = build()
-    except Exception as error:
+    # The file may call sys.exit.
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"{path.name}:{function} fails with {type(error).__name__}: {first_line(error)}"
         ) from error
@@ -56,7 +57,7 @@ def _import(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ModelError(
             f"{path} cannot be imported: {type(error).__name__}: {first_line(error)}"

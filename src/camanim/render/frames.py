@@ -16,7 +16,7 @@ from cmap import Catalog, Colormap
 from PIL import Image, ImageDraw
 
 from camanim.declarations import Range, checked
-from camanim.errors import RenderError
+from camanim.errors import LayerIndexError, RenderError
 from camanim.findings import Finding
 from camanim.plots import Panel
 from camanim.render.curve import Curve
@@ -88,11 +88,13 @@ class FrameRenderer:
 
         Raises
         ------
-        IndexError
+        LayerIndexError
             If `i` is out of range.
         """
         if not 0 <= i < len(self):
-            raise IndexError(f"Layer {i} is out of range: the layers are 0 to {len(self) - 1}.")
+            raise LayerIndexError(
+                f"Layer {i} is out of range: the layers are 0 to {len(self) - 1}."
+            )
         canvas = self._background.copy()
         # Positions on the colour bar, in [0, 1].
         levels = self.stack.native(i)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Literal
 
-import imageio_ffmpeg
 from PIL import Image
 
 from camanim._version import __version__
 from camanim.declarations import Range, checked
 from camanim.errors import RenderError
 from camanim.progress import Progress, silent
-from camanim.render.frames import Frame, FrameRenderer, FrameSize, Opacity
+from camanim.render.encoder import encoder
+from camanim.render.frames import FrameRenderer, FrameSize, Opacity
 from camanim.result import Result
 from camanim.slicing import take_plane
 from camanim.stack import Normalization
-from camanim.writing import cannot_write, checked_path, complete_or_absent
+from camanim.writing import checked_path, complete_or_absent, write_file
 
 Quality = Literal["standard", "high"]
 
@@ -97,15 +95,10 @@ def write_movie(
     )
     with complete_or_absent(target) as partial:
         options = _X264[quality] + _metadata(plane)
-        with _encoder(partial, renderer.size, fps, options) as encode:
+        with encoder(partial, target, renderer.size, fps, options) as encoding:
             for i in range(len(renderer)):
-                try:
-                    encode(renderer.frame(i))
-                except OSError as error:
-                    raise _write_error(target) from error
+                encoding.write(renderer.frame(i))
                 progress("movie", i + 1, len(renderer))
-        if not _is_complete(partial):
-            raise _write_error(target)
     return target
 
 
@@ -142,7 +135,7 @@ def write_picture(
     ------
     RenderError
         If the path or a setting is invalid, or writing fails.
-    IndexError
+    LayerIndexError
         If `layer` is out of range.
     """
     target = checked_path(path, ".png")
@@ -155,11 +148,9 @@ def write_picture(
         opacity=opacity,
     )
     frame = renderer.frame(result.initial_index if layer is None else layer)
-    with complete_or_absent(target) as partial:
-        try:
-            Image.fromarray(frame).save(partial)
-        except OSError as error:
-            raise cannot_write(target, error) from error
+    content = BytesIO()
+    Image.fromarray(frame).save(content, "PNG")
+    write_file(target, content.getvalue())
     return target
 
 
@@ -178,64 +169,3 @@ def _metadata(result: Result) -> list[str]:
 def _argument(text: str) -> str:
     """Return a text without characters that are invalid in arguments of a program."""
     return text[:1000].replace("\0", "").encode("utf-8", "replace").decode()
-
-
-@contextmanager
-def _encoder(
-    path: Path, size: tuple[int, int], fps: float, options: list[str]
-) -> Iterator[Callable[[Frame], None]]:
-    """Run ffmpeg within a context; yield a function that encodes one frame."""
-    # Without these tags, players assume BT.601 for small movies and BT.709 for large ones.
-    color = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"
-    filters = ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,{color}"]
-    writer = imageio_ffmpeg.write_frames(
-        str(path),
-        size,
-        fps=fps,
-        codec="libx264",
-        pix_fmt_out="yuv420p",
-        quality=None,
-        macro_block_size=1,
-        ffmpeg_log_level="error",
-        output_params=[*options, *filters, "-movflags", "+faststart"],
-    )
-    try:
-        try:
-            next(writer)
-        # imageio-ffmpeg raises RuntimeError if ffmpeg is missing.
-        except (OSError, RuntimeError) as error:
-            raise RenderError(
-                "ffmpeg does not start: install imageio-ffmpeg, or correct IMAGEIO_FFMPEG_EXE."
-            ) from error
-        yield writer.send
-    finally:
-        writer.close()
-
-
-def _is_complete(path: Path) -> bool:
-    """Return whether an mp4 file is complete, as imageio-ffmpeg does not report ffmpeg's exit status.
-
-    An mp4 file is a sequence of boxes, each preceded by its length. ffmpeg writes the length of the box
-    with the frames (mdat) and the index (moov) last.
-    """
-    position, kinds, size = 0, set(), path.stat().st_size
-    with path.open("rb") as file:
-        while position < size:
-            file.seek(position)
-            head = file.read(16)
-            length, kind = int.from_bytes(head[:4]), head[4:8]
-            if length == 1:
-                length = int.from_bytes(head[8:16])
-            if length < 8:
-                return False
-            kinds.add(kind)
-            position += length
-    return position == size and {b"moov", b"mdat"} <= kinds
-
-
-def _write_error(target: Path) -> RenderError:
-    free = shutil.disk_usage(target.parent).free / 1e6
-    return RenderError(
-        f"Writing {target} failed; the disk has {free:.0f} MB free: free disk space or choose another "
-        "path. The message of ffmpeg is in the terminal."
-    )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from camanim.errors import RenderError, ScoreError
+from camanim.errors import LayerIndexError, RenderError, ScoreError
 from camanim.findings import FindingKind, finding_kinds
 from camanim.plots import Panel, Plot, PlotOffer
 from camanim.render.figures import PRINT, draw, new_figure, shortened
 from camanim.render.pen import plain
 from camanim.result import Result
-from camanim.writing import cannot_write, checked_path, complete_or_absent
+from camanim.writing import checked_path, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,16 +55,15 @@ def write_plot(
         If the finding was not computed, or the layer has no score.
     RenderError
         If the suffix differs, the plot is unknown, or the file cannot be written.
-    IndexError
+    LayerIndexError
         If `layer` is out of range.
     """
     target = checked_plot(path)
     figure = plot(result, what, layer)
-    with complete_or_absent(target) as partial:
-        try:
-            figure.savefig(partial, dpi=DPI)
-        except OSError as error:
-            raise cannot_write(target, error) from error
+    content = BytesIO()
+    # In memory, as the writers of matplotlib fail in their own ways on a full disk.
+    figure.savefig(content, format=target.suffix[1:].lower(), dpi=DPI)
+    write_file(target, content.getvalue())
     return target
 
 
@@ -86,7 +86,9 @@ def plot(result: Result, what: str = SCORES, layer: int | None = None) -> Figure
         Not managed by pyplot; ``savefig`` works.
     """
     if layer is not None and not 0 <= layer < len(result):
-        raise IndexError(f"Layer {layer} is out of range: the layers are 0 to {len(result) - 1}.")
+        raise LayerIndexError(
+            f"Layer {layer} is out of range: the layers are 0 to {len(result) - 1}."
+        )
     described = over_layers(result) if what == SCORES else _of_finding(result, what, layer)
     panels = described.panels
     empty = next((p.instead for p in panels if isinstance(p, Panel) and p.instead), "")

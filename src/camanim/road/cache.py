@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
+from filelock import FileLock
 from torch import nn
 
 from camanim.errors import RenderError, ScoreError
 from camanim.road.imputation import is_builtin
-from camanim.road.inference_settings import InferenceOverrides, InferenceSettings
+from camanim.road.inference_settings import BATCH_SIZES, InferenceOverrides, InferenceSettings
 from camanim.road.plan import Key
-from camanim.writing import complete_or_absent
+from camanim.writing import write_file
 
 if TYPE_CHECKING:
     from camanim.models import Model
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 CACHE_VARIABLE = "CAMANIM_CACHE"
 #: Maximum number of records in the file.
 MAX_RECORDS = 500
+#: Size of a file in bytes above which it is not one of this module.
+MAX_BYTES = 1_000_000
+#: Seconds to wait for another process that writes the file.
+LOCK_TIMEOUT = 10
 #: Maximum number of value sets per network, each for one image, target and inference settings.
 MAX_VALUE_SETS = 16
 
@@ -60,33 +65,81 @@ def settings_key(net: nn.Module, tensor: torch.Tensor, overrides: InferenceOverr
     return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
-def load_settings(key: str) -> InferenceSettings | None:
-    """Return the stored settings; None if the record is missing or invalid."""
-    try:
-        records = json.loads(_file().read_text(encoding="utf-8"))
-        return InferenceOverrides(**records[key]).apply_to(InferenceSettings())
-    except (OSError, ValueError, KeyError, TypeError, ScoreError):
-        return None
+def load_settings(key: str, overrides: InferenceOverrides) -> InferenceSettings | None:
+    """Return the stored settings; None if there are none, or the benchmark cannot have selected them."""
+    return _settings_of(_records().get(key), overrides)
 
 
-def save_settings(key: str, settings: InferenceSettings) -> None:
-    """Store settings in the file; do nothing if the folder is not writable."""
+def save_settings(
+    key: str,
+    settings: InferenceSettings,
+    overrides: InferenceOverrides,
+    replaced: InferenceSettings | None = None,
+) -> InferenceSettings:
+    """Store settings in the file, and return those to use.
+
+    Parameters
+    ----------
+    key : str
+    settings : InferenceSettings
+    overrides : InferenceOverrides
+    replaced : InferenceSettings, optional
+        Stored settings that are invalid for this network.
+
+    Returns
+    -------
+    InferenceSettings
+        Those that another process has stored in the meantime, else `settings`.
+    """
     path = _file()
+    # Without a writable folder, or if another process holds the lock, nothing is stored.
     with suppress(OSError, RenderError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        records: Any = {}
-        with suppress(OSError, ValueError):
-            records = json.loads(path.read_text(encoding="utf-8"))
-        # A file with invalid content is replaced.
-        records = records if isinstance(records, dict) else {}
-        records = dict(list(records.items())[-MAX_RECORDS:])
-        with complete_or_absent(path) as partial:
-            partial.write_text(json.dumps({**records, key: asdict(settings)}, indent=1), "utf-8")
+        with FileLock(f"{path}.lock", timeout=LOCK_TIMEOUT):
+            records = _records()
+            stored = _settings_of(records.pop(key, None), overrides)
+            if stored is not None and stored != replaced:
+                return stored
+            recent = dict(list(records.items())[-MAX_RECORDS:])
+            text = json.dumps({**recent, key: asdict(settings)}, indent=1)
+            write_file(path, text.encode())
+    return settings
+
+
+def _records() -> dict[str, Any]:
+    """Return the content of the file; empty if there is none or it is damaged."""
+    path = _file()
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            return {}
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return records if isinstance(records, dict) else {}
+
+
+def _settings_of(record: Any, overrides: InferenceOverrides) -> InferenceSettings | None:
+    names = {field.name for field in fields(InferenceSettings)}
+    if not isinstance(record, dict) or set(record) != names:
+        return None
+    try:
+        InferenceOverrides(**record)
+    except (TypeError, ScoreError):
+        return None
+    # Of another type, such as 8.0 or True, if it was edited.
+    if type(record["batch_size"]) is not int:
+        return None
+    settings = InferenceSettings(**record)
+    if overrides.apply_to(settings) != settings:
+        return None
+    is_selectable = overrides.batch_size is not None or settings.batch_size in BATCH_SIZES
+    return settings if is_selectable else None
 
 
 def _file() -> Path:
-    if CACHE_VARIABLE in os.environ:
-        return Path(os.environ[CACHE_VARIABLE]) / "inference_settings.json"
+    folder = os.environ.get(CACHE_VARIABLE)
+    if folder:
+        return Path(folder) / "inference_settings.json"
     import pooch
 
     return Path(pooch.os_cache("camanim")) / "inference_settings.json"

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 import numpy.typing as npt
+from numba.core.caching import FunctionCache
 
 from camanim.road.constants import LAST_CELLS, LAST_SWEEPS, MAX_ITERATIONS, STEPS
 
@@ -23,17 +24,29 @@ ONE, HALF, QUARTER = np.float32(1), np.float32(0.5), np.float32(0.25)
 FIRST, SECOND = np.float32(STEPS[0]), np.float32(STEPS[1])
 
 
+#: Functions that were compiled, or will be when they are called.
+_functions: list[Callable[..., Any]] = []
+
+
 def _loop(function: Loop, *signature: str) -> Loop:
-    # nogil: masks are solved in parallel. fastmath: sums may be reordered, and no value is NaN.
-    flags = {"contract", "reassoc", "nsz", "arcp", "nnan"}
-    settings: dict[str, Any] = {"nogil": True, "fastmath": flags}
-    compiler: Any = numba.njit
+    _functions.append(function)
     try:
-        compiled = compiler(*signature, cache=True, **settings)(function)
+        return _compiled(function, *signature, cache=True)
     except RuntimeError:
         # No writable cache folder.
-        compiled = compiler(*signature, **settings)(function)
-    return cast("Loop", compiled)
+        return _compiled(function, *signature, cache=False)
+    except Exception:  # noqa: BLE001 (unpickling of a damaged file raises anything)
+        for each in _functions:
+            FunctionCache(each).flush()
+        return _compiled(function, *signature, cache=True)
+
+
+def _compiled(function: Loop, *signature: str, cache: bool) -> Loop:
+    # nogil: masks are solved in parallel. fastmath: sums may be reordered, and no value is NaN.
+    flags = {"contract", "reassoc", "nsz", "arcp", "nnan"}
+    compiler: Any = numba.njit
+    decorate = compiler(*signature, cache=cache, nogil=True, fastmath=flags)
+    return cast("Loop", decorate(function))
 
 
 # -- One grid. Solutions, right-hand sides and `inverse` are 0 where a cell is kept.

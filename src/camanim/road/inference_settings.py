@@ -16,6 +16,8 @@ from camanim.model_state import is_out_of_memory, run_callback
 from camanim.precision import Precision
 from camanim.road.settings import MemoryFormat
 
+#: Batch sizes that the benchmark tries.
+BATCH_SIZES = tuple(2**k for k in range(11))
 #: Minimum speedups for which another batch size, and half precision, are selected.
 MIN_BATCH_SPEEDUP, MIN_HALF_SPEEDUP = 1.03, 1.15
 #: Maximum error of half precision: of a probability, or as a fraction of the range of scores.
@@ -157,7 +159,7 @@ class SpeedMeasurement:
 
     def _resized(self, settings: InferenceSettings, factor: float) -> InferenceSettings:
         """Scale the batch size by a factor repeatedly, as long as this is faster."""
-        while (size := int(factor * settings.batch_size)) >= 1:
+        while (size := int(factor * settings.batch_size)) in BATCH_SIZES:
             other = replace(settings, batch_size=size)
             if not self._is_faster(other, settings, MIN_BATCH_SPEEDUP):
                 break
@@ -204,6 +206,8 @@ class SpeedMeasurement:
     def is_valid(self, settings: InferenceSettings) -> bool:
         """Return whether settings selected for other weights are also valid for these."""
         if not self._networks.supports(settings.memory_format):
+            return False
+        if settings.precision not in ("float32", half_precision(self._images.device)):
             return False
         single = replace(settings, precision="float32")
         return settings.precision == "float32" or self._is_close(settings, single)

@@ -348,15 +348,16 @@ def _inference_settings(
     ):
         return fixed.apply_to(InferenceSettings())
     key = settings_key(*net_and_image, fixed)
-    settings = load_settings(key)
+    settings = load_settings(key, fixed)
     if settings is not None and settings.precision == "float32" and predictor.supports(settings):
         return settings
     planned = len(plan.keys)
     samples, _ = plan.images(range(0, planned, max(planned // 16, 1))[:16])
     measurement = predictor.measurement(samples, MEASUREMENT_SHARE * count, report)
     if settings is None or not measurement.is_valid(settings):
-        settings = measurement.best(fixed)
-        save_settings(key, settings)
+        best = measurement.best(fixed)
+        stored = save_settings(key, best, fixed, replaced=settings)
+        settings = stored if measurement.is_valid(stored) else best
     return settings
 
 
