@@ -22,7 +22,7 @@ from torch import nn
 
 from camanim.cam_methods.method import Method
 from camanim.declarations import Setting, settings_of
-from camanim.errors import CamError, MethodError, NoMap
+from camanim.errors import CamError, MethodError, NoMap, raise_interrupt_behind
 from camanim.model_state import frozen, in_eval_mode, is_out_of_memory
 
 #: Methods that a class overrides if it does more than combine the activation and gradient of a layer.
@@ -195,6 +195,7 @@ class _Adapted:
         except (CamError, NoMap):
             raise
         except Exception as error:
+            raise_interrupt_behind(error)
             if is_out_of_memory(error):
                 raise
             first_line = str(error).strip().partition("\n")[0]

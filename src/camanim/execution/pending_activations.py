@@ -20,6 +20,8 @@ from torch.utils._python_dispatch import (
 )
 from torch.utils.hooks import RemovableHandle
 
+from camanim.shared_flags import DISPATCH_MODES
+
 T = TypeVar("T")
 
 #: Where torch defines modules that write to no tensor but, with ``inplace=True``, to their input.
@@ -124,7 +126,7 @@ class SaveOverwritten(TorchDispatchMode):
                     handles.append(
                         module.register_forward_hook(self._resume, prepend=True, always_call=True)
                     )
-            with self:
+            with DISPATCH_MODES.held(), self:
                 try:
                     yield
                 finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -185,14 +186,15 @@ class Model:
         """
         import torch
 
+        from camanim.exclusive import exclusively
+
         try:
             target = torch.empty(0, device=device).device
             tensors = list(chain(self.net.parameters(), self.net.buffers()))
             if all(tensor.device == target for tensor in tensors):
                 return self
-            copies = {id(tensor): _copy_tensor(tensor, target) for tensor in tensors}
-            # `deepcopy` takes tensors from its memo instead of copying them on their device.
-            net = copy.deepcopy(unwrap(self.net), dict(copies))
+            # Not while another thread computes with it, and has its hooks on it.
+            net = exclusively(self.net, partial(_copy_network, self.net, tensors, target))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory(f"There is not enough memory on {device} for {self.name}.") from error
         except Exception as error:
@@ -317,14 +319,19 @@ class Model:
         CamError
             If the image cannot be used or the network fails on it.
         """
+        from camanim.exclusive import exclusively
+
+        prepared = self.prepare(image, fit=fit, window=window, slices=slices)
+        return exclusively(unwrap(self.net), partial(self._predict, prepared.tensor, k))
+
+    def _predict(self, tensor: torch.Tensor, k: int) -> list[Prediction]:
         from camanim.execution.outputs import check_count
         from camanim.targets import likeliest
 
-        prepared = self.prepare(image, fit=fit, window=window, slices=slices)
         forward = self.forward()
-        with forward.evaluating(tuple(prepared.tensor.shape)):
-            output = forward(prepared.tensor)
-            check_count(output, len(prepared.tensor))
+        with forward.evaluating(tuple(tensor.shape)):
+            output = forward(tensor)
+            check_count(output, len(tensor))
             ranking = likeliest(output, self.classes, self.outputs, k)
         return [Prediction(*entry) for entry in ranking]
 
@@ -402,6 +409,15 @@ def infer_input(net: nn.Module) -> tuple[int, int]:
             dims = len(kernel) if isinstance(kernel, Sequence) else 2
             return channels, dims if dims in (2, 3) else 2
     return 3, 2
+
+
+def _copy_network(
+    net: nn.Module, tensors: Sequence[torch.Tensor], device: torch.device
+) -> nn.Module:
+    copies = {id(tensor): _copy_tensor(tensor, device) for tensor in tensors}
+    # `deepcopy` takes tensors from its memo instead of copying them on their device.
+    copied: nn.Module = copy.deepcopy(unwrap(net), dict(copies))
+    return copied
 
 
 def _copy_tensor(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

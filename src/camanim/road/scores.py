@@ -128,11 +128,18 @@ def score(
 
 def score_maps(result: Result, scoring: ScoringSettings, progress: Progress) -> Road:
     """Return the ROAD scores of a result's maps with validated settings; see `score`."""
+    from camanim.exclusive import exclusively
+
     check_scorable(result)
     size = tuple(result.tensor.shape[2:])
     entries, undefined, chance = _entries(result.maps, size, scoring)
     plan = Plan(entries, size, scoring.percentiles, scoring.seeds, progress)
-    values, predicted, about = _predict_all(result, scoring, plan, progress)
+    values, predicted, about = exclusively(
+        result.model.forward().net,
+        partial(_predict_all, result, scoring, plan, progress),
+        # Lets the caller cancel while another thread uses the network.
+        partial(progress, "wait", 0, 0),
+    )
     morfs, lerfs = plan.look_up(values)
     is_predicted = np.stack(plan.look_up(predicted))
     count = len(result.maps)
