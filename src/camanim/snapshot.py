@@ -169,9 +169,10 @@ def _grouped(buffers: list[torch.Tensor]) -> list[list[torch.Tensor]]:
     return list(groups.values())
 
 
-@torch.no_grad()
 def _copied(group: list[torch.Tensor]) -> torch.Tensor:
-    return group[0].clone() if len(group) == 1 else torch.cat([b.reshape(-1) for b in group])
+    # Without a context, which an interrupt could leave active: the snapshot is not complete yet.
+    plain = [buffer.detach() for buffer in group]
+    return plain[0].clone() if len(plain) == 1 else torch.cat([b.reshape(-1) for b in plain])
 
 
 def _overwrite(group: list[torch.Tensor], values: list[torch.Tensor]) -> None:

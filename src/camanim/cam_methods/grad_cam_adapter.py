@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -29,6 +30,7 @@ from camanim.model_state import frozen, in_eval_mode, is_out_of_memory
 _PASSES = ("forward", "__call__", "compute_cam_per_layer", "aggregate_multi_layers")
 #: Parameters of the constructor that are not options.
 _FIXED = ("model", "target_layers", "reshape_transform")
+_seeding = threading.RLock()
 #: Environment variables that the opencv-python wheel sets on import.
 _SET_BY_OPENCV = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
 
@@ -234,10 +236,13 @@ def as_grad_cam_target(target: Any) -> Callable[[Any], torch.Tensor]:
 
 @contextmanager
 def seeded(generator: torch.Generator) -> Iterator[None]:
-    """Seed the global generators of numpy and torch, which grad-cam uses, and restore their states."""
+    """Seed the global generators of numpy and torch, which grad-cam uses, and restore their states.
+
+    One thread at a time: the generators are those of the process.
+    """
     seed = generator.initial_seed() % 2**32
-    before = np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
+    with _seeding, torch.random.fork_rng(devices=[]):
+        before = np.random.get_state()  # noqa: NPY002
         try:
             np.random.seed(seed)  # noqa: NPY002
             torch.default_generator.manual_seed(seed)
