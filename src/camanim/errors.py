@@ -4,6 +4,13 @@ None of them derives from `RuntimeError`: napari's thread workers take a `Runtim
 object and discard it, and the run would never end.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class CamError(Exception):
     """Base class of all errors of camanim; the message names the problem and a remedy."""
@@ -59,3 +66,26 @@ class Cancelled(CamError):
 
 class NoMap(Exception):
     """Raised by a method that has no map for a layer; the message becomes the layer's status."""
+
+
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, the one during which it was raised, and so on."""
+    while error is not None:
+        yield error
+        error = error.__context__
+
+
+def interrupt_behind(error: BaseException) -> BaseException | None:
+    """Return the interrupt that an error came from, if any.
+
+    A context that an interrupt broke may fail in turn, with an error that is not the network's.
+    """
+    interrupts = (e for e in chain_of(error) if isinstance(e, KeyboardInterrupt | SystemExit))
+    return next(interrupts, None)
+
+
+def raise_interrupt_behind(error: BaseException) -> None:
+    """Raise the interrupt that an error came from, if any."""
+    interrupt = interrupt_behind(error)
+    if interrupt is not None:
+        raise interrupt

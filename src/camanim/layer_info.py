@@ -15,6 +15,7 @@ class Status:
     NO_TENSOR = "no tensor output"
     NOT_FINITE = "map not finite"
     NOT_SELECTED = "not selected"
+    OVERWRITTEN = "overwritten in another thread"
     CANCELLED = "cancelled"
 
 

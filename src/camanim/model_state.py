@@ -1,8 +1,10 @@
-"""Contexts that restore the state of the user's network, and errors by their origin."""
+"""Contexts that restore the state of the user's network, and errors by their origin.
+
+Interrupts may prevent a context from restoring it: then `camanim.exclusive` does.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
@@ -12,7 +14,17 @@ import torch
 from torch import nn
 
 from camanim.error_origin import is_internal
-from camanim.errors import CamError, InternalError, MethodError, ModelError, OutOfMemory
+from camanim.errors import (
+    CamError,
+    InternalError,
+    MethodError,
+    ModelError,
+    OutOfMemory,
+    raise_interrupt_behind,
+)
+from camanim.exclusive import buffers_in_use
+from camanim.shared_flags import EAGER, PLAIN_ATTENTION
+from camanim.snapshot import Buffers
 
 T = TypeVar("T")
 
@@ -20,7 +32,7 @@ T = TypeVar("T")
 @contextmanager
 def in_eval_mode(net: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode without compilation; restore modes and buffers on exit."""
-    with _in_eval_mode(list(net.modules())):
+    with _in_eval_mode(net, list(net.modules())):
         yield
 
 
@@ -30,7 +42,7 @@ def without_gradients(net: nn.Module, input_shape: tuple[int, ...]) -> Iterator[
     with (
         as_cam_errors(input_shape),
         in_eval_mode(net),
-        plain_attention(),
+        PLAIN_ATTENTION.held(),
         torch.inference_mode(False),
         torch.no_grad(),
     ):
@@ -52,8 +64,8 @@ def with_gradients(net: nn.Module, input_shape: tuple[int, ...]) -> Iterator[Non
     _check_weights(modules)
     with (
         as_cam_errors(input_shape),
-        _in_eval_mode(modules),
-        plain_attention(),
+        _in_eval_mode(net, modules),
+        PLAIN_ATTENTION.held(),
         _frozen(modules),
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -62,13 +74,13 @@ def with_gradients(net: nn.Module, input_shape: tuple[int, ...]) -> Iterator[Non
 
 
 @contextmanager
-def _in_eval_mode(modules: list[nn.Module]) -> Iterator[None]:
+def _in_eval_mode(net: nn.Module, modules: list[nn.Module]) -> Iterator[None]:
     # Not with eval(), which calls train(): an overridden train() may not be reversible.
     training = [module for module in modules if module.training]
     try:
         for module in training:
             module.training = False
-        with _same_buffers(modules), _uncompiled(modules):
+        with _same_buffers(net, modules), _uncompiled(modules):
             yield
     finally:
         for module in training:
@@ -76,47 +88,13 @@ def _in_eval_mode(modules: list[nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def _same_buffers(modules: list[nn.Module]) -> Iterator[None]:
+def _same_buffers(net: nn.Module, modules: list[nn.Module]) -> Iterator[None]:
     """Restore the buffers of a network on exit."""
-    before = [
-        (module, name, buffer)
-        for module in modules
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    groups = _grouped([buffer for _, _, buffer in before])
-    shapes = [[buffer.shape for buffer in group] for group in groups]
-    copies = [_copied(group) for group in groups]
+    buffers = buffers_in_use(net) or Buffers(modules)
     try:
         yield
     finally:
-        for module, name, buffer in before:
-            module._buffers[name] = buffer
-        for group, sizes, copy in zip(groups, shapes, copies, strict=True):
-            if not torch.equal(_copied(group), copy):
-                parts = [copy] if len(group) == 1 else copy.split([s.numel() for s in sizes])
-                _restore(group, [part.reshape(s) for part, s in zip(parts, sizes, strict=True)])
-
-
-def _grouped(buffers: list[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """Group buffers that fit into one tensor: one copy of many is faster than many copies."""
-    groups: defaultdict[object, list[torch.Tensor]] = defaultdict(list)
-    for buffer in buffers:
-        plain = type(buffer) is torch.Tensor and buffer.layout == torch.strided
-        groups[(buffer.device, buffer.dtype) if plain else id(buffer)].append(buffer)
-    return list(groups.values())
-
-
-@torch.no_grad()
-def _copied(group: list[torch.Tensor]) -> torch.Tensor:
-    return group[0].clone() if len(group) == 1 else torch.cat([b.reshape(-1) for b in group])
-
-
-def _restore(group: list[torch.Tensor], values: list[torch.Tensor]) -> None:
-    for buffer, value in zip(group, values, strict=True):
-        if not torch.equal(buffer, value):
-            with torch.inference_mode(buffer.is_inference()), torch.no_grad():
-                buffer.copy_(value)
+        buffers.restore()
 
 
 @contextmanager
@@ -126,8 +104,7 @@ def _uncompiled(modules: list[nn.Module]) -> Iterator[None]:
         getattr(module, "_compiled_call_impl", None) is not None or "_orig_mod" in module._modules
         for module in modules
     )
-    stance = getattr(torch.compiler, "set_stance", None)
-    with stance("force_eager") if compiled and stance is not None else nullcontext():
+    with EAGER.held() if compiled and hasattr(torch.compiler, "set_stance") else nullcontext():
         yield
 
 
@@ -155,17 +132,6 @@ def _parameters(modules: list[nn.Module]) -> Iterator[nn.Parameter]:
         for parameter in module._parameters.values():
             if parameter is not None:
                 yield parameter
-
-
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Disable the fast path of torch's transformer layers, which skips their submodules."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _check_weights(modules: list[nn.Module]) -> None:
@@ -214,6 +180,7 @@ def as_model_error(input_shape: tuple[int, ...]) -> Iterator[None]:
     except (CamError, _CallbackError):
         raise
     except Exception as error:
+        raise_interrupt_behind(error)
         if is_out_of_memory(error):
             raise _out_of_memory(input_shape) from error
         if is_internal(error):
@@ -241,6 +208,7 @@ def as_method_error(method: str, but: type[Exception]) -> Iterator[None]:
     except (CamError, _CallbackError, but):
         raise
     except Exception as error:
+        raise_interrupt_behind(error)
         if is_out_of_memory(error):
             raise
         first_line = str(error).strip().partition("\n")[0]

@@ -17,7 +17,7 @@ from camanim.errors import LayerError, OutOfMemory, ScoreError, TargetError
 from camanim.images import Prepared, as_array
 from camanim.layer_info import Status
 from camanim.layer_selection import Layers, selector
-from camanim.models.base import Model
+from camanim.models.base import Model, unwrap
 from camanim.models.output_kind import gradient_note, output_kind
 from camanim.precision import as_float64
 from camanim.progress import Progress, silent
@@ -154,6 +154,14 @@ class _Run:
     notes: list[str] = field(default_factory=list)
 
     def results(self, model: Model) -> list[Result]:
+        """Compute while no other thread uses the network."""
+        from camanim.exclusive import exclusively
+
+        # Lets the caller cancel while another thread uses the network.
+        waiting = partial(self.settings.progress, "wait", 0, 0)
+        return exclusively(unwrap(model.net), partial(self._results, model), waiting)
+
+    def _results(self, model: Model) -> list[Result]:
         """Compute on the requested device; if its memory runs out, on the CPU."""
         device = model.device if self.settings.device is None else self.settings.device
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -22,13 +23,14 @@ from torch import nn
 
 from camanim.cam_methods.method import Method
 from camanim.declarations import Setting, settings_of
-from camanim.errors import CamError, MethodError, NoMap
+from camanim.errors import CamError, MethodError, NoMap, raise_interrupt_behind
 from camanim.model_state import frozen, in_eval_mode, is_out_of_memory
 
 #: Methods that a class overrides if it does more than combine the activation and gradient of a layer.
 _PASSES = ("forward", "__call__", "compute_cam_per_layer", "aggregate_multi_layers")
 #: Parameters of the constructor that are not options.
 _FIXED = ("model", "target_layers", "reshape_transform")
+_seeding = threading.RLock()
 #: Environment variables that the opencv-python wheel sets on import.
 _SET_BY_OPENCV = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
 
@@ -195,6 +197,7 @@ class _Adapted:
         except (CamError, NoMap):
             raise
         except Exception as error:
+            raise_interrupt_behind(error)
             if is_out_of_memory(error):
                 raise
             first_line = str(error).strip().partition("\n")[0]
@@ -233,10 +236,13 @@ def as_grad_cam_target(target: Any) -> Callable[[Any], torch.Tensor]:
 
 @contextmanager
 def seeded(generator: torch.Generator) -> Iterator[None]:
-    """Seed the global generators of numpy and torch, which grad-cam uses, and restore their states."""
+    """Seed the global generators of numpy and torch, which grad-cam uses, and restore their states.
+
+    One thread at a time: the generators are those of the process.
+    """
     seed = generator.initial_seed() % 2**32
-    before = np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
+    with _seeding, torch.random.fork_rng(devices=[]):
+        before = np.random.get_state()  # noqa: NPY002
         try:
             np.random.seed(seed)  # noqa: NPY002
             torch.default_generator.manual_seed(seed)

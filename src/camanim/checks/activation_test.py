@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from camanim.errors import Cancelled, LayerError
 from camanim.findings import Finding, register_finding
 from camanim.plots import Line, Panel
 from camanim.progress import Progress, silent
-from camanim.road.scores import check_scorable, open_scorer
+from camanim.road.scores import check_scorable, with_scorer
 from camanim.road.settings import ScoringSettings
 
 if TYPE_CHECKING:
@@ -184,27 +184,39 @@ def check_activation(
     check_scorable(result)
     indices = tested_indices(result, layers)
     total = passes(result, layers, draws)
+    run = partial(_compare, result, indices, draws, seed, progress, total)
+    return with_scorer(result, ScoringSettings(seed), progress, run, total)
+
+
+def _compare(
+    result: Result,
+    indices: npt.NDArray[np.intp],
+    draws: int,
+    seed: int,
+    progress: Progress,
+    total: int,
+    scorer: Scorer,
+) -> ActivationTest:
+    """Score the layers, SobelCAM, and draws of RandomCAM for the layers that need them."""
     count = len(result.layers)
     scores, sobel, sums = np.full(count, np.nan), np.full(count, np.nan), np.zeros(count)
 
-    with open_scorer(result, ScoringSettings(seed), progress, total) as scorer:
+    def report(stage: str = "", done: int = 0, of: int = 0) -> None:
+        # Called within the scoring of a draw too, so that the caller can cancel there.
+        progress("activation test", min(scorer.forwards, total), total)
 
-        def report(stage: str = "", done: int = 0, of: int = 0) -> None:
-            # Called within the scoring of a draw too, so that the caller can cancel there.
-            progress("activation test", min(scorer.forwards, total), total)
-
+    report()
+    scores[indices] = scorer.scores([result.maps[i] for i in indices], report)
+    test = SequentialTest(scores, draws)
+    with suppress(Cancelled):
+        sobel[indices] = _scores_by(result, scorer, "SobelCAM", seed, indices, report)
+        while (open_layers := test.open).size:
+            draw = int(test.drawn.max())
+            drawn_seed = (seed + FIRST_SEED + draw) % 2**63
+            values = _scores_by(result, scorer, "RandomCAM", drawn_seed, open_layers, report)
+            sums[open_layers] += np.nan_to_num(values)
+            test.add(open_layers, values)
         report()
-        scores[indices] = scorer.scores([result.maps[i] for i in indices], report)
-        test = SequentialTest(scores, draws)
-        with suppress(Cancelled):
-            sobel[indices] = _scores_by(result, scorer, "SobelCAM", seed, indices, report)
-            while (open_layers := test.open).size:
-                draw = int(test.drawn.max())
-                drawn_seed = (seed + FIRST_SEED + draw) % 2**63
-                values = _scores_by(result, scorer, "RandomCAM", drawn_seed, open_layers, report)
-                sums[open_layers] += np.nan_to_num(values)
-                test.add(open_layers, values)
-            report()
     return ActivationTest(
         layers=result.layers,
         scores=scores,

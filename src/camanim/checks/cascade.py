@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,9 +34,12 @@ def copy_network(net: nn.Module) -> nn.Module:
     """
     import torch
 
+    from camanim.exclusive import exclusively
+
     try:
         with torch.inference_mode(False):
-            return copy.deepcopy(net)
+            # Not while another thread computes with it, and has its hooks on it.
+            return exclusively(net, partial(copy.deepcopy, net))
     except Exception as error:
         # User-defined attributes can raise any exception.
         first_line = str(error).strip().partition("\n")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -18,11 +18,13 @@ from camanim.findings import Finding, register_finding
 from camanim.layer_info import LayerInfo
 from camanim.plots import Level, Line, Panel
 from camanim.progress import Progress, silent
-from camanim.road.scores import check_scorable, open_scorer
+from camanim.road.scores import check_scorable, with_scorer
 from camanim.road.settings import ScoringSettings
 
 if TYPE_CHECKING:
     from camanim.result import Result
+    from camanim.road.scores import Scorer
+    from camanim.stack import FloatMap
 
 Floats = npt.NDArray[np.float64]
 
@@ -200,32 +202,13 @@ def check_layers(
     """
     check_scorable(result)
     indices = tested_indices(result, layers)
-    maps = [result.maps[i] for i in indices]
     total = passes(result, layers, transforms)
     size = tuple(result.tensor.shape[2:])
     drawn = [Transform.identity(len(size)), *random_transforms(size, transforms, seed)]
-    rows: list[Floats] = []
-    with open_scorer(result, ScoringSettings(seed), progress, total) as scorer:
-
-        def report(stage: str = "", done: int = 0, of: int = 0) -> None:
-            progress("layer test", min(scorer.forwards, total), total)
-
-        try:
-            while len(rows) < len(drawn) and not _is_settled(rows, transforms):
-                batch = drawn[len(rows) : len(rows) + ROUND]
-                moved = [transform(raw) for transform in batch for raw in maps]
-                rows += list(scorer.scores(moved, report).reshape(len(batch), len(maps)))
-            with suppress(Cancelled):
-                # At the end too, so that the caller sees it.
-                progress("layer test", total, total)
-        except Cancelled:
-            if len(rows) < ROUND * 2:
-                raise
-            cancelled = True
-        else:
-            cancelled = False
-    tested = np.array(rows).T
-    transformed = np.full((len(result.layers), len(rows)), np.nan)
+    maps = [result.maps[i] for i in indices]
+    run = partial(_scores_of_moved, maps, drawn, progress, total)
+    tested, cancelled = with_scorer(result, ScoringSettings(seed), progress, run, total)
+    transformed = np.full((len(result.layers), tested.shape[1]), np.nan)
     transformed[indices] = tested
     p_values = np.full(len(result.layers), np.nan)
     p_values[indices] = max_t_p_values(tested)
@@ -237,6 +220,33 @@ def check_layers(
         seed=seed,
         cancelled=cancelled,
     )
+
+
+def _scores_of_moved(
+    maps: list[FloatMap], drawn: list[Transform], progress: Progress, total: int, scorer: Scorer
+) -> tuple[Floats, bool]:
+    """Return the score of each map under each transform until the test is settled, (L, D + 1).
+
+    Returns also whether the caller cancelled before.
+    """
+    rows: list[Floats] = []
+
+    def report(stage: str = "", done: int = 0, of: int = 0) -> None:
+        progress("layer test", min(scorer.forwards, total), total)
+
+    try:
+        while len(rows) < len(drawn) and not _is_settled(rows, len(drawn) - 1):
+            batch = drawn[len(rows) : len(rows) + ROUND]
+            moved = [transform(raw) for transform in batch for raw in maps]
+            rows += list(scorer.scores(moved, report).reshape(len(batch), len(maps)))
+    except Cancelled:
+        if len(rows) < ROUND * 2:
+            raise
+        return np.array(rows).T, True
+    with suppress(Cancelled):
+        # At the end too, so that the caller sees it.
+        progress("layer test", total, total)
+    return np.array(rows).T, False
 
 
 def max_t_p_values(scores: Floats) -> Floats:

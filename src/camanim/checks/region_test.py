@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -202,6 +203,7 @@ def _scores_without(
     result: Result, regions: list[Bools], seed: int, progress: Progress
 ) -> tuple[float, Floats]:
     """Return the target's score for the image, and without each region, (N,)."""
+    from camanim.exclusive import exclusively
     from camanim.road.multigrid import MultigridImputer
     from camanim.road.predictor import Predictor
 
@@ -209,14 +211,19 @@ def _scores_without(
     forward = model.forward()
     image = result.tensor.to(model.device, model.dtype)
     noise = ScoringSettings().noise
-    scores: list[Floats] = []
     # A probability near 1 hardly changes: the values are those of the score.
     target = FunctionTarget(result.target.score, result.target.name)
-    with forward.evaluating(tuple(image.shape)):
-        predictor = Predictor(forward, image, target, noise, MultigridImputer())
-        for start in range(0, len(regions), BATCH):
-            progress("region test", start, len(regions))
-            kept = ~np.stack(regions[start : start + BATCH])
-            scores.append(predictor(kept, np.arange(len(kept)), [seed] * len(kept)))
-        progress("region test", len(regions), len(regions))
-    return predictor.before, np.concatenate(scores)
+
+    def run() -> tuple[float, Floats]:
+        scores: list[Floats] = []
+        with forward.evaluating(tuple(image.shape)):
+            predictor = Predictor(forward, image, target, noise, MultigridImputer())
+            for start in range(0, len(regions), BATCH):
+                progress("region test", start, len(regions))
+                kept = ~np.stack(regions[start : start + BATCH])
+                scores.append(predictor(kept, np.arange(len(kept)), [seed] * len(kept)))
+            progress("region test", len(regions), len(regions))
+        return predictor.before, np.concatenate(scores)
+
+    # Lets the caller cancel while another thread uses the network.
+    return exclusively(forward.net, run, partial(progress, "wait", 0, 0))

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from camanim.execution.function_mode import FunctionMode
+from camanim.shared_flags import MATH_ATTENTION
 
 _IN_PLACE = torch._C._nn.hardsigmoid_
 _HARD_SIGMOIDS = frozenset({functional.hardsigmoid, torch._C._nn.hardsigmoid, _IN_PLACE})
@@ -31,5 +31,5 @@ class _TwiceDifferentiable(FunctionMode):
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
     """Make gradients of hard sigmoids and of fast attention differentiable."""
-    with sdpa_kernel(SDPBackend.MATH), _TwiceDifferentiable():
+    with MATH_ATTENTION.held(), _TwiceDifferentiable():
         yield

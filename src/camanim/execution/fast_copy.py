@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._pytree import tree_leaves
 
+from camanim.errors import raise_interrupt_behind
 from camanim.execution.control_flow import ValueAccessDetector
 from camanim.execution.forward import Forward
 from camanim.execution.function_mode import FunctionMode
@@ -100,7 +101,8 @@ def folded_copy(forward: Forward, tensor: torch.Tensor) -> Forward | None:
     """Return a copy with folded batch normalisations; None if the network cannot be copied."""
     try:
         fast = replace(forward, net=copy.deepcopy(forward.net))
-    except _UNCOPIED:
+    except _UNCOPIED as error:
+        raise_interrupt_behind(error)
         # A part cannot be copied, or the copy does not fit into memory.
         return None
     for convolution, normalization in _pairs(fast, tensor):
@@ -190,7 +192,8 @@ def agree(slow: Forward, fast: Forward, tensor: torch.Tensor) -> bool:
     images = torch.cat([tensor * factor for factor in FACTORS])
     try:
         outputs = [_leaves(forward(images)) for forward in (slow, fast)]
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError):
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError) as error:
+        raise_interrupt_behind(error)
         # No batches, or a view that needs channels to lie before space in memory.
         return False
     before, after = outputs

@@ -20,6 +20,10 @@ from torch.utils._python_dispatch import (
 )
 from torch.utils.hooks import RemovableHandle
 
+from camanim.errors import NoMap
+from camanim.layer_info import Status
+from camanim.shared_flags import DISPATCH_MODES
+
 T = TypeVar("T")
 
 #: Where torch defines modules that write to no tensor but, with ``inplace=True``, to their input.
@@ -38,7 +42,8 @@ class PendingActivations:
     def __init__(self) -> None:
         #: Number of operations that wrote to a storage, by its address.
         self.writes: Counter[int] = Counter()
-        self._activations: dict[int, torch.Tensor] = {}
+        #: With the version at which they are right.
+        self._activations: dict[int, tuple[torch.Tensor, int]] = {}
         self._by_storage: defaultdict[int, list[int]] = defaultdict(list)
 
     def __contains__(self, index: int) -> bool:
@@ -47,16 +52,36 @@ class PendingActivations:
     def add(self, index: int, activation: torch.Tensor) -> None:
         """Keep an activation."""
         # A view: assigning to ``.data`` gives the module's output another memory, but not the view.
-        self._activations[index] = activation.detach()
+        view = activation.detach()
+        self._activations[index] = view, _version(view)
         self._by_storage[storage_of(activation)].append(index)
 
     def get(self, index: int) -> torch.Tensor | None:
-        """Return an activation, and keep it."""
-        return self._activations.get(index)
+        """Return an activation, and keep it.
+
+        Raises
+        ------
+        NoMap
+            If it was overwritten where no write is seen: in another thread.
+        """
+        return self._checked(self._activations.get(index))
 
     def pop(self, index: int) -> torch.Tensor | None:
-        """Return an activation, and release it."""
-        return self._activations.pop(index, None)
+        """Return an activation, and release it; raise as `get`."""
+        return self._checked(self._activations.pop(index, None))
+
+    @staticmethod
+    def _checked(entry: tuple[torch.Tensor, int] | None) -> torch.Tensor | None:
+        if entry is None:
+            return None
+        activation, version = entry
+        if _version(activation) != version:
+            raise NoMap(Status.OVERWRITTEN)
+        return activation
+
+    def drop(self, index: int) -> None:
+        """Release an activation."""
+        self._activations.pop(index, None)
 
     def save(self, overwritten: torch.Tensor) -> None:
         """Clone the activations whose memory is about to be overwritten."""
@@ -64,12 +89,19 @@ class PendingActivations:
         self.writes[storage] += 1
         for index in self._by_storage.pop(storage, ()):
             if index in self._activations:
-                self._activations[index] = self._activations[index].clone()
+                activation, version = self._activations[index]
+                if _version(activation) == version:
+                    copied = activation.clone()
+                    self._activations[index] = copied, _version(copied)
 
     def clear(self) -> None:
         """Release all."""
         self._activations.clear()
         self._by_storage.clear()
+
+
+def _version(tensor: torch.Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def storage_of(tensor: torch.Tensor) -> int:
@@ -124,7 +156,7 @@ class SaveOverwritten(TorchDispatchMode):
                     handles.append(
                         module.register_forward_hook(self._resume, prepend=True, always_call=True)
                     )
-            with self:
+            with DISPATCH_MODES.held(), self:
                 try:
                     yield
                 finally:

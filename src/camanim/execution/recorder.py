@@ -264,12 +264,16 @@ class Recorder:
             name = f"{layer.path} {layer.arrangement.name}".strip()
             self.layer_calls[layer.index] = info.with_layout(name)
             if not self.consumer.needs_gradient:
-                activation = self._pending.pop(layer.index)
+                try:
+                    activation = self._pending.pop(layer.index)
+                except NoMap as reason:
+                    self._status[layer.index] = (str(reason), 0.0)
+                    continue
                 if activation is not None:
                     self._deliver(layer, activation, None)
 
     def _drop(self, index: int) -> None:
-        self._pending.pop(index)
+        self._pending.drop(index)
         if index in self._groups:
             self._groups.pop(index).hook.remove()
 
@@ -341,7 +345,12 @@ class Recorder:
         if not self._in_backward or gradient is None:
             return
         index = layers[0].index
-        activation = self._pending.pop(index) if self._last else self._pending.get(index)
+        try:
+            activation = self._pending.pop(index) if self._last else self._pending.get(index)
+        except NoMap as reason:
+            for layer in layers:
+                self._target_status[self._target][layer.index] = (str(reason), 0.0)
+            return
         if activation is None:
             return
         if self.consumer.needs_graph:

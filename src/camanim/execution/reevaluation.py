@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from camanim.errors import NoMap
+from camanim.errors import NoMap, raise_interrupt_behind
 from camanim.execution.consumer import Layer
 from camanim.execution.forward import Batches, Forward
 from camanim.execution.outputs import mapped
 from camanim.execution.pending_activations import PendingActivations, SaveOverwritten
 from camanim.layout.reader import pick
 from camanim.precision import as_float64
+from camanim.shared_flags import DISPATCH_MODES
 from camanim.targets import Target
 
 Make = Callable[[int, int], torch.Tensor]
@@ -111,7 +112,15 @@ class Rest:
         unchanged = _repeated(self.activation[None], 2)
         try:
             score = self._score(target, lambda start, stop: unchanged, 0, 2).double()
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError):
+        except (
+            RuntimeError,
+            TypeError,
+            ValueError,
+            IndexError,
+            AttributeError,
+            KeyError,
+        ) as failure:
+            raise_interrupt_behind(failure)
             # A network may fail in any way on outputs that are no batch.
             return False
         error = (score - expected).abs().max() / expected.abs().max().clamp(min=1e-6)
@@ -181,6 +190,7 @@ class _Past:
         with (
             _around_forwards(forward.net, around),
             self._at_the_layer(reached),
+            DISPATCH_MODES.held(),
             SaveOverwritten(self._kept),
         ):
             try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -191,14 +192,15 @@ class Model:
         """
         import torch
 
+        from camanim.exclusive import exclusively
+
         try:
             target = torch.empty(0, device=device).device
             tensors = list(chain(self.net.parameters(), self.net.buffers()))
             if all(tensor.device == target for tensor in tensors):
                 return self
-            copies = {id(tensor): _copy_tensor(tensor, target) for tensor in tensors}
-            # `deepcopy` takes tensors from its memo instead of copying them on their device.
-            net = copy.deepcopy(unwrap(self.net), dict(copies))
+            # Not while another thread computes with it, and has its hooks on it.
+            net = exclusively(self.net, partial(_copy_network, self.net, tensors, target))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory(f"There is not enough memory on {device} for {self.name}.") from error
         except Exception as error:
@@ -341,15 +343,20 @@ class Model:
         CamError
             If the image cannot be used or the network fails on it.
         """
+        from camanim.exclusive import exclusively
+
+        prepared = self.prepare(image, fit=fit, window=window, slices=slices)
+        return exclusively(unwrap(self.net), partial(self._predict, prepared.tensor, k))
+
+    def _predict(self, tensor: torch.Tensor, k: int) -> list[Prediction]:
         from camanim.execution.outputs import check_count
         from camanim.targets import likeliest
 
-        prepared = self.prepare(image, fit=fit, window=window, slices=slices)
         forward = self.forward()
-        with forward.evaluating(tuple(prepared.tensor.shape)):
-            output = forward(prepared.tensor)
-            check_count(output, len(prepared.tensor))
-            kind, _ = output_kind(forward, prepared.tensor, output, self.outputs)
+        with forward.evaluating(tuple(tensor.shape)):
+            output = forward(tensor)
+            check_count(output, len(tensor))
+            kind, _ = output_kind(forward, tensor, output, self.outputs)
             ranking = likeliest(output, self.classes, kind, k)
         return [Prediction(*entry) for entry in ranking]
 
@@ -413,6 +420,15 @@ def _prepare_by_callable(
     scale = tuple(n / m for n, m in zip(displayed.shape, size, strict=False))
     # The callable may return a tensor that the caller keeps, and a network may write into its input.
     return Prepared(tensor.detach().clone(), Geometry(size, scale), displayed)
+
+
+def _copy_network(
+    net: nn.Module, tensors: Sequence[torch.Tensor], device: torch.device
+) -> nn.Module:
+    copies = {id(tensor): _copy_tensor(tensor, device) for tensor in tensors}
+    # `deepcopy` takes tensors from its memo instead of copying them on their device.
+    copied: nn.Module = copy.deepcopy(unwrap(net), dict(copies))
+    return copied
 
 
 def _copy_tensor(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

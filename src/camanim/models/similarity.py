@@ -41,9 +41,14 @@ def similarity_to(
     CamError
         If the image cannot be used, or the network fails on it or returns no embedding.
     """
+    from camanim.exclusive import exclusively
     from camanim.targets import Similarity
 
     prepared = model.prepare(image, fit=fit, window=window)
     forward = model.forward()
-    with forward.evaluating(tuple(prepared.tensor.shape)):
-        return Similarity.to_output(forward(prepared.tensor), name)
+
+    def run() -> Similarity:
+        with forward.evaluating(tuple(prepared.tensor.shape)):
+            return Similarity.to_output(forward(prepared.tensor), name)
+
+    return exclusively(forward.net, run)

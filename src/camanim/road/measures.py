@@ -267,10 +267,15 @@ def _blend(
 
 
 def _values(result: Result, images: torch.Tensor) -> torch.Tensor:
+    from camanim.exclusive import exclusively
     from camanim.model_state import run_callback
 
     forward = result.model.forward()
     images = images.to(result.model.device, result.model.dtype)
-    with forward.evaluating(tuple(images.shape)):
-        values: torch.Tensor = run_callback(result.target.value, forward(images))
-    return values.cpu().double()
+
+    def run() -> torch.Tensor:
+        with forward.evaluating(tuple(images.shape)):
+            values: torch.Tensor = run_callback(result.target.value, forward(images))
+        return values.cpu().double()
+
+    return exclusively(forward.net, run)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from camanim.errors import OutOfMemory
+from camanim.errors import OutOfMemory, raise_interrupt_behind
 from camanim.execution.control_flow import ValueAccessDetector
 from camanim.execution.fast_copy import FACTORS
 from camanim.execution.forward import Forward
@@ -82,7 +82,10 @@ class Predictor:
         batch = torch.cat([image * factor for factor in FACTORS])
         try:
             values = self._values(self._forward, batch)
-        except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, MemoryError):
+        except (
+            RuntimeError, ValueError, AssertionError, IndexError, TypeError, MemoryError
+        ) as error:  # fmt: skip
+            raise_interrupt_behind(error)
             return True
         scale = max(abs(self.before), float(values.abs().max()), 1e-12)
         single = self._type in (torch.float32, torch.float64)

@@ -10,11 +10,11 @@ Modules that import torch are imported within functions, so that settings can be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from camanim.road.predictor import Predictor
 
 Floats = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 
 @register_finding(Road)
@@ -132,15 +133,9 @@ def score_maps(result: Result, scoring: ScoringSettings, progress: Progress) -> 
     size = tuple(result.tensor.shape[2:])
     entries, undefined, random = _entries(result.maps, size, scoring)
     plan = Plan(entries, size, scoring.percentiles, scoring.seeds, progress)
-    with open_scorer(result, scoring, progress) as scorer:
-        with suppress(Cancelled):
-            scorer.predict(plan, progress)
-        values, predicted = scorer.values_of(plan)
-        attributes: dict[str, Any] = {
-            "probability": scorer.probability,
-            "forwards": scorer.forwards,
-            "settings": scorer.settings,
-        }
+    values, predicted, attributes = with_scorer(
+        result, scoring, progress, partial(_predicted_values, plan, progress)
+    )
     morfs, lerfs = plan.look_up(values)
     is_predicted = np.stack(plan.look_up(predicted))
     count = len(result.maps)
@@ -218,20 +213,49 @@ def _entries(
     return entries, undefined, np.array(random, np.intp).reshape(len(maps), draws)
 
 
-@contextmanager
-def open_scorer(
-    result: Result, scoring: ScoringSettings, progress: Progress, expected: int = 0
-) -> Iterator[Scorer]:
-    """Prepare the network of a result for the prediction of perturbed images.
+def _predicted_values(
+    plan: Plan, progress: Progress, scorer: Scorer
+) -> tuple[Floats, Floats, dict[str, Any]]:
+    """Return the values of a plan's images, which are predicted, and attributes of `Road`.
+
+    After a cancel, the values predicted so far are kept and the others are NaN.
+    """
+    with suppress(Cancelled):
+        scorer.predict(plan, progress)
+    attributes = {
+        "probability": scorer.probability,
+        "forwards": scorer.forwards,
+        "settings": scorer.settings,
+    }
+    return *scorer.values_of(plan), attributes
+
+
+def with_scorer(
+    result: Result,
+    scoring: ScoringSettings,
+    progress: Progress,
+    function: Callable[[Scorer], T],
+    expected: int = 0,
+) -> T:
+    """Prepare the network of a result for perturbed images, and call a function with the scorer.
+
+    No other thread uses the network meanwhile.
 
     Parameters
     ----------
     result : Result
     scoring : ScoringSettings
     progress : Progress
+    function : callable
     expected : int
         Number of images over all plans that will be predicted, if there are several.
+
+    Returns
+    -------
+    object
+        What the function returns.
     """
+    from camanim.exclusive import exclusively
     from camanim.road.multigrid import MultigridImputer
     from camanim.road.predictor import Predictor
 
@@ -239,14 +263,21 @@ def open_scorer(
     forward = model.forward()
     image = result.tensor.to(model.device, model.dtype)
     imputer = scoring.imputer or MultigridImputer()
-    progress("prepare", 0, 0)
-    with forward.evaluating(tuple(image.shape)):
-        predictor = Predictor(forward, image, result.target, scoring.noise, imputer)
-        yield Scorer(result, scoring, (forward.net, image), imputer, predictor, expected)
+
+    def run() -> T:
+        progress("prepare", 0, 0)
+        with forward.evaluating(tuple(image.shape)):
+            predictor = Predictor(forward, image, result.target, scoring.noise, imputer)
+            return function(
+                Scorer(result, scoring, (forward.net, image), imputer, predictor, expected)
+            )
+
+    # Lets the caller cancel while another thread uses the network.
+    return exclusively(forward.net, run, partial(progress, "wait", 0, 0))
 
 
 class Scorer:
-    """Predictions of perturbed images for one result; see `open_scorer`."""
+    """Predictions of perturbed images for one result; see `with_scorer`."""
 
     def __init__(
         self,

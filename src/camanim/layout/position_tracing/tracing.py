@@ -13,12 +13,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from camanim.errors import raise_interrupt_behind
 from camanim.layout import Arrangement, tensors_of
 from camanim.layout.position_tracing.arranging import arrangement_of
 from camanim.layout.position_tracing.operation import Operation, PositionMaps
 from camanim.layout.position_tracing.position_map import PositionMap, whole_grid
 from camanim.layout.position_tracing.rules import propagate
-from camanim.model_state import in_eval_mode, plain_attention
+from camanim.model_state import in_eval_mode
+from camanim.shared_flags import DISPATCH_MODES, PLAIN_ATTENTION
 
 Key = tuple[str, int]
 
@@ -87,7 +89,8 @@ def _trace(
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(in_eval_mode(net))
-        stack.enter_context(plain_attention())
+        stack.enter_context(PLAIN_ATTENTION.held())
+        stack.enter_context(DISPATCH_MODES.held())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         stack.enter_context(_recording_outputs(net, tracer, calls))
@@ -96,7 +99,8 @@ def _trace(
         try:
             with tracer:
                 _ = net(image, *others) if run is None else run(image)
-        except _FAILURES:
+        except _FAILURES as error:
+            raise_interrupt_behind(error)
             return tracer.arrangements, False
     return tracer.arrangements, True
 
