@@ -262,8 +262,8 @@ def no_scores_message(output: Any) -> str:
     """Return the error message for an output without class scores."""
     if getattr(output, "shape", None) == ():
         return (
-            "The network returns (), a number without an axis for images: return (B,) or (B, 1), as "
-            "with squeeze(1) instead of squeeze(), or pass target=a function of its output."
+            "The network returns (), a number without an axis for images: return (B,) or (B, 1), "
+            "as squeeze(1) does, or pass target=a function of its output."
         )
     return (
         f"The network returns {summary(output)}, which has no class scores (B, K): "
