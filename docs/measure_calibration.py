@@ -173,7 +173,14 @@ def randomisation(busi: Path, limit: int, known: set[tuple[str, ...]]) -> Iterat
         for method in METHODS:
             if (network, name, method) in known:
                 continue
-            animation = camanim.animate(model, image, target=target, method=method, layers="blocks")
+            try:
+                animation = camanim.animate(
+                    model, image, target=target, method=method, layers="blocks"
+                )
+            except camanim.LayerError as error:
+                # FullGrad, where no block has a bias.
+                print(f"{network}, {method}: {error}")
+                continue
             check = animation.check_randomisation(steps=1)
             labels = animation.check_labels()
             row: Row = {"network": network, "image": name, "method": method}
