@@ -295,20 +295,21 @@ class Model:
         """
         check_initialised(self.net)
         if isinstance(self.preprocess, Preprocess):
+            array = as_array(image)
             try:
-                prepared = self.preprocess(image, fit=fit, window=window, slices=slices)
+                prepared = self.preprocess(array, fit=fit, window=window, slices=slices)
             except ImageError as error:
-                raise ImageError(self._with_inferred(str(error), image)) from error
+                raise ImageError(self._with_inferred(str(error), array.ndim)) from error
         else:
             prepared = _prepare_by_callable(self.preprocess, image, window, slices, self.dims)
         return replace(prepared, tensor=prepared.tensor.to(self.device, self.dtype))
 
-    def _with_inferred(self, message: str, image: Any) -> str:
+    def _with_inferred(self, message: str, ndim: int) -> str:
         """Return a message about an image, with what was inferred about images if that may be wrong."""
         prep = self.preprocess
         if not self._inferred or not isinstance(prep, Preprocess):
             return message
-        if prep.channels in (1, 3) and np.ndim(image) in (prep.dims, prep.dims + 1):
+        if prep.channels in (1, 3) and ndim in (prep.dims, prep.dims + 1):
             return message
         return (
             f"{message.rstrip('.')} ({prep.channels} channels and {prep.dims} axes are those of the "
