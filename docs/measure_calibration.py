@@ -7,7 +7,7 @@
     python docs/measure_calibration.py choice           # a layer chosen on other images
 
 Each adds the rows that its file does not have yet, one by one, so that it can be stopped and continued;
-``--limit N`` measures the first N images of each network. Two networks: the demo network on held-out
+``--limit N`` measures the first N images of each network, ``--network`` one of them. Two networks: the demo network on held-out
 phantoms of lesions, and MobileNetV2 with a linear head trained here on breast ultrasound images
 (``--busi FOLDER`` with ``benign``, ``malignant`` and ``normal``; the Breast Ultrasound Images dataset of
 Al-Dhabyani et al. 2020, which is not part of the repository, nor are the weights in ``TORCH_HOME``).
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from camanim import samples
 from camanim.checks.transforms import random_transforms
 
 Row = dict[str, Any]
+Images = Iterator[tuple[str, str, camanim.Model, Any, Any, Any]]
 
 PHANTOMS, IMAGES = 30, 30
 SIDE = 128
@@ -42,8 +44,8 @@ METHODS = (
     *("GradCAM", "HiResCAM", "GradCAM++", "XGradCAM", "LayerCAM", "EigenGradCAM", "EigenCAM"),
     *("FEM", "FullGrad", "Guided backpropagation", "Guided Grad-CAM", "RandomCAM", "SobelCAM"),
 )
-#: Draws of RandomCAM, and transforms of the layer test: of the demo network and of MobileNetV2.
-TRANSFORMS = {"demo": 99, "mobilenet": 19}
+#: Transforms of the layer test: the fewest that allow p = 0.05.
+TRANSFORMS = 19
 
 
 # -- Networks and images ---------------------------------------------------------------------------
@@ -66,8 +68,16 @@ class Head(torch.nn.Module):
         return self.head(self.pooled(x))
 
 
-def images(busi: Path, limit: int) -> Iterator[tuple[str, str, camanim.Model, Any, Any, Any]]:
+def images(only: str, busi: Path, limit: int) -> Images:
     """Yield network, name, model, image, mask (or None) and target."""
+    if only in ("", "demo"):
+        yield from phantoms(limit)
+    if only in ("", "mobilenet"):
+        yield from ultrasound(busi, limit)
+
+
+def phantoms(limit: int) -> Images:
+    """Yield the images of the demo network, as `images`."""
     demo = camanim.load_model(DEMO)
     listed = [
         (name, samples.image(name), samples.mask(name), name.partition("_")[0])
@@ -79,6 +89,10 @@ def images(busi: Path, limit: int) -> Iterator[tuple[str, str, camanim.Model, An
     ]
     for name, image, mask, kind in listed[:limit]:
         yield "demo", name, demo, image, mask, kind
+
+
+def ultrasound(busi: Path, limit: int) -> Images:
+    """Yield the images of MobileNetV2, as `images`."""
     if not busi.is_dir():
         print(f"No images in {busi}: earlier rows of MobileNetV2 are kept.")
         return
@@ -145,7 +159,7 @@ def tested_layers(network: str) -> Any:
 # -- Measurements ----------------------------------------------------------------------------------
 
 
-def claims(busi: Path, limit: int, known: set[tuple[str, ...]]) -> Iterator[Row]:
+def claims(given: Images, known: set[tuple[str, ...]]) -> Iterator[Row]:
     """Measure how often each statement is made, for methods and nulls."""
     for k, (network, name, model, image, _, target) in enumerate(images(busi, limit)):
         for method in NULLS:
@@ -155,7 +169,7 @@ def claims(busi: Path, limit: int, known: set[tuple[str, ...]]) -> Iterator[Row]
             animation = maps_by(method, model, image, target, layers, seed=k)
             road = animation.score(seed=k)
             activation = animation.check_activation(layers, seed=k)
-            test = animation.check_layers(layers, transforms=TRANSFORMS[network], seed=k)
+            test = animation.check_layers(layers, transforms=TRANSFORMS, seed=k)
             row: Row = {"network": network, "image": name, "method": method}
             row["layers"] = int((~np.isnan(road.scores)).sum())
             row["above noise"] = int(road.above_noise.sum())
@@ -167,9 +181,9 @@ def claims(busi: Path, limit: int, known: set[tuple[str, ...]]) -> Iterator[Row]
             yield row
 
 
-def randomisation(busi: Path, limit: int, known: set[tuple[str, ...]]) -> Iterator[Row]:
+def randomisation(given: Images, known: set[tuple[str, ...]]) -> Iterator[Row]:
     """Measure both schemes of randomisation and the label check, by method."""
-    for network, name, model, image, _, target in images(busi, min(limit, 5)):
+    for network, name, model, image, _, target in first_of_each(given, 5):
         for method in METHODS:
             if (network, name, method) in known:
                 continue
@@ -191,7 +205,7 @@ def randomisation(busi: Path, limit: int, known: set[tuple[str, ...]]) -> Iterat
             yield row
 
 
-def depth(busi: Path, limit: int, known: set[tuple[str, ...]]) -> Iterator[Row]:
+def depth(given: Images, known: set[tuple[str, ...]]) -> Iterator[Row]:
     """Measure the mean score in each fifth of the depth, of GradCAM, RandomCAM and random maps."""
     for k, (network, name, model, image, _, target) in enumerate(images(busi, limit)):
         for method in ("GradCAM", "RandomCAM"):
@@ -206,7 +220,7 @@ def depth(busi: Path, limit: int, known: set[tuple[str, ...]]) -> Iterator[Row]:
             yield row
 
 
-def regions(busi: Path, limit: int, known: set[tuple[str, ...]]) -> Iterator[Row]:
+def regions(given: Images, known: set[tuple[str, ...]]) -> Iterator[Row]:
     """Measure the region test on lesions, and on regions of the same shape at random places."""
     for k, (network, name, model, image, mask, target) in enumerate(images(busi, limit)):
         if (network, name) in known:
@@ -227,9 +241,9 @@ def regions(busi: Path, limit: int, known: set[tuple[str, ...]]) -> Iterator[Row
         yield row
 
 
-def choice(busi: Path, limit: int, known: set[tuple[str, ...]]) -> Iterator[Row]:
+def choice(given: Images, known: set[tuple[str, ...]]) -> Iterator[Row]:
     """Measure excess and average precision of all layers, for the choice of a layer on other images."""
-    for network, name, model, image, mask, target in images(busi, limit):
+    for network, name, model, image, mask, target in given:
         if network != "demo" or (network, name) in known:
             continue
         animation = camanim.animate(model, image, target=target)
@@ -239,6 +253,15 @@ def choice(busi: Path, limit: int, known: set[tuple[str, ...]]) -> Iterator[Row]
             row[f"excess {layer.label}"] = road.excess[i]
             row[f"AP {layer.label}"] = localisation.average_precision[i]
         yield row
+
+
+def first_of_each(given: Images, count: int) -> Images:
+    """Yield the first images of each network."""
+    seen: Counter[str] = Counter()
+    for image in given:
+        seen[image[0]] += 1
+        if seen[image[0]] <= count:
+            yield image
 
 
 def _mean(values: Any) -> float:
@@ -284,13 +307,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="+", choices=MEASUREMENTS)
     parser.add_argument("--limit", type=int, default=100, help="images of each network")
+    parser.add_argument("--network", choices=("", "demo", "mobilenet"), default="")
     parser.add_argument("--busi", type=Path, default=SHARED.parent / "busi")
     options = parser.parse_args()
     for name in options.names:
         measure, keys = MEASUREMENTS[name]
         rows: list[dict[str, Any]] = list(read(name))
         known = {tuple(str(row[key]) for key in keys) for row in rows}
-        for row in measure(options.busi, options.limit, known):
+        for row in measure(images(options.network, options.busi, options.limit), known):
             rows.append(row)
             write(name, rows)
             print(name, dict(list(row.items())[:9]), flush=True)
