@@ -7,8 +7,9 @@
     python docs/measure_calibration.py choice           # a layer chosen on other images
 
 Each adds the rows that its file does not have yet, one by one, so that it can be stopped and continued;
-``--limit N`` measures the first N images of each network, ``--network`` one of them. Two networks: the demo network on held-out
-phantoms of lesions, and MobileNetV2 with a linear head trained here on breast ultrasound images
+``--limit N`` measures the first N images of each network, ``--network`` one of them. Two networks: the
+demo network on held-out phantoms of lesions, and MobileNetV2 with a linear head trained here on breast
+ultrasound images
 (``--busi FOLDER`` with ``benign``, ``malignant`` and ``normal``; the Breast Ultrasound Images dataset of
 Al-Dhabyani et al. 2020, which is not part of the repository, nor are the weights in ``TORCH_HOME``).
 
@@ -161,7 +162,7 @@ def tested_layers(network: str) -> Any:
 
 def claims(given: Images, known: set[tuple[str, ...]]) -> Iterator[Row]:
     """Measure how often each statement is made, for methods and nulls."""
-    for k, (network, name, model, image, _, target) in enumerate(images(busi, limit)):
+    for k, (network, name, model, image, _, target) in enumerate(given):
         for method in NULLS:
             if (network, name, method) in known:
                 continue
@@ -207,7 +208,7 @@ def randomisation(given: Images, known: set[tuple[str, ...]]) -> Iterator[Row]:
 
 def depth(given: Images, known: set[tuple[str, ...]]) -> Iterator[Row]:
     """Measure the mean score in each fifth of the depth, of GradCAM, RandomCAM and random maps."""
-    for k, (network, name, model, image, _, target) in enumerate(images(busi, limit)):
+    for k, (network, name, model, image, _, target) in enumerate(given):
         for method in ("GradCAM", "RandomCAM"):
             if (network, name, method) in known:
                 continue
@@ -222,7 +223,7 @@ def depth(given: Images, known: set[tuple[str, ...]]) -> Iterator[Row]:
 
 def regions(given: Images, known: set[tuple[str, ...]]) -> Iterator[Row]:
     """Measure the region test on lesions, and on regions of the same shape at random places."""
-    for k, (network, name, model, image, mask, target) in enumerate(images(busi, limit)):
+    for k, (network, name, model, image, mask, target) in enumerate(given):
         if (network, name) in known:
             continue
         animation = camanim.animate(model, image, target=target, layers="blocks")
