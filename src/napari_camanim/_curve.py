@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from superqt import QFlowLayout
 
 from camanim.findings import Finding
 from camanim.plots import Plot, PlotOffer
@@ -44,10 +45,10 @@ class Curve(QWidget):
         self.canvas: PlotCanvas | None = None
         self.buttons: dict[str, QToolButton] = {}
         self._row = QWidget()
-        row = QHBoxLayout(self._row)
+        # Many tabs are wrapped, instead of widening the dock.
+        row = QFlowLayout(self._row)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(2)
-        row.addStretch()
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(4)
@@ -93,8 +94,8 @@ class Curve(QWidget):
             row.removeWidget(button)
             button.deleteLater()
         self.buttons = {tab.title: _button(tab) for tab in self._tabs}
-        for i, (title, button) in enumerate(self.buttons.items()):
-            row.insertWidget(i, button)
+        for title, button in self.buttons.items():
+            row.addWidget(button)
             button.show()
             button.clicked.connect(partial(self.choose, title))
         self._row.setVisible(len(self.buttons) > 1)
