@@ -51,10 +51,10 @@ def filled(text: str) -> str:
     generated: dict[str, Callable[[], str]] = {
         "agreement": lambda: agreement_table(rows),
         "agreement in words": lambda: agreement_words(rows),
-        "ties": lambda: ties_words(differences["ties"]),
-        "percentiles": lambda: percentiles_words(differences["percentiles"]),
-        "seeds": lambda: seeds_words(differences["seeds"]),
-        "floor": lambda: floor_words(differences["floor"]),
+        "ties": lambda: ties_words([each["ties"] for each in differences]),
+        "percentiles": lambda: percentiles_words([each["percentiles"] for each in differences]),
+        "seeds": lambda: seeds_words([each["seeds"] for each in differences]),
+        "floor": lambda: floor_words([each["floor"] for each in differences]),
         "claims": lambda: claims_table(numbers("claims")),
         "randomisation": lambda: randomisation_table(numbers("randomisation")),
         "depth": lambda: depth_table(numbers("depth")),
@@ -131,57 +131,64 @@ def better(rows: Rows, other: str) -> str:
     )
 
 
-def ties_words(ties: dict[str, Any]) -> str:
-    """Return the deviations of the removed shares from the requested ones."""
-    requested = np.array(ties["requested"])
-    off = {name: np.abs(np.array(ties[name]) - requested) for name in ("MoRF", "LeRF")}
-    both = np.concatenate(list(off.values()))
+def ties_words(each: list[dict[str, Any]]) -> str:
+    """Return the deviations of the removed shares from the requested ones, over all samples."""
+    shares = [np.array(ties[name]) for ties in each for name in ("MoRF", "LeRF")]
+    off = np.concatenate([np.abs(share - np.array(each[0]["requested"])) for share in shares])
+    all_removed = sum(int((share > 99.99).sum()) for share in shares)
     return (
-        f"Of {both.size} masks of this sample, grad-cam's rule misses the requested share by more than "
-        f"one percentage point in {(both > 1).sum()} ({100 * (both > 1).mean():.0f} %), by "
-        f"{both[both > 1].mean():.0f} points on average, and removes every pixel in "
-        f"{sum((np.array(ties[n]) > 99.99).sum() for n in off)}.\n"
+        f"Of {off.size} masks of {len(each)} samples, grad-cam's rule misses the requested share by more "
+        f"than one percentage point in {(off > 1).sum()} ({100 * (off > 1).mean():.0f} %), by "
+        f"{off[off > 1].mean():.0f} points on average, and removes every pixel in {all_removed}.\n"
     )
 
 
-def percentiles_words(scores: dict[str, Any]) -> str:
-    """Return how similar the scores of four and of nine percentiles are."""
+def percentiles_words(each: list[dict[str, Any]]) -> str:
+    """Return how similar the scores of four and of nine percentiles are, over all samples."""
     from scipy.stats import spearmanr
 
-    four, nine = (np.array(scores[key], float) for key in ("four", "nine"))
-    both = np.isfinite(four) & np.isfinite(nine)
-    four, nine = four[both], nine[both]
-    same = "the same layer is" if four.argmax() == nine.argmax() else "different layers are"
+    rhos, mean, largest, same = [], [], [], 0
+    for scores in each:
+        four, nine = (np.array(scores[key], float) for key in ("four", "nine"))
+        both = np.isfinite(four) & np.isfinite(nine)
+        four, nine = four[both], nine[both]
+        rhos.append(spearmanr(four, nine).statistic)
+        mean.append(np.abs(four - nine).mean())
+        largest.append(np.abs(four - nine).max())
+        same += int(four.argmax() == nine.argmax())
     return (
-        f"Over the {both.sum()} layers with a score both have a rank correlation of "
-        f"{spearmanr(four, nine).statistic:.3f} and differ by {np.abs(four - nine).mean():.3f} on "
-        f"average, by {np.abs(four - nine).max():.3f} at most; {same} highest.\n"
+        f"Over the layers of {len(each)} samples both have rank correlations of {min(rhos):.3f} to "
+        f"{max(rhos):.3f} and differ by {np.mean(mean):.3f} on average, by {max(largest):.3f} at most; in "
+        f"{same} samples the same layer is highest.\n"
     )
 
 
-def seeds_words(seeds: dict[str, Any]) -> str:
-    """Return how far the scores of repeated calls differ."""
-    here, theirs = (np.array(seeds[key], float) for key in ("here", "grad-cam"))
-    calls = len(here)
+def seeds_words(each: list[dict[str, Any]]) -> str:
+    """Return how far the scores of repeated calls differ, over all samples."""
+
+    def deviation(key: str) -> float:
+        return float(np.mean([np.array(s[key], float).std(axis=0, ddof=1).mean() for s in each]))
+
+    calls, layers = np.shape(each[0]["here"])
+    same = max(seeds["same seed differs by"] for seeds in each)
     return (
-        f"Standard deviation over {calls} calls, mean of {here.shape[1]} layers: grad-cam's "
-        f"{theirs.std(axis=0, ddof=1).mean():.4f}; here, with another seed for every call, "
-        f"{here.std(axis=0, ddof=1).mean():.4f}; with one seed {seeds['same seed differs by']:.4f}.\n"
+        f"Standard deviation over {calls} calls, mean of {layers} layers of {len(each)} samples: grad-cam's "
+        f"{deviation('grad-cam'):.4f}; here, with another seed for every call, {deviation('here'):.4f}; "
+        f"with one seed {same:.4f}.\n"
     )
 
 
-def floor_words(rows: Rows) -> str:
-    """Return the table of the scores of random maps, by resolution."""
+def floor_words(each: list[Rows]) -> str:
+    """Return the table of the scores of random maps, by resolution, over all samples."""
     lines = ["| map | clipped at 0 (baseline) | not clipped |\n| --- | ---: | ---: |\n"]
-    for row in rows:
-        signed, unsigned = (np.array(row[key], float) for key in ("signed", "unsigned"))
-        size = " × ".join(map(str, row["size"]))
-        lines.append(f"| {size} | {_spread(signed)} | {_spread(unsigned)} |\n")
+    for rows in zip(*each, strict=True):
+        cells = []
+        for key in ("signed", "unsigned"):
+            values = [np.array(row[key], float) for row in rows]
+            mean = np.mean([np.nanmean(v) for v in values])
+            cells.append(f"{mean:.3f} ± {np.mean([np.nanstd(v, ddof=1) for v in values]):.3f}")
+        lines.append(f"| {' × '.join(map(str, rows[0]['size']))} | {' | '.join(cells)} |\n")
     return "".join(lines)
-
-
-def _spread(values: Any) -> str:
-    return f"{np.nanmean(values):.3f} ± {np.nanstd(values, ddof=1):.3f}"
 
 
 NETWORKS = {"demo": "demo network, phantoms", "mobilenet": "MobileNetV2, ultrasound"}
@@ -340,10 +347,10 @@ def choice_words(rows: Rows) -> str:
 
 def draw() -> list[Path]:
     """Draw all figures; return their paths."""
-    rows, differences = measured.read()
+    rows, (differences, *_) = measured.read()
     IMAGES.mkdir(exist_ok=True)
     model = camanim.load_model(measured.DEMO)
-    image, mask = samples.image(measured.SAMPLE), samples.mask(measured.SAMPLE)
+    image, mask = samples.image(measured.SAMPLES[0]), samples.mask(measured.SAMPLES[0])
     animation = camanim.animate(model, image)
     animation.score(repeats=3)
     removal = animation.write_plot(IMAGES / "road-removal.png", "removal")

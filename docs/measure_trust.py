@@ -35,8 +35,8 @@ DEMO, MOBILENET = "demo/ultrasound", "torchvision/mobilenet_v2"
 #: Choices of a layer that are compared.
 CHOICES = ("highest excess", "highest score", "mask's best", "last")
 PHANTOMS = 30
-#: Sample for the differences from grad-cam, and grad-cam's nine percentiles.
-SAMPLE = "malignant_1"
+#: Samples for the differences from grad-cam, the first one for figures; grad-cam's nine percentiles.
+SAMPLES = ("malignant_1", "malignant_3", "benign_1", "benign_3")
 NINE = tuple(range(10, 100, 10))
 CALLS, DRAWS = 6, 32
 
@@ -246,7 +246,7 @@ def rounded(values: Any) -> list[float | None]:
 # -- Files -----------------------------------------------------------------------------------------
 
 
-def read() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def read() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the rows of `agreement` and the result of `differences` from the files."""
     with (DATA / "agreement.csv").open(encoding="utf-8", newline="") as file:
         rows = [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]

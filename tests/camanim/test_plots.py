@@ -423,7 +423,7 @@ def test_the_numbers_in_the_pages_are_up_to_date(make: ModuleType, page: str) ->
 
 
 def test_measurements_of_one_image_are_reproduced(make: ModuleType) -> None:
-    rows, differences = make.measured.read()
+    rows, (differences, *_) = make.measured.read()
     model = camanim.load_model("demo/ultrasound")
     name = differences["sample"]
     result = camanim.animate(model, samples.image(name))
