@@ -137,8 +137,8 @@ def ties_words(each: list[dict[str, Any]]) -> str:
     off = np.concatenate([np.abs(share - np.array(each[0]["requested"])) for share in shares])
     all_removed = sum(int((share > 99.99).sum()) for share in shares)
     return (
-        f"Of {off.size} masks of {len(each)} samples, grad-cam's rule misses the requested share by more "
-        f"than one percentage point in {(off > 1).sum()} ({100 * (off > 1).mean():.0f} %), by "
+        f"Of {off.size} masks of {len(each)} samples, grad-cam's rule misses the requested share by "
+        f"more than one percentage point in {(off > 1).sum()} ({100 * (off > 1).mean():.0f} %), by "
         f"{off[off > 1].mean():.0f} points on average, and removes every pixel in {all_removed}.\n"
     )
 
@@ -158,8 +158,8 @@ def percentiles_words(each: list[dict[str, Any]]) -> str:
         same += int(four.argmax() == nine.argmax())
     return (
         f"Over the layers of {len(each)} samples both have rank correlations of {min(rhos):.3f} to "
-        f"{max(rhos):.3f} and differ by {np.mean(mean):.3f} on average, by {max(largest):.3f} at most; in "
-        f"{same} samples the same layer is highest.\n"
+        f"{max(rhos):.3f} and differ by {np.mean(mean):.3f} on average, by {max(largest):.3f} at most; "
+        f"in {same} samples the same layer is highest.\n"
     )
 
 
@@ -172,8 +172,8 @@ def seeds_words(each: list[dict[str, Any]]) -> str:
     calls, layers = np.shape(each[0]["here"])
     same = max(seeds["same seed differs by"] for seeds in each)
     return (
-        f"Standard deviation over {calls} calls, mean of {layers} layers of {len(each)} samples: grad-cam's "
-        f"{deviation('grad-cam'):.4f}; here, with another seed for every call, {deviation('here'):.4f}; "
+        f"Standard deviation over {calls} calls, mean of {layers} layers of {len(each)} samples: "
+        f"grad-cam's {deviation('grad-cam'):.4f}; here, with another seed for every call, {deviation('here'):.4f}; "
         f"with one seed {same:.4f}.\n"
     )
 

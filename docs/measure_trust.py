@@ -133,12 +133,18 @@ def photographs() -> bool:
 # -- Differences from grad-cam -----------------------------------------------------------------------
 
 
-def differences() -> dict[str, Any]:
-    """Measure the effect of ties, percentiles, seeds and random maps on the scores of one sample."""
+def differences() -> list[dict[str, Any]]:
+    """Measure the effect of ties, percentiles, seeds and random maps on the scores of each sample."""
     model = camanim.load_model(DEMO)
-    animation = camanim.animate(model, samples.image(SAMPLE))
+    return [differences_of(model, name) for name in SAMPLES]
+
+
+def differences_of(model: camanim.Model, name: str) -> dict[str, Any]:
+    """Measure the effect of ties, percentiles, seeds and random maps on the scores of one sample."""
+    print(name, flush=True)
+    animation = camanim.animate(model, samples.image(name))
     return {
-        "sample": SAMPLE,
+        "sample": name,
         "labels": [layer.label for layer in animation.layers],
         "sizes": [list(m.shape) for m in animation.maps],
         "ties": ties(animation),
