@@ -173,8 +173,8 @@ def seeds_words(each: list[dict[str, Any]]) -> str:
     same = max(seeds["same seed differs by"] for seeds in each)
     return (
         f"Standard deviation over {calls} calls, mean of {layers} layers of {len(each)} samples: "
-        f"grad-cam's {deviation('grad-cam'):.4f}; here, with another seed for every call, {deviation('here'):.4f}; "
-        f"with one seed {same:.4f}.\n"
+        f"grad-cam's {deviation('grad-cam'):.4f}; here, with another seed for every call, "
+        f"{deviation('here'):.4f}; with one seed {same:.4f}.\n"
     )
 
 
