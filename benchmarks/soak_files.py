@@ -166,14 +166,14 @@ def _refused(what: str, writers: dict[str, Callable[[Path], Path]], folder: Path
             write(folder / name)
         except camanim.CamError:
             continue
-        except Exception as error:  # noqa: BLE001 (this is what is counted)
+        except Exception as error:  # noqa: BLE001 (any is a fault)
             print(f"  {name}: {type(error).__name__}: {error}")
         wrong += 1
     return report(what, len(writers), wrong)
 
 
 def _complete_or_absent(what: str, writers: dict[str, Callable[[Path], Path]], disk: Path) -> int:
-    """Count writers that raise anything but a `CamError`, or damage an older file."""
+    """Count writers that raise anything but a `CamError`, or leave half a file."""
     import camanim
 
     wrong = written = 0
@@ -186,7 +186,7 @@ def _complete_or_absent(what: str, writers: dict[str, Callable[[Path], Path]], d
             wrong += path.stat().st_size == 0
         except camanim.CamError:
             wrong += path.stat().st_size != 0
-        except Exception as error:  # noqa: BLE001 (this is what is counted)
+        except Exception as error:  # noqa: BLE001 (any is a fault)
             print(f"  {name}: {type(error).__name__}: {error}")
             wrong += 1
         wrong += [p.name for p in disk.iterdir()] != [name]

@@ -15,6 +15,7 @@ from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from camanim.errors import CamError, Cancelled
+from camanim.writing import checked_path
 from napari_camanim import _jobs
 from napari_camanim._form import DockForm
 from napari_camanim._jobs import RunRequest, RunResult
@@ -378,11 +379,15 @@ class CamWidget(QWidget):
             Must end in ``.toml``.
         """
         spec = self._model_spec()
-        if spec is not None:
-            self.runner.start(
-                lambda progress: self.runner.networks.load(spec, progress).save_card(path),
-                self._show_written,
-            )
+        if spec is None:
+            return
+
+        def job(progress: Progress) -> Path:
+            # Before the network is loaded, which may download weights.
+            checked_path(path, ".toml")
+            return self.runner.networks.load(spec, progress).save_card(path)
+
+        self.runner.start(job, self._show_written)
 
     def _choose_and_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save card", "network.toml", "Card (*.toml)")

@@ -6,6 +6,7 @@ term of a sum, and the working set of one channel of one mask fits into the proc
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -24,6 +25,19 @@ ONE, HALF, QUARTER = np.float32(1), np.float32(0.5), np.float32(0.25)
 FIRST, SECOND = np.float32(STEPS[0]), np.float32(STEPS[1])
 
 
+#: Errors of pickle for a damaged file.
+DAMAGED = (
+    *(
+        pickle.PickleError,
+        EOFError,
+        AttributeError,
+        ImportError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ),
+    *(ArithmeticError, AssertionError, BufferError, MemoryError, NameError, OSError, SyntaxError),
+)
 #: Functions that were compiled, or will be when they are called.
 _functions: list[Callable[..., Any]] = []
 
@@ -35,7 +49,7 @@ def _loop(function: Loop, *signature: str) -> Loop:
     except RuntimeError:
         # No writable cache folder.
         return _compiled(function, *signature, cache=False)
-    except Exception:  # noqa: BLE001 (unpickling of a damaged file raises anything)
+    except DAMAGED:
         for each in _functions:
             FunctionCache(each).flush()
         return _compiled(function, *signature, cache=True)
