@@ -224,10 +224,12 @@ def _predict_all(
 
     After a cancel, the values predicted so far are kept and the others are NaN.
     """
+    from camanim.execution.fast_copy import FACTORS
+    from camanim.models.fitting import fitting_images
     from camanim.road.cache import cached_values
     from camanim.road.inference_settings import InferenceOverrides
     from camanim.road.multigrid import MultigridImputer
-    from camanim.road.predictor import Predictor
+    from camanim.road.predictor import LARGE_BATCH, Predictor
 
     model = result.model
     forward = model.forward()
@@ -235,10 +237,15 @@ def _predict_all(
     imputer = scoring.imputer or MultigridImputer()
     progress("prepare", 0, 0)
     with forward.evaluating(tuple(image.shape)):
+        fitting = fitting_images(model, image, LARGE_BATCH, gradients=False, at_least=len(FACTORS))
+        limit = None if fitting == LARGE_BATCH else fitting
         predictor = Predictor(forward, image, result.target, scoring.noise, imputer)
         report = partial(progress, "prepare", 0, 0)
         fixed = InferenceOverrides(scoring.batch_size, scoring.memory_format, scoring.precision)
-        predictor.use(_inference_settings(predictor, fixed, plan, (forward.net, image), report))
+        settings = _inference_settings(predictor, fixed, plan, (forward.net, image), report, limit)
+        if limit is not None:
+            settings = replace(settings, batch_size=min(settings.batch_size, limit))
+        predictor.use(settings)
         about = (predictor.before, scoring.noise, predictor.settings)
         cached = cached_values(model, image, result.target, imputer, about)
         count = len(cached)
@@ -260,6 +267,7 @@ def _inference_settings(
     plan: Plan,
     net_and_image: tuple[nn.Module, torch.Tensor],
     report: Callable[[], None],
+    limit: int | None,
 ) -> InferenceSettings:
     """Return the inference settings: fixed by the caller, stored before, or selected by benchmark."""
     from camanim.road.cache import load_settings, save_settings, settings_key
@@ -276,7 +284,7 @@ def _inference_settings(
     if settings is not None and settings.precision == "float32" and predictor.supports(settings):
         return settings
     samples, _ = plan.images(range(0, count, max(count // 16, 1))[:16])
-    measurement = predictor.measurement(samples, MEASUREMENT_SHARE * count, report)
+    measurement = predictor.measurement(samples, MEASUREMENT_SHARE * count, report, limit)
     if settings is None or not measurement.is_valid(settings):
         settings = measurement.best(fixed)
         save_settings(key, settings)
