@@ -217,12 +217,32 @@ class _Run:
             reader=LayoutReader(tuple(tensor.shape), settings.layouts, show_1d=settings.show_1d),
             progress=settings.progress,
             note=self.notes.append,
-            batch_size=settings.batch_size,
+            batch_size=self._batch_size(model, tensor),
         )
 
+<<<<<<< HEAD
     def _target_function(
         self, model: Model, forward: Forward, tensor: torch.Tensor, options: Mapping[str, Any]
     ) -> TargetFunction:
+=======
+    def _batch_size(self, model: Model, tensor: torch.Tensor) -> int:
+        """Return how many images to pass at once; raise `OutOfMemory` where not even one fits."""
+        from camanim.models.fitting import fitting_images
+
+        requested = self.settings.batch_size
+        images = min(requested, len(tensor)) if self.settings.slices else 1
+        size = fitting_images(model, tensor, images, gradients=True)
+        if size == images:
+            # As many as requested, of other images.
+            size = requested
+        if self.method.needs_reevaluation:
+            size = fitting_images(model, tensor, size, gradients=False)
+        if size < requested:
+            self.notes.append(f"Batches of {size}: more images do not fit into memory.")
+        return size
+
+    def _target_function(self, model: Model, options: Mapping[str, Any]) -> TargetFunction:
+>>>>>>> h-threads
         from camanim.targets import resolve_all
 
         requests, change = self.targets, self.method.target

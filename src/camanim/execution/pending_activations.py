@@ -126,11 +126,8 @@ class SaveOverwritten(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        for position, name in _written(func):
-            value = args[position] if position < len(args) else kwargs.get(name)
-            if value is not None:
-                for tensor in value if isinstance(value, list | tuple) else [value]:
-                    self.pending.save(tensor)
+        for tensor in written_by(func, args, kwargs):
+            self.pending.save(tensor)
         return func(*args, **kwargs)
 
     def suspended(self, function: Callable[..., T], *args: Any) -> T:
@@ -192,6 +189,14 @@ def _writes_to_nothing(module: nn.Module) -> bool:
         # Such as a forward that the user has replaced.
         and not any(callable(value) for value in vars(module).values())
     )
+
+
+def written_by(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[torch.Tensor]:
+    """Yield the tensors that an operation writes to."""
+    for position, name in _written(func):
+        value = args[position] if position < len(args) else kwargs.get(name)
+        if value is not None:
+            yield from value if isinstance(value, list | tuple) else [value]
 
 
 @cache

@@ -351,9 +351,11 @@ class Model:
 
     def _predict(self, tensor: torch.Tensor, k: int) -> list[Prediction]:
         from camanim.execution.outputs import check_count
+        from camanim.models.fitting import fitting_images
         from camanim.targets import likeliest
 
         forward = self.forward()
+        fitting_images(self, tensor, len(tensor), gradients=False, at_least=len(tensor))
         with forward.evaluating(tuple(tensor.shape)):
             output = forward(tensor)
             check_count(output, len(tensor))

@@ -122,6 +122,8 @@ class SpeedMeasurement:
         Whether values are probabilities rather than scores of unknown scale.
     report : callable
         Called before each trial; an exception it raises ends the benchmark.
+    limit : int, optional
+        Largest batch size that is tried.
     """
 
     def __init__(
@@ -133,9 +135,10 @@ class SpeedMeasurement:
         *,
         probabilities: bool = True,
         report: Callable[[], None] = lambda: None,
+        limit: int | None = None,
     ) -> None:
         self._networks, self._value, self._images = networks, value, images
-        self._remaining = budget
+        self._remaining, self._limit = budget, limit
         self._probabilities, self._report = probabilities, report
         self._seconds: dict[InferenceSettings, float] = {}
 
@@ -159,7 +162,13 @@ class SpeedMeasurement:
 
     def _resized(self, settings: InferenceSettings, factor: float) -> InferenceSettings:
         """Scale the batch size by a factor repeatedly, as long as this is faster."""
+<<<<<<< HEAD
         while (size := int(factor * settings.batch_size)) in BATCH_SIZES:
+=======
+        while (size := int(factor * settings.batch_size)) >= 1:
+            if self._limit is not None and size > self._limit:
+                break
+>>>>>>> h-threads
             other = replace(settings, batch_size=size)
             if not self._is_faster(other, settings, MIN_BATCH_SPEEDUP):
                 break

@@ -28,6 +28,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Minimum number of images for which the benchmark pays off, and its budget as a fraction of them.
 MIN_IMAGES, MEASUREMENT_SHARE = 200, 0.06
+#: Images per forward pass that must fit into memory, for batches of any size to be tried.
+LARGE_BATCH = 32
 #: Number of masks imputed together, and the maximum number of elements of their images.
 IMPUTATION_BATCH, MAX_ELEMENTS = 16, 2**23
 #: Maximum relative difference due to rounding in a batch, in single and in half precision.
@@ -118,7 +120,7 @@ class Predictor:
         self._forward, self.settings = self._networks(settings), settings
 
     def measurement(
-        self, kept: Masks, budget: float, report: Callable[[], None]
+        self, kept: Masks, budget: float, report: Callable[[], None], limit: int | None = None
     ) -> SpeedMeasurement:
         """Return a benchmark that selects the fastest settings on these masks."""
         return SpeedMeasurement(
@@ -128,6 +130,7 @@ class Predictor:
             budget,
             probabilities=self._target.unit == "probability",
             report=report,
+            limit=limit,
         )
 
     def __call__(self, kept: Masks, which: npt.NDArray[np.intp], seeds: list[int]) -> Floats:
