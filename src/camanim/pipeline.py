@@ -220,11 +220,6 @@ class _Run:
             batch_size=self._batch_size(model, tensor),
         )
 
-<<<<<<< HEAD
-    def _target_function(
-        self, model: Model, forward: Forward, tensor: torch.Tensor, options: Mapping[str, Any]
-    ) -> TargetFunction:
-=======
     def _batch_size(self, model: Model, tensor: torch.Tensor) -> int:
         """Return how many images to pass at once; raise `OutOfMemory` where not even one fits."""
         from camanim.models.fitting import fitting_images
@@ -241,8 +236,9 @@ class _Run:
             self.notes.append(f"Batches of {size}: more images do not fit into memory.")
         return size
 
-    def _target_function(self, model: Model, options: Mapping[str, Any]) -> TargetFunction:
->>>>>>> h-threads
+    def _target_function(
+        self, model: Model, forward: Forward, tensor: torch.Tensor, options: Mapping[str, Any]
+    ) -> TargetFunction:
         from camanim.targets import resolve_all
 
         requests, change = self.targets, self.method.target

@@ -162,13 +162,9 @@ class SpeedMeasurement:
 
     def _resized(self, settings: InferenceSettings, factor: float) -> InferenceSettings:
         """Scale the batch size by a factor repeatedly, as long as this is faster."""
-<<<<<<< HEAD
         while (size := int(factor * settings.batch_size)) in BATCH_SIZES:
-=======
-        while (size := int(factor * settings.batch_size)) >= 1:
             if self._limit is not None and size > self._limit:
                 break
->>>>>>> h-threads
             other = replace(settings, batch_size=size)
             if not self._is_faster(other, settings, MIN_BATCH_SPEEDUP):
                 break

@@ -220,7 +220,6 @@ def _predicted_values(
 
     After a cancel, the values predicted so far are kept and the others are NaN.
     """
-<<<<<<< HEAD
     with suppress(Cancelled):
         scorer.predict(plan, progress)
     attributes = {
@@ -257,12 +256,8 @@ def with_scorer(
         What the function returns.
     """
     from camanim.exclusive import exclusively
-=======
     from camanim.execution.fast_copy import FACTORS
     from camanim.models.fitting import fitting_images
-    from camanim.road.cache import cached_values
-    from camanim.road.inference_settings import InferenceOverrides
->>>>>>> h-threads
     from camanim.road.multigrid import MultigridImputer
     from camanim.road.predictor import LARGE_BATCH, Predictor
 
@@ -270,22 +265,29 @@ def with_scorer(
     forward = model.forward()
     image = result.tensor.to(model.device, model.dtype)
     imputer = scoring.imputer or MultigridImputer()
-<<<<<<< HEAD
 
     def run() -> T:
         progress("prepare", 0, 0)
         with forward.evaluating(tuple(image.shape)):
+            at_least = len(FACTORS)
+            fitting = fitting_images(model, image, LARGE_BATCH, gradients=False, at_least=at_least)
             predictor = Predictor(forward, image, result.target, scoring.noise, imputer)
-            return function(
-                Scorer(result, scoring, (forward.net, image), imputer, predictor, expected)
-            )
+            scorer = Scorer(result, scoring, (forward.net, image), imputer, predictor, expected)
+            scorer.limit = None if fitting == LARGE_BATCH else fitting
+            return function(scorer)
 
     # Lets the caller cancel while another thread uses the network.
     return exclusively(forward.net, run, partial(progress, "wait", 0, 0))
 
 
 class Scorer:
-    """Predictions of perturbed images for one result; see `with_scorer`."""
+    """Predictions of perturbed images for one result; see `with_scorer`.
+
+    Attributes
+    ----------
+    limit : int or None
+        Number of images that fit into memory at once, if it is known to be small.
+    """
 
     def __init__(
         self,
@@ -300,6 +302,7 @@ class Scorer:
         self._net_and_image, self._predictor, self._expected = net_and_image, predictor, expected
         self._cached: Values | None = None
         self._cached_before = 0
+        self.limit: int | None = None
 
     @property
     def forwards(self) -> int:
@@ -352,40 +355,17 @@ class Scorer:
             report = partial(progress, "prepare", 0, 0)
             fixed = InferenceOverrides(scoring.batch_size, scoring.memory_format, scoring.precision)
             count = max(len(plan.keys), self._expected)
-            predictor.use(
-                _inference_settings(predictor, fixed, plan, count, self._net_and_image, report)
+            settings = _inference_settings(
+                predictor, fixed, plan, count, self._net_and_image, report, self.limit
             )
+            if self.limit is not None:
+                settings = replace(settings, batch_size=min(settings.batch_size, self.limit))
+            predictor.use(settings)
             about = (predictor.before, scoring.noise, predictor.settings)
             model, image = self._result.model, self._net_and_image[1]
             self._cached = cached_values(model, image, self._result.target, self._imputer, about)
             self._cached_before = len(self._cached)
         return self._cached
-=======
-    progress("prepare", 0, 0)
-    with forward.evaluating(tuple(image.shape)):
-        fitting = fitting_images(model, image, LARGE_BATCH, gradients=False, at_least=len(FACTORS))
-        limit = None if fitting == LARGE_BATCH else fitting
-        predictor = Predictor(forward, image, result.target, scoring.noise, imputer)
-        report = partial(progress, "prepare", 0, 0)
-        fixed = InferenceOverrides(scoring.batch_size, scoring.memory_format, scoring.precision)
-        settings = _inference_settings(predictor, fixed, plan, (forward.net, image), report, limit)
-        if limit is not None:
-            settings = replace(settings, batch_size=min(settings.batch_size, limit))
-        predictor.use(settings)
-        about = (predictor.before, scoring.noise, predictor.settings)
-        cached = cached_values(model, image, result.target, imputer, about)
-        count = len(cached)
-        with suppress(Cancelled):
-            _predict(predictor, plan, cached, progress)
-    values = np.array([cached.get(key, np.nan) for key in plan.keys], np.float64)
-    predicted = np.array([key in cached for key in plan.keys], np.float64)
-    attributes = {
-        "probability": predictor.before,
-        "forwards": len(cached) - count,
-        "settings": asdict(predictor.settings),
-    }
-    return values, predicted, attributes
->>>>>>> h-threads
 
 
 def _inference_settings(
@@ -417,14 +397,9 @@ def _inference_settings(
     settings = load_settings(key, fixed)
     if settings is not None and settings.precision == "float32" and predictor.supports(settings):
         return settings
-<<<<<<< HEAD
     planned = len(plan.keys)
     samples, _ = plan.images(range(0, planned, max(planned // 16, 1))[:16])
-    measurement = predictor.measurement(samples, MEASUREMENT_SHARE * count, report)
-=======
-    samples, _ = plan.images(range(0, count, max(count // 16, 1))[:16])
     measurement = predictor.measurement(samples, MEASUREMENT_SHARE * count, report, limit)
->>>>>>> h-threads
     if settings is None or not measurement.is_valid(settings):
         best = measurement.best(fixed)
         stored = save_settings(key, best, fixed, replaced=settings)
