@@ -7,9 +7,10 @@ system ends the process.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ _TRANSIENT = 3
 _SIDES = {2: (96, 160), 3: (32, 64)}
 #: Sides are rounded to multiples, as most networks need.
 _MULTIPLE = 32
+#: Version 1 of control groups writes a limit of about 2^63 where there is none.
+_UNLIMITED = 2**60
 #: What a network may raise on tensors without values.
 _WITHOUT_VALUES = (
     RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError, ArithmeticError,
@@ -207,20 +210,40 @@ def system_memory() -> int | None:
         except ImportError:
             return None
         return int(psutil.virtual_memory().available)
-    return max(
-        0, min([*limits, *_control_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
-    )
+    limits += [free for group in _limited_groups() if (free := group.free()) is not None]
+    return max(0, min(limits))
 
 
-def _control_groups(membership: Path, root: Path) -> Iterator[int]:
-    """Yield the bytes that each control group of this process leaves free."""
+@dataclass(frozen=True)
+class _ControlGroup:
+    """A control group of this process, and the names of its files and of one of its statistics."""
+
+    folder: Path
+    limit: str
+    usage: str
+    reclaimable: str
+
+    def free(self) -> int | None:
+        """Return the bytes that the group leaves free, or None without a limit."""
+        try:
+            limit = int((self.folder / self.limit).read_text())
+            usage = int((self.folder / self.usage).read_text())
+            lines = (self.folder / "memory.stat").read_text().splitlines()
+            return limit - usage + int(dict(map(str.split, lines)).get(self.reclaimable, 0))
+        except (OSError, ValueError):
+            # No such group, or "max".
+            return None
+
+
+def control_groups(membership: Path, root: Path) -> list[_ControlGroup]:
+    """Return the control groups that limit the memory of this process."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
-        return
+        return []
+    groups = []
     for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
+        _, controllers, path = line.split(":", 2)
         if controllers == "":
             top, names = root, ("memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
@@ -228,21 +251,13 @@ def _control_groups(membership: Path, root: Path) -> Iterator[int]:
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
-        group = top / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if folder != root.parent and folder.is_relative_to(top):
-                free = _free_in(folder, *names)
-                if free is not None:
-                    yield free
+        folder = top / path.lstrip("/")
+        groups += [
+            _ControlGroup(f, *names) for f in (folder, *folder.parents) if f.is_relative_to(top)
+        ]
+    return [group for group in groups if (free := group.free()) is not None and free < _UNLIMITED]
 
 
-def _free_in(folder: Path, limit: str, usage: str, reclaimable: str) -> int | None:
-    try:
-        free = int((folder / limit).read_text()) - int((folder / usage).read_text())
-        statistics = dict(
-            line.split() for line in (folder / "memory.stat").read_text().splitlines()
-        )
-        return free + int(statistics.get(reclaimable, 0))
-    except (OSError, ValueError):
-        # No such group, or "max": no limit.
-        return None
+@cache
+def _limited_groups() -> list[_ControlGroup]:
+    return control_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
