@@ -2,7 +2,7 @@
 
 A context manager cannot promise that: an interrupt (``KeyboardInterrupt``) may arrive between its
 ``__enter__`` and the block, or at the start of its ``__exit__``. `exclusively` restores a snapshot in a
-``finally`` of its own, and repeats what is interrupted.
+``finally`` around the whole run, and repeats what is interrupted.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TypeVar
 from torch import nn
 
 from camanim.errors import chain_of, interrupt_behind
+from camanim.shared_flags import unlock
 from camanim.snapshot import Buffers, Snapshot
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ class _Use:
                 _uses.remove(self)
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 #: In the order of their requests.
 _uses: list[_Use] = []
 
@@ -78,7 +79,7 @@ _uses: list[_Use] = []
 def _forget() -> None:
     """Start without uses in a forked process, which has none of the threads."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _uses.clear()
 
 
@@ -130,6 +131,8 @@ def exclusively(
                 if not completed:
                     interrupt = _restore(use, sys.exc_info()[1]) or interrupt
                 use.end()
+                # An interrupt may have left it locked.
+                unlock(_lock)
                 break
             except BaseException as late:
                 interrupt, attempts = late, attempts + 1

@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock, get_ident
+from threading import RLock, get_ident
 from typing import Any
 
 import torch
 from torch.utils import _python_dispatch as dispatch
+
+
+def unlock(lock: Any) -> None:
+    """Release a lock as often as this thread holds it: an interrupt may have prevented that.
+
+    Parameters
+    ----------
+    lock : threading.RLock
+    """
+    while True:
+        try:
+            lock.release()
+        except RuntimeError:
+            # It is not held by this thread.
+            break
 
 
 class SharedFlag:
@@ -32,7 +47,7 @@ class SharedFlag:
         change: Callable[[], object] | None = None,
     ) -> None:
         self._read, self._write, self._change = read, write, change
-        self._lock = Lock()
+        self._lock = RLock()
         self._users: Counter[int] = Counter()
         self._before: Any = None
 
@@ -56,10 +71,7 @@ class SharedFlag:
         return self._users[get_ident()]
 
     def release(self, uses: int) -> None:
-        """Let this thread hold the flag only so often; restore it if no thread holds it any more.
-
-        After an interrupt, the call can be repeated.
-        """
+        """Let this thread hold the flag only so often; restore it if no thread holds it any more."""
         thread = get_ident()
         with self._lock:
             if self._users.get(thread, 0) <= uses:
@@ -70,6 +82,12 @@ class SharedFlag:
                 self._users[thread] = uses
             else:
                 del self._users[thread]
+
+    def recover(self, uses: int) -> None:
+        """Release the flag after an interrupt; the call can be repeated."""
+        unlock(self._lock)
+        self.release(uses)
+        unlock(self._lock)
 
 
 def _read_kernels() -> tuple[bool, ...]:
@@ -117,6 +135,9 @@ def _write_stance(stance: Any) -> None:
 
     eval_frame._set_stance(stance)
 
+
+#: Held while the global generators of numpy and torch are seeded.
+SEEDING = RLock()
 
 #: The fast path of torch's transformer layers, which skips their submodules.
 PLAIN_ATTENTION = SharedFlag(

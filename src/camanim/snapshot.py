@@ -12,7 +12,7 @@ from torch import nn, overrides
 from torch.nn.parameter import is_lazy
 from torch.utils import _python_dispatch as dispatch
 
-from camanim.shared_flags import FLAGS
+from camanim.shared_flags import FLAGS, SEEDING, unlock
 
 #: Dictionaries of a module that a run changes: its hooks; classes of grad-cam replace submodules.
 _DICTIONARIES = (
@@ -123,7 +123,8 @@ class _ThreadState:
             torch.autocast_decrement_nesting()
             torch.clear_autocast_cache()
         for flag, uses in zip(FLAGS, self._uses, strict=True):
-            flag.release(uses)
+            flag.recover(uses)
+        unlock(SEEDING)
 
 
 def _autocast_nesting() -> int:

@@ -14,7 +14,7 @@ from torch import nn, overrides
 from torch.utils import _python_dispatch as dispatch
 
 import camanim
-from camanim import Cancelled
+from camanim import Cancelled, exclusive, shared_flags
 from camanim.exclusive import exclusively
 from camanim.layer_info import Status
 from camanim.models.base import Model
@@ -331,6 +331,47 @@ def test_every_exit_of_a_context_may_be_interrupted(zoo, net) -> None:
         assert zoo.state_of(net) == before
         assert flags() == process
     assert at > 5
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("module", [exclusive, shared_flags], ids=["exclusive", "shared_flags"])
+def test_an_interrupt_at_any_event_of_a_module_leaves_no_lock(zoo, net, module) -> None:
+    image = np.random.default_rng(0).random((6, 6, 3)).astype(np.float32)
+    before, process = zoo.state_of(net), flags()
+    at, completed = 0, False
+    while not completed:
+        at += 1
+        events = Events(at)
+
+        def trace(frame, event, argument, events=events):
+            # Not in `exclusively` itself, whose lines of ``finally`` are not interrupted between calls.
+            inside = frame.f_code.co_filename == module.__file__
+            return events(frame, event, argument) if inside else None
+
+        def in_modules(frame, event, argument, trace=trace):
+            if frame.f_code.co_name == "exclusively":
+                return None
+            return trace(frame, event, argument) and trace
+
+        sys.settrace(in_modules)
+        try:
+            camanim.animate(net, image, target=1, method="ShapleyCAM", layers="conv")
+            completed = True
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        assert zoo.state_of(net) == before
+        assert flags() == process
+
+        def use_all() -> bool:
+            for flag in shared_flags.FLAGS[:3]:
+                with flag.held():
+                    pass
+            return exclusively(net, lambda: True)
+
+        assert together(use_all) == [True]
+    assert at > 20
 
 
 def test_an_interrupt_during_the_restoration_delays_it_only(zoo, image, net, monkeypatch) -> None:

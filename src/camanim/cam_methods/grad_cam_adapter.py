@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -25,12 +24,12 @@ from camanim.cam_methods.method import Method
 from camanim.declarations import Setting, settings_of
 from camanim.errors import CamError, MethodError, NoMap, raise_interrupt_behind
 from camanim.model_state import frozen, in_eval_mode, is_out_of_memory
+from camanim.shared_flags import SEEDING
 
 #: Methods that a class overrides if it does more than combine the activation and gradient of a layer.
 _PASSES = ("forward", "__call__", "compute_cam_per_layer", "aggregate_multi_layers")
 #: Parameters of the constructor that are not options.
 _FIXED = ("model", "target_layers", "reshape_transform")
-_seeding = threading.RLock()
 #: Environment variables that the opencv-python wheel sets on import.
 _SET_BY_OPENCV = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
 
@@ -241,7 +240,7 @@ def seeded(generator: torch.Generator) -> Iterator[None]:
     One thread at a time: the generators are those of the process.
     """
     seed = generator.initial_seed() % 2**32
-    with _seeding, torch.random.fork_rng(devices=[]):
+    with SEEDING, torch.random.fork_rng(devices=[]):
         before = np.random.get_state()  # noqa: NPY002
         try:
             np.random.seed(seed)  # noqa: NPY002
