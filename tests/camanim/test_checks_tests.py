@@ -11,9 +11,11 @@ from torch import nn
 
 import camanim
 from camanim import Cancelled, ScoreError
+from camanim.checks.activation_test import FIRST_SEED
 from camanim.checks.layer_test import max_t_p_values
 from camanim.checks.sequential import STOP_AFTER, SequentialTest
 from camanim.checks.transforms import Transform, random_transforms
+from camanim.pipeline import recompute
 
 SIDE = 32
 PREPROCESS = camanim.Preprocess(channels=1, mean=(0.0,), std=(1.0,))
@@ -221,6 +223,16 @@ def test_a_map_that_selects_the_channel_is_above_activation_and_random_weights_a
     # 12 tests at the level of 0.05: more than two by chance have a probability of 2 %.
     above = [r.check_activation("features").above_activation[0] for r in random]
     assert sum(above) <= 2
+
+
+def test_draws_of_the_activation_test_are_other_maps_than_those_of_the_result(animation) -> None:
+    options = {"target": 1, "layers": "all", "method": "RandomCAM"}
+    result = camanim.animate(animation.model, animation.image, seed=3, **options)
+    drawn = [
+        recompute(result, method="RandomCAM", seed=FIRST_SEED + seed)[0].maps[0]
+        for seed in range(10)
+    ]
+    assert len({m.tobytes() for m in (*drawn, result.maps[0])}) == 11
 
 
 def test_the_scores_of_the_activation_test_are_those_of_the_methods(animation) -> None:

@@ -30,8 +30,9 @@ Floats = npt.NDArray[np.float64]
 
 #: Images per map: two sides of each of the percentiles of ROAD.
 IMAGES_PER_MAP = 2 * len(ScoringSettings().percentiles)
-#: Added to the seed of the draws, so that none repeats the map of a result by RandomCAM.
-FIRST_SEED = 2**40
+#: Added to the seed of the draws, so that none repeats the map of a result by RandomCAM. Below 2**32, as
+#: torch's generator on the CPU ignores higher bits.
+FIRST_SEED = 1_000_000_007
 
 
 @dataclass(frozen=True)
