@@ -192,9 +192,9 @@ class Channels(nn.Module):
         super().__init__()
         self.features = nn.Identity()
         generator = torch.Generator().manual_seed(0)
-        channels = 20 * torch.rand(128, SIDE, SIDE, generator=generator)
+        channels = 20 * torch.randn(128, SIDE, SIDE, generator=generator)
         # The image is bright in the patch: without this, every channel would show it.
-        channels[:, *PATCH] *= 0.1
+        channels[:, *PATCH] *= 0.05
         channels[0] = 0
         channels[0][PATCH] = 1
         self.register_buffer("channels", channels)
