@@ -330,3 +330,7 @@ def test_findings_of_the_tests_are_recorded_and_restored(animation) -> None:
         again = type(finding).from_record(record, animation.layers)
         np.testing.assert_equal(again.record(), finding.record())
         assert finding.panel() is not None
+        assert finding.summary()
+        for column in (*finding.columns().values(), *finding.listing().values()):
+            assert len(column) == len(animation)
+        assert all(isinstance(finding.caption(i), str) for i in range(len(animation)))

@@ -99,7 +99,9 @@ class ActivationTest(Finding):
         """Return the p-values, with a star for layers above activation."""
         rows = zip(self.p_values, self.above_activation, strict=True)
         return {
-            "p activation": ["" if np.isnan(p) else f"{p:.2f}{'*' * above}" for p, above in rows]
+            "p activation": [
+                "" if np.isnan(p) else f"{p:.2f}{'*' if above else ''}" for p, above in rows
+            ]
         }
 
     def caption(self, i: int) -> str:
