@@ -2,7 +2,7 @@
 
 A context manager cannot promise that: an interrupt (``KeyboardInterrupt``) may arrive between its
 ``__enter__`` and the block, or at the start of its ``__exit__``. `exclusively` restores a snapshot in a
-``finally`` of its own, and repeats what is interrupted.
+``finally`` around the whole run, and repeats what is interrupted.
 """
 
 from __future__ import annotations
