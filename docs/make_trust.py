@@ -167,7 +167,8 @@ def seeds_words(each: list[dict[str, Any]]) -> str:
     """Return how far the scores of repeated calls differ, over all samples."""
 
     def deviation(key: str) -> float:
-        return float(np.mean([np.array(s[key], float).std(axis=0, ddof=1).mean() for s in each]))
+        deviations = [np.nanstd(np.array(s[key], float), axis=0, ddof=1) for s in each]
+        return float(np.nanmean(np.concatenate(deviations)))
 
     calls, layers = np.shape(each[0]["here"])
     same = max(seeds["same seed differs by"] for seeds in each)
@@ -252,7 +253,7 @@ def randomisation_table(rows: Rows) -> str:
         sorted(rows, key=lambda row: calibration.METHODS.index(row["method"])), "method", "network"
     ).items():
         values = [
-            f"{np.nanmean([row[key] for row in part]):.2f}"
+            number([row[key] for row in part])
             for key in (
                 "permuted",
                 "reinitialised",
@@ -272,6 +273,12 @@ def randomisation_table(rows: Rows) -> str:
         *("middle", "last", "fails", "other classes", "fails"),
     ]
     return table(head, lines)
+
+
+def number(values: list[float]) -> str:
+    """Return the mean of the finite values with two digits."""
+    finite = known(values)
+    return f"{np.mean(finite):.2f}" if finite else "-"
 
 
 def depth_table(rows: Rows) -> str:
@@ -311,7 +318,9 @@ def choice_words(rows: Rows) -> str:
 
     def chosen(others: Any) -> int:
         defined = np.isfinite(excess[others]).mean(axis=0) >= 0.8
-        means = np.where(defined, np.nanmean(excess[others], axis=0), -np.inf)
+        sums = np.where(np.isfinite(excess[others]), excess[others], 0).sum(axis=0)
+        counts = np.isfinite(excess[others]).sum(axis=0)
+        means = np.where(defined, sums / np.maximum(counts, 1), -np.inf)
         return int(means.argmax())
 
     def left_out(i: int) -> Any:

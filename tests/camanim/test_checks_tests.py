@@ -11,9 +11,11 @@ from torch import nn
 
 import camanim
 from camanim import Cancelled, ScoreError
+from camanim.checks.activation_test import FIRST_SEED
 from camanim.checks.layer_test import max_t_p_values
 from camanim.checks.sequential import STOP_AFTER, SequentialTest
 from camanim.checks.transforms import Transform, random_transforms
+from camanim.pipeline import recompute
 
 SIDE = 32
 PREPROCESS = camanim.Preprocess(channels=1, mean=(0.0,), std=(1.0,))
@@ -190,9 +192,9 @@ class Channels(nn.Module):
         super().__init__()
         self.features = nn.Identity()
         generator = torch.Generator().manual_seed(0)
-        channels = 20 * torch.rand(128, SIDE, SIDE, generator=generator)
+        channels = 20 * torch.randn(128, SIDE, SIDE, generator=generator)
         # The image is bright in the patch: without this, every channel would show it.
-        channels[:, *PATCH] *= 0.1
+        channels[:, *PATCH] *= 0.05
         channels[0] = 0
         channels[0][PATCH] = 1
         self.register_buffer("channels", channels)
@@ -221,6 +223,16 @@ def test_a_map_that_selects_the_channel_is_above_activation_and_random_weights_a
     # 12 tests at the level of 0.05: more than two by chance have a probability of 2 %.
     above = [r.check_activation("features").above_activation[0] for r in random]
     assert sum(above) <= 2
+
+
+def test_draws_of_the_activation_test_are_other_maps_than_those_of_the_result(animation) -> None:
+    options = {"target": 1, "layers": "all", "method": "RandomCAM"}
+    result = camanim.animate(animation.model, animation.image, seed=3, **options)
+    drawn = [
+        recompute(result, method="RandomCAM", seed=FIRST_SEED + seed)[0].maps[0]
+        for seed in range(10)
+    ]
+    assert len({m.tobytes() for m in (*drawn, result.maps[0])}) == 11
 
 
 def test_the_scores_of_the_activation_test_are_those_of_the_methods(animation) -> None:
@@ -318,3 +330,7 @@ def test_findings_of_the_tests_are_recorded_and_restored(animation) -> None:
         again = type(finding).from_record(record, animation.layers)
         np.testing.assert_equal(again.record(), finding.record())
         assert finding.panel() is not None
+        assert finding.summary()
+        for column in (*finding.columns().values(), *finding.listing().values()):
+            assert len(column) == len(animation)
+        assert all(isinstance(finding.caption(i), str) for i in range(len(animation)))

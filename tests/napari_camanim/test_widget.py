@@ -90,7 +90,7 @@ def test_run_adds_a_stack_with_captions_and_scores(viewer, dock, stacks, has_cap
     assert viewer.layers.index(stack) == viewer.layers.index("malignant_1") + 1
 
     about = stack.metadata["camanim"]
-    best = about["layers"].index(about["best"])
+    best = about["layers"].index(about["shown_first"])
     assert viewer.dims.current_step[0] == best
     qtbot.waitUntil(lambda: stack.loaded, timeout=10_000)
     assert has_caption(about["captions"][best])

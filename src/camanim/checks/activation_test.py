@@ -30,8 +30,9 @@ Floats = npt.NDArray[np.float64]
 
 #: Images per map: two sides of each of the percentiles of ROAD.
 IMAGES_PER_MAP = 2 * len(ScoringSettings().percentiles)
-#: Added to the seed of the draws, so that none repeats the map of a result by RandomCAM.
-FIRST_SEED = 2**40
+#: Added to the seed of the draws, so that none repeats the map of a result by RandomCAM. Below 2**32, as
+#: torch's generator on the CPU ignores higher bits.
+FIRST_SEED = 1_000_000_007
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,9 @@ class ActivationTest(Finding):
         """Return the p-values, with a star for layers above activation."""
         rows = zip(self.p_values, self.above_activation, strict=True)
         return {
-            "p activation": ["" if np.isnan(p) else f"{p:.2f}{'*' * above}" for p, above in rows]
+            "p activation": [
+                "" if np.isnan(p) else f"{p:.2f}{'*' if above else ''}" for p, above in rows
+            ]
         }
 
     def caption(self, i: int) -> str:

@@ -113,7 +113,7 @@ class LayerTest(Finding):
     def listing(self) -> dict[str, list[str]]:
         """Return the p-values, with a star for significant layers."""
         rows = zip(self.p_values, self.significant, strict=True)
-        return {"p layer": ["" if np.isnan(p) else f"{p:.2f}{'*' * s}" for p, s in rows]}
+        return {"p layer": ["" if np.isnan(p) else f"{p:.2f}{'*' if s else ''}" for p, s in rows]}
 
     def caption(self, i: int) -> str:
         """Return whether layer `i` is the best or significant, with its p-value."""
