@@ -24,7 +24,7 @@ def unlock(lock: Any) -> None:
             lock.release()
         except RuntimeError:
             # It is not held by this thread.
-            break
+            return
 
 
 class SharedFlag:
