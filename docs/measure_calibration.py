@@ -304,7 +304,7 @@ def write(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Measure what is asked for on the command line."""
+    """Measure what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="+", choices=MEASUREMENTS)
     parser.add_argument("--limit", type=int, default=100, help="images of each network")

@@ -646,8 +646,16 @@ def test_a_silent_ffmpeg_is_ended(tmp_path, monkeypatch, stand_in, script) -> No
 
 
 @pytest.mark.parametrize("alive", [True, False])
-def test_an_ffmpeg_that_still_writes_is_awaited(tmp_path, monkeypatch, alive) -> None:
+def test_an_ffmpeg_that_still_writes_is_awaited(
+    tmp_path, tmp_path_factory, monkeypatch, alive
+) -> None:
     elapsed = 0.0
+    if not alive:
+        # The real one may end before it is awaited.
+        program = tmp_path_factory.mktemp("bin") / "ffmpeg"
+        program.write_text("#!/bin/sh\ncat > /dev/null\nexec sleep 100\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(program))
 
     def sleep(_: float) -> None:
         nonlocal elapsed
