@@ -421,9 +421,10 @@ def test_an_archive_with_weights_from_a_file(zoo, tmp_path: Path) -> None:
     torch.testing.assert_close(model.net(picture), other(picture))
 
 
-def test_an_archive_is_not_read_unless_trusted(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("name", ["net.pt2", "NET.PT2"])
+def test_an_archive_is_not_read_unless_trusted(tmp_path: Path, monkeypatch, name) -> None:
     """Reading it unpickles objects and evaluates expressions."""
-    path = tmp_path / "net.pt2"
+    path = tmp_path / name
     path.write_bytes(b"anything")
     monkeypatch.setattr(torch.export, "load", lambda *args: pytest.fail("opened"))
     with pytest.raises(Untrusted, match="trust=True"):

@@ -28,7 +28,7 @@ from camanim.progress import silent
 
 
 def save(state: object, path: Path) -> Path:
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         save_file({k: v.clone() for k, v in state.items()}, path)
     else:
         torch.save(state, path)
@@ -118,7 +118,7 @@ def test_the_state_dict_of_a_checkpoint_is_loaded(tmp_path: Path, key, prefix) -
     assert torch.equal(loaded["classifier.1.bias"], state[f"{prefix}classifier.1.bias"])
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".SafeTensors"])
 def test_weights_without_num_batches_tracked_are_loaded(tmp_path: Path, suffix) -> None:
     """Files from before torch 0.4.1 have neither these entries nor versions."""
     state = dict(get_model("shufflenet_v2_x0_5").state_dict())

@@ -46,7 +46,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise ModelError(f"There is no weights file {path}.")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return load_file(path)
         check_archive(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)

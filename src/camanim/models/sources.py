@@ -190,11 +190,11 @@ def _from_path(text: str, weights: str | Path | None, trust: bool) -> tuple[Mode
     if match := _SCRIPT.fullmatch(text):
         path, function = Path(match["path"]).absolute(), match["function"] or "build"
         return script.load(path, function, weights, trust), f"{path}:{function}"
-    if path.suffix == ".pt2":
+    if path.suffix.lower() == ".pt2":
         return export.load(path, weights, trust), str(path)
     if text and bundle.is_bundle(path):
         return bundle.load(path, weights, trust), str(path)
-    if path.suffix in _WEIGHTS:
+    if path.suffix.lower() in _WEIGHTS:
         if path.is_file():
             # A file of TorchScript, or with a whole network, is refused for that reason.
             read_weights(path)
