@@ -100,7 +100,7 @@ class Measure(Finding):
         return f"{self.label} {self.values[i]:.2f}" if reason is None else ""
 
     def summary(self) -> str:
-        """Return the best layer and its value."""
+        """Return the layer with the best value, and the value."""
         if self.best is None:
             return f"{self.label}: undefined for all layers."
         value = self.values[self.layers.index(self.best)]
@@ -108,8 +108,9 @@ class Measure(Finding):
         return f"{self.label}: {side} {value:.3f} of {self.best.label}."
 
     def panel(self) -> Panel:
-        """Return the values over the layers, with the best one."""
-        mark = self.mark(self.best, self.values, "best")
+        """Return the values over the layers, with the highest or lowest one, whichever is better."""
+        side = "highest" if self.higher_is_better else "lowest"
+        mark = self.mark(self.best, self.values, side)
         better = "high" if self.higher_is_better else "low"
         return Panel.over_layers(
             len(self.layers),
