@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from camanim.targets import Target
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """The maps of all shown layers of one network for one image and one target.
 
@@ -79,16 +79,23 @@ class Result:
     probability: float
     image: npt.NDArray[np.uint8]
     geometry: Geometry
-    tensor: torch.Tensor = field(repr=False)
-    model: Model = field(repr=False)
-    provenance: dict[str, Any] = field(repr=False)
+    tensor: torch.Tensor
+    model: Model
+    provenance: dict[str, Any]
     findings: dict[str, Finding] = field(default_factory=dict)
-    input_gradient: torch.Tensor | None = field(default=None, repr=False)
-    guided: torch.Tensor | None = field(default=None, repr=False)
-    forward_seconds: float = field(default=0.0, repr=False)
+    input_gradient: torch.Tensor | None = None
+    guided: torch.Tensor | None = None
+    forward_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
-    extremes: list[tuple[float, float]] | None = field(default=None, repr=False)
-    computed_with: tuple[Method, Settings] | None = field(default=None, repr=False)
+    extremes: list[tuple[float, float]] | None = None
+    computed_with: tuple[Method, Settings] | None = None
+
+    def __repr__(self) -> str:
+        findings = f", {', '.join(self.findings)}" if self.findings else ""
+        return (
+            f"<{type(self).__name__}: {self.method} of {self.target.name} ({self.probability:.3g}), "
+            f"{len(self)} layers, {getattr(self.model, 'name', 'no model')}{findings}>"
+        )
 
     def __len__(self) -> int:
         return len(self.layers)

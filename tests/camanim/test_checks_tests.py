@@ -334,3 +334,14 @@ def test_findings_of_the_tests_are_recorded_and_restored(animation) -> None:
         for column in (*finding.columns().values(), *finding.listing().values()):
             assert len(column) == len(animation)
         assert all(isinstance(finding.caption(i), str) for i in range(len(animation)))
+
+
+def test_the_overlap_of_large_regions_is_remarked_on(animation) -> None:
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[2:26, 2:26] = True
+    large = animation.check_region(mask)
+    assert large.overlap > 0.5
+    assert "large" in large.summary()
+    small = np.zeros_like(mask)
+    small[PATCH] = True
+    assert "large" not in animation.check_region(small).summary()

@@ -334,3 +334,29 @@ def test_mobilenet_finds_the_macaw():
     assert code == 0
     assert "macaw, with probability" in out
     assert "149 layers with GradCAM" in out
+
+
+def test_a_test_takes_several_layers_and_its_price_is_printed_first(picture):
+    code, out, err = camanim_cli(
+        "run", picture, "--layers", "*.norm1", "--find",
+        "layer_test:transforms=19,layers=[features.denseblock1.denselayer1.layers.norm1,"
+        "features.denseblock2.denselayer1.layers.norm1]",
+    )  # fmt: skip
+    assert code == 0, err
+    assert f"{2 * 20 * 8:,} forward passes" in err
+    assert "2 tested layers" in out
+
+
+def test_a_test_without_a_layer_is_refused_before_the_scores(picture):
+    code, out, err = camanim_cli(
+        "run",
+        picture,
+        "--layers",
+        "*.norm1",
+        "--road",
+        "--find",
+        "layer_test:layers=features.conv0",
+    )
+    assert code == 1
+    assert "features.conv0" in err
+    assert "ROAD" not in out

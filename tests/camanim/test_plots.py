@@ -202,7 +202,7 @@ def test_agreement_with_a_mask_is_drawn_below_or_alone() -> None:
         np.testing.assert_array_equal(drawn[name][1], getattr(result.localisation, key))
     assert drawn["peak inside"][0].tolist() == [4, 6]
     assert drawn["chance (0.25)"][1].tolist() == [0.25, 0.25]
-    assert drawn["★ best: layer5.conv (0.80)"][0].tolist() == [6]
+    assert drawn["★ highest: layer5.conv (0.80)"][0].tolist() == [6]
     result.findings.pop("road", None)
     assert [axes.get_ylabel() for axes in plot(result).axes] == ["agreement with the mask"]
 

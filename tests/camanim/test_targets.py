@@ -18,6 +18,7 @@ from pytorch_grad_cam import FinerCAM
 from pytorch_grad_cam.utils import model_targets as reference
 from torch import nn
 
+import camanim
 from camanim.errors import TargetError
 from camanim.targets import (
     ClassTarget,
@@ -1020,3 +1021,17 @@ def test_a_class_name_must_be_resolved_before_scoring() -> None:
 def test_a_name_passed_by_the_user_is_kept() -> None:
     assert resolve(ClassTarget(1, "my dog"), ONE, NAMES).name == "my dog"
     assert resolve(replace(Segmentation(1), name="left lung"), MAP, NAMES).name == "left lung"
+
+
+def test_classes_that_contain_the_word_are_proposed(zoo, image) -> None:
+    names = ["catamaran", "Egyptian cat", "tiger cat", *(f"class {i}" for i in range(10))]
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 13))
+    with pytest.raises(TargetError, match="egyptian cat, tiger cat"):
+        camanim.animate(camanim.Model(net.eval(), classes=names), image, target="cat")
+
+
+def test_a_result_is_printed_in_one_line(zoo, image) -> None:
+    animation = camanim.animate(camanim.Model(zoo.shake(zoo.Plain())), image, target=1)
+    assert "GradCAM" in repr(animation)
+    assert len(repr(animation).splitlines()) == 1
+    assert len(repr(animation)) < 200

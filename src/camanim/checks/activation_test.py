@@ -124,15 +124,17 @@ class ActivationTest(Finding):
 
     def panel(self) -> Panel:
         """Return the panel of the scores of the maps, of RandomCAM and of SobelCAM."""
-        above = np.where(self.above_activation, self.scores, np.nan)
+        lines = [
+            Line("RandomCAM", self.random_mean, "reference", "dashed", faint=True),
+            Line("SobelCAM", self.sobel, "third", "dotted"),
+            Line("ROAD", self.scores),
+        ]
+        if self.above_activation.any():
+            above = np.where(self.above_activation, self.scores, np.nan)
+            lines.append(Line("above activation", above, "second", "dotted", marker="o"))
         return Panel.over_layers(
             len(self.layers),
-            lines=(
-                Line("RandomCAM", self.random_mean, "reference", "dashed", faint=True),
-                Line("SobelCAM", self.sobel, "third", "dotted"),
-                Line("ROAD", self.scores),
-                Line("above activation", above, "second", "dotted", marker="o"),
-            ),
+            lines=tuple(lines),
             y_label="ROAD",
             tip="ROAD scores of the maps, of RandomCAM and of SobelCAM.",
         )
@@ -219,7 +221,8 @@ def _compare(
             values = _scores_by(result, scorer, "RandomCAM", drawn_seed, open_layers, report)
             sums[open_layers] += np.nan_to_num(values)
             test.add(open_layers, values)
-        report()
+        # At the end too, so that the caller sees it.
+        progress("activation test", total, total)
     return ActivationTest(
         layers=result.layers,
         scores=scores,

@@ -127,8 +127,10 @@ class LayerTest(Finding):
     def summary(self) -> str:
         """Return the best layer, or that none is significant, and the number of transforms."""
         tested = int((~np.isnan(self.scores)).sum())
+        early = ", stopped early" if self.done < self.transforms else ""
         of = (
-            f"{tested} tested layers, {self.done} transforms, lowest possible p = {self.lowest:.2g}"
+            f"{tested} tested {'layer' if tested == 1 else 'layers'}, {self.done} transforms{early}, "
+            f"lowest possible p = {self.lowest:.2g}"
         )
         if self.cancelled:
             return f"Layer test: cancelled ({of})."

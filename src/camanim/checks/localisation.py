@@ -101,7 +101,7 @@ class Localisation(Finding):
             return "Mask: undefined for all layers."
         value = self.average_precision[self.layers.index(self.best)]
         return (
-            f"Mask: best {self.best.label} with average precision {value:.3f} "
+            f"Mask: highest average precision {value:.3f} at {self.best.label} "
             f"(chance {self.share:.3f})."
         )
 
@@ -109,7 +109,7 @@ class Localisation(Finding):
         """Return the panel of all measures over the layers, with the value expected by chance."""
         # Pointing is nearly binary: a mark above the curves where the maximum is inside the mask.
         hits = np.where(np.nan_to_num(self.pointing) >= 0.5, 1.04, np.nan)
-        mark = self.mark(self.best, self.average_precision, "best")
+        mark = self.mark(self.best, self.average_precision, "highest")
         return Panel.over_layers(
             len(self.layers),
             lines=(

@@ -28,6 +28,8 @@ Bools = npt.NDArray[np.bool_]
 
 #: Images that are imputed and predicted at once.
 BATCH = 16
+#: Mean overlap of the copies with the region above which a remark is added.
+MAX_OVERLAP = 0.3
 #: The fewest places that allow p = 0.05.
 MIN_PLACES = 19
 
@@ -53,6 +55,8 @@ class RegionTest(Finding):
         Fraction of the positive evidence inside the region; NaN where undefined.
     share : float
         Fraction of the image inside the region.
+    overlap : float
+        Mean fraction of the region that a copy covers.
     target : str
         Name of the target.
     seed : int
@@ -67,6 +71,7 @@ class RegionTest(Finding):
     elsewhere: Floats
     energy: Floats
     share: float
+    overlap: float
     target: str
     seed: int
 
@@ -97,7 +102,15 @@ class RegionTest(Finding):
         return (
             f"Region test: without the region, the score of {self.target} changes by "
             f"{self.effect:+.2f}; without copies of it at {len(self.elsewhere)} other places, by "
-            f"{spread} (p = {self.p_value:.2g})."
+            f"{spread} (p = {self.p_value:.2g}).{self._overlap_in_words()}"
+        )
+
+    def _overlap_in_words(self) -> str:
+        if self.overlap <= MAX_OVERLAP:
+            return ""
+        return (
+            f" The copies cover {self.overlap:.0%} of the region, so that the comparison says little: "
+            "the region is too large."
         )
 
     def panel(self) -> Panel:
@@ -171,6 +184,7 @@ def check_region(
         elsewhere=changes[1:],
         energy=agreement.energy,
         share=agreement.share,
+        overlap=float(np.mean([region[inside].mean() for region in regions[1:]])),
         target=result.target.name,
         seed=seed,
     )

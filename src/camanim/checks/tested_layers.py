@@ -43,7 +43,7 @@ def tested_indices(result: Result, layers: Any) -> npt.NDArray[np.intp]:
     indices = np.flatnonzero([bool(select(layer)) for layer in result.layers])
     if not indices.size:
         raise ScoreError(
-            f"No layer with a map is selected by layers={layers!r}: choose others for the test, such as "
-            '"unique".'
+            f"The test covers layers={layers!r}, and none of them has a map: choose others for it, "
+            'such as layers="unique".'
         )
     return indices

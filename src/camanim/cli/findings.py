@@ -91,16 +91,20 @@ def _parse_request(text: str) -> FindingRequest:
         if not equals or key not in declared:
             names = ", ".join(declared) or "none"
             raise typer.BadParameter(
-                f"Settings of {name} are {names}, as key=value, not {assignment!r}."
+                f"Settings of {name} are {names}, as key=value, not {assignment!r}; several values are "
+                "written as key=[a,b]."
             )
         settings[key] = _literal_or_text(value)
     return FindingRequest(name, settings)
 
 
 def _literal_or_text(text: str) -> Any:
+    """Return a Python literal, several texts from [a,b] without quotes, or the text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
+        if re.fullmatch(r"\[.*\]|\(.*\)", text):
+            return [item.strip() for item in text[1:-1].split(",")]
         return text
 
 
@@ -109,7 +113,7 @@ def compute(
 ) -> list[str]:
     """Compute the requested findings, and return the messages of those that failed.
 
-    The price of an expensive finding is printed before.
+    The prices of expensive findings are printed first.
 
     Parameters
     ----------
@@ -121,14 +125,15 @@ def compute(
     Raises
     ------
     ScoreError
-        If the mask does not fit the image; it is checked first.
+        If the mask does not fit the image, or a test has no layer.
     """
     problems = []
     for request in requests:
+        price = request.kind.price(animation, request.settings)
+        if price:
+            Console(stderr=True, highlight=False).print(price, markup=False)
+    for request in requests:
         try:
-            price = request.kind.price(animation, request.settings)
-            if price:
-                Console(stderr=True, highlight=False).print(price, markup=False)
             animation.find(request.name, **request.arguments(defaults))
         except ScoreError as error:
             if request.kind.needs_mask:

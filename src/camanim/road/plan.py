@@ -95,6 +95,7 @@ class Plan:
         for i in range(len(entries)):
             progress("masks", i, len(entries))
             self._add_entry(i, positions)
+        progress("masks", len(entries), len(entries))
 
     def _add_entry(self, i: int, positions: dict[Key, int]) -> None:
         """Append the images of a map to `keys`, grouped by mask."""

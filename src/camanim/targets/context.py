@@ -154,7 +154,9 @@ def _index_of_name(name: str, classes: Sequence[str] | None) -> int:
     folded = [c.casefold() for c in classes or ()]
     if name.casefold() in folded:
         return folded.index(name.casefold())
-    near = get_close_matches(name.casefold(), folded, n=3)
+    word = re.compile(rf"\b{re.escape(name.casefold())}\b")
+    with_word = [c for c in folded if word.search(c)]
+    near = (with_word or get_close_matches(name.casefold(), folded, n=3))[:5]
     hint = f" Did you mean {', '.join(near)}?" if near else ""
     if classes and len(classes) <= 12:
         hint = f" The classes are {', '.join(classes)}."
