@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from camanim.checks.recomputed import recompute_shown
 from camanim.checks.sequential import SequentialTest
-from camanim.checks.tested_layers import LEVEL, TestedLayers, tested_indices
+from camanim.checks.tested_layers import IMAGES_PER_MAP, LEVEL, TestedLayers, tested_indices
 from camanim.declarations import Range, Seed
 from camanim.errors import Cancelled, LayerError
 from camanim.findings import Finding, register_finding
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: Images per map: two sides of each of the percentiles of ROAD.
-IMAGES_PER_MAP = 2 * len(ScoringSettings().percentiles)
 #: Added to the seed of the draws, so that none repeats the map of a result by RandomCAM. Below 2**32, as
 #: torch's generator on the CPU ignores higher bits.
 FIRST_SEED = 1_000_000_007

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from camanim.checks.tested_layers import LEVEL, TestedLayers, tested_indices
+from camanim.checks.tested_layers import IMAGES_PER_MAP, LEVEL, TestedLayers, tested_indices
 from camanim.checks.transforms import Transform, random_transforms
 from camanim.declarations import Range, Seed
 from camanim.errors import Cancelled
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: Images per map: two sides of each of the percentiles of ROAD.
-IMAGES_PER_MAP = 2 * len(ScoringSettings().percentiles)
 #: Number of transforms that are scored between two decisions whether to go on.
 ROUND = 10
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from camanim.declarations import Check
 from camanim.errors import LayerError, ScoreError
 from camanim.layer_selection import selector
+from camanim.road.settings import ScoringSettings
 
 if TYPE_CHECKING:
     from camanim.result import Result
@@ -26,6 +27,8 @@ TestedLayers = Annotated[
 ]
 #: Significance level.
 LEVEL = 0.05
+#: Images per map: two sides of each of the percentiles of ROAD.
+IMAGES_PER_MAP = 2 * len(ScoringSettings().percentiles)
 
 
 def tested_indices(result: Result, layers: Any) -> npt.NDArray[np.intp]:
