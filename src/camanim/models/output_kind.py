@@ -62,6 +62,15 @@ def output_kind(
     seen = None if scores is None else kind_of_probabilities(scores.detach())
     if seen is None:
         return outputs, ""
+    graph = None if scores is None else scores.grad_fn
+    if (
+        outputs != "probabilities"
+        and seen == PROBABILITIES[1]
+        and graph is not None
+        and not _ends_in_activation(graph)
+    ):
+        # Logits in [0, 1] by coincidence: no second pass is needed.
+        return outputs, ""
     kind, reason = _confirmed(seen, *_on_noise(forward, tensor))
     if outputs == "probabilities":
         # Without confirmation, by the sums alone.
