@@ -325,7 +325,9 @@ def check_randomisation(
         for v, network in enumerate(networks):
             for r in range(repeats):
                 generator = torch.Generator("cpu").manual_seed((seed + r) % 2**63)
-                for k, group in enumerate(network.start(cascade=r == 0)):
+                # The first copy was made with the network.
+                groups = network.groups if r == 0 else network.start(cascade=False)
+                for k, group in enumerate(groups):
                     report()
                     network.randomise(group, generator)
                     maps = _maps_of(result, network.net, report)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -16,12 +15,13 @@ from camanim.errors import ScoreError
 from camanim.findings import Finding, register_finding
 from camanim.plots import Level, Line, Panel
 from camanim.progress import Progress, silent
-from camanim.road.scores import check_scorable
+from camanim.road.scores import check_scorable, with_scorer
 from camanim.road.settings import ScoringSettings
 from camanim.targets.functions import FunctionTarget
 
 if TYPE_CHECKING:
     from camanim.result import Result
+    from camanim.road.scores import Scorer
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -217,27 +217,15 @@ def _scores_without(
     result: Result, regions: list[Bools], seed: int, progress: Progress
 ) -> tuple[float, Floats]:
     """Return the target's score for the image, and without each region, (N,)."""
-    from camanim.exclusive import exclusively
-    from camanim.road.multigrid import MultigridImputer
-    from camanim.road.predictor import Predictor
-
-    model = result.model
-    forward = model.forward()
-    image = result.tensor.to(model.device, model.dtype)
-    noise = ScoringSettings().noise
     # A probability near 1 hardly changes: the values are those of the score.
     target = FunctionTarget(result.target.score, result.target.name)
 
-    def run() -> tuple[float, Floats]:
+    def run(scorer: Scorer) -> tuple[float, Floats]:
         scores: list[Floats] = []
-        with forward.evaluating(tuple(image.shape)):
-            predictor = Predictor(forward, image, target, noise, MultigridImputer())
-            for start in range(0, len(regions), BATCH):
-                progress("region test", start, len(regions))
-                kept = ~np.stack(regions[start : start + BATCH])
-                scores.append(predictor(kept, np.arange(len(kept)), [seed] * len(kept)))
-            progress("region test", len(regions), len(regions))
-        return predictor.before, np.concatenate(scores)
+        for start in range(0, len(regions), BATCH):
+            progress("region test", start, len(regions))
+            scores.append(scorer.values_without(np.stack(regions[start : start + BATCH]), seed))
+        progress("region test", len(regions), len(regions))
+        return scorer.probability, np.concatenate(scores)
 
-    # Lets the caller cancel while another thread uses the network.
-    return exclusively(forward.net, run, partial(progress, "wait", 0, 0))
+    return with_scorer(replace(result, target=target), ScoringSettings(seed), progress, run)

@@ -25,6 +25,7 @@ from camanim.findings import register_finding
 from camanim.precision import Precision
 from camanim.progress import Progress, silent
 from camanim.road.imputation import Imputer
+from camanim.road.masks import Masks
 from camanim.road.plan import Entry, Plan
 from camanim.road.random_baseline import random_maps
 from camanim.road.result import (
@@ -273,7 +274,10 @@ def with_scorer(
             fitting = fitting_images(model, image, LARGE_BATCH, gradients=False, at_least=at_least)
             predictor = Predictor(forward, image, result.target, scoring.noise, imputer)
             scorer = Scorer(result, scoring, (forward.net, image), imputer, predictor, expected)
-            scorer.limit = None if fitting == LARGE_BATCH else fitting
+            if fitting < LARGE_BATCH:
+                scorer.limit = fitting
+                size = min(predictor.settings.batch_size, fitting)
+                predictor.use(replace(predictor.settings, batch_size=size))
             return function(scorer)
 
     # Lets the caller cancel while another thread uses the network.
@@ -344,6 +348,18 @@ class Scorer:
         self.predict(plan, progress)
         morfs, lerfs = plan.look_up(self.values_of(plan)[0])
         return np.asarray(((lerfs - morfs) / 2).mean(axis=2)[0])
+
+    def values_without(self, removed: Masks, seed: int) -> Floats:
+        """Return the target's value without each of these regions, (N,).
+
+        Parameters
+        ----------
+        removed : (N, *S) bool array
+            Pixels that are imputed.
+        seed : int
+            Of the noise on them.
+        """
+        return self._predictor(~removed, np.arange(len(removed)), [seed] * len(removed))
 
     def _prepared(self, plan: Plan, progress: Progress) -> Values:
         """Return the values predicted before, after the settings of the forward passes are chosen."""
