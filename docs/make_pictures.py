@@ -19,7 +19,7 @@ def main() -> None:
     from qtpy.QtWidgets import QApplication
 
     from napari_camanim._demo import show_demo
-    from napari_camanim._layers import current_stack
+    from napari_camanim.layers.stack import current_stack
 
     IMAGES.mkdir(exist_ok=True)
     viewer = napari.Viewer(title="napari-camanim")

@@ -101,6 +101,16 @@ class Finding:
             return f"{name} {short(values[i])}"
         return ""
 
+    def badge(self, i: int) -> str:
+        """Return the most important value of layer `i` in a few characters, or an empty string.
+
+        By default the name and value of the first column.
+        """
+        for name, values in self.columns().items():
+            value = short(values[i])
+            return f"{name} {value}" if value else ""
+        return ""
+
     def summary(self) -> str:
         """Return one sentence about all layers, or an empty string."""
         for name, values in self.columns().items():

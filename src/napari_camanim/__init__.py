@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from camanim import Animation, Model
     from camanim.stack import Normalization
-    from napari_camanim._views import RegionData
+    from napari_camanim.layers.views import Region
 
 __all__ = ["add_animation", "animate_layer"]
 
@@ -57,7 +57,7 @@ def add_animation(
         If the viewer shows no slice of the image, or the animation has another shape.
     """
     from camanim.errors import ImageError
-    from napari_camanim._views import take_view
+    from napari_camanim.layers.views import take_view
 
     _check_layer(viewer, image_layer)
     space = len(animation.geometry.size)
@@ -67,7 +67,7 @@ def add_animation(
         raise ImageError(
             f"The animation has the shape {explained_shape}, the shown image {shown_shape}."
         )
-    return _add_stack(viewer, animation, image_layer, shown, normalization)
+    return _add_stack(viewer, animation, image_layer, shown.region, normalization)
 
 
 def animate_layer(
@@ -109,7 +109,7 @@ def animate_layer(
     """
     import camanim
     from camanim.progress import silent
-    from napari_camanim._views import take_view
+    from napari_camanim.layers.views import take_view
 
     _check_layer(viewer, image_layer)
     progress = settings.setdefault("progress", silent)
@@ -120,7 +120,7 @@ def animate_layer(
     animation = camanim.animate(loaded, shown.pixels, **settings)
     if road:
         animation.score(settings.get("seed", 0), progress=progress)
-    return _add_stack(viewer, animation, image_layer, shown, normalization)
+    return _add_stack(viewer, animation, image_layer, shown.region, normalization)
 
 
 def _check_layer(viewer: ViewerModel, image_layer: Image) -> None:
@@ -136,24 +136,15 @@ def _add_stack(
     viewer: ViewerModel,
     animation: Animation,
     image_layer: Image,
-    shown: RegionData,
+    region: Region,
     normalization: Normalization,
 ) -> Image:
-    from napari_camanim._layers import guided_layer, is_stack, show_index, stack_layer
-    from napari_camanim._overlay import Caption
+    from napari_camanim.canvas.badge import Badge
+    from napari_camanim.layers.run import Run
+    from napari_camanim.session import Session, unwrapped
 
-    # Two visible stacks would blend.
-    for other in viewer.layers:
-        if is_stack(other):
-            other.visible = False
-    above = viewer.layers.index(image_layer) + 1
-    # Inserted into the list, which makes their names unique.
-    guided = guided_layer(animation, image_layer, shown)
-    if guided is not None:
-        viewer.layers.insert(above, guided)
-    layer = stack_layer(animation, image_layer, shown, normalization)
-    viewer.layers.insert(above, layer)
-    viewer.layers.selection.active = layer
-    show_index(viewer, layer, animation.initial_index)
-    Caption.on(viewer)
-    return layer
+    session = Session.of(viewer)
+    image = unwrapped(image_layer)
+    stack = session.add(Run.of(animation, region, image), image, normalization)
+    Badge.on(session)
+    return stack

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from napari_camanim._widget import CamWidget
+    from napari_camanim.dock.widget import CamWidget
 
 SAMPLE = "malignant_1"
 

@@ -12,7 +12,7 @@ from napari.layers import Image
 from camanim.checks import Localisation
 from camanim.layer_info import LayerInfo, Status
 from camanim.road import Road
-from napari_camanim._layers import is_stack
+from napari_camanim.layers.stack import is_stack
 
 SHARED = Path(__file__).parents[3] / "shared"
 

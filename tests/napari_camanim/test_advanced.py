@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 import camanim
 from camanim.cam_methods import find_method
-from napari_camanim import _networks
-from napari_camanim._layers import is_stack, show_index
+from napari_camanim.layers.stack import is_stack, show_index
+from napari_camanim.work import networks
 
 VOLUMES = """
 from torch import nn
@@ -49,7 +49,7 @@ def build():
 
 @pytest.fixture(autouse=True)
 def no_trusted_files(monkeypatch):
-    monkeypatch.setattr(_networks, "TRUSTED", set())
+    monkeypatch.setattr(networks, "TRUSTED", set())
 
 
 @pytest.fixture

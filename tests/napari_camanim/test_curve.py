@@ -5,7 +5,7 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QColor, QPalette
 
-from napari_camanim._curve import Curve
+from napari_camanim.plots.curve import Curve
 
 NAN = float("nan")
 

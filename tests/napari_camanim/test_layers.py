@@ -10,8 +10,8 @@ from napari.layers import Image
 
 import camanim
 from napari_camanim import add_animation, animate_layer
-from napari_camanim._layers import current_stack, set_normalization, show_index
-from napari_camanim._views import take_view
+from napari_camanim.layers.stack import current_stack, set_normalization, show_index
+from napari_camanim.layers.views import take_view
 
 
 def shown_slice(viewer, layer):

@@ -5,8 +5,8 @@ import pytest
 from napari.components import ViewerModel
 
 import camanim
-from napari_camanim._overlay import wrapped
-from napari_camanim._views import take_mask, take_view
+from napari_camanim.canvas.badge import wrapped
+from napari_camanim.layers.views import take_mask, take_view
 
 PLACE = {"scale": (10, 4, 0.5, 0.5), "translate": (5, 100, 3, -2)}
 

@@ -330,11 +330,11 @@ def test_a_mask_chosen_during_a_run_is_compared_after_it(viewer, small, stacks, 
 
 
 def test_a_volume_with_its_mask(viewer, small, stacks, tmp_path, monkeypatch):
-    from napari_camanim import _networks
+    from napari_camanim.work import networks
 
     path = tmp_path / "net.py"
     path.write_text(VOLUMES)
-    monkeypatch.setattr(_networks, "TRUSTED", {str(path)})
+    monkeypatch.setattr(networks, "TRUSTED", {str(path)})
     z, y, x = np.mgrid[:6, :24, :32]
     bump = np.exp(-((z - 3) ** 2 / 4 + (y - 12) ** 2 / 20 + (x - 20) ** 2 / 30))
     place = {"scale": (3, 1, 1), "translate": (6, 0, 0)}

@@ -8,8 +8,8 @@ from torch import nn
 
 import camanim
 from napari_camanim import add_animation, animate_layer
-from napari_camanim._layers import is_input, set_normalization, show_index, shown_plane
-from napari_camanim._views import take_view
+from napari_camanim.layers.stack import is_input, set_normalization, show_index, shown_plane
+from napari_camanim.layers.views import take_view
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import QApplication
 import camanim
 from camanim import animation as facade
 from camanim.models import Prediction
-from napari_camanim._layers import show_index
+from napari_camanim.layers.stack import show_index
 
 try:
     from PyQt6.sip import delete

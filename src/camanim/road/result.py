@@ -241,6 +241,13 @@ class Road(Finding):
                 line += f"   random maps {random}"
         return f"{line}\n{self._highest_caption(i)}".rstrip()
 
+    def badge(self, i: int) -> str:
+        """Return the score of layer `i`, or that it is undefined; empty before it is scored."""
+        reason = self.undefined[i]
+        if reason is not None:
+            return "" if reason == CANCELLED else "ROAD undefined"
+        return f"ROAD {self.scores[i]:.2f}"
+
     def _highest_caption(self, i: int) -> str:
         if self.highest is None:
             return ""

@@ -23,9 +23,9 @@ from camanim.declarations import settings_of
 from camanim.errors import MethodError, ModelError
 from camanim.models.overrides import ModelOverrides
 from camanim.settings import Settings
-from napari_camanim._methods import OptionsForm, heading
-from napari_camanim._scoring import ScoringFields
-from napari_camanim._settings_form import LABEL, IgnoreWheel, SettingsForm
+from napari_camanim.dock.methods import OptionsForm, heading
+from napari_camanim.dock.scoring import ScoringFields
+from napari_camanim.dock.settings_form import LABEL, IgnoreWheel, SettingsForm
 
 FROM_SOURCE = "from the network"
 #: Settings with a field in another part of the dock, or without one.

@@ -30,12 +30,15 @@ class Region:
         Index of the region along all axes of the layer; 0 along `axes`.
     corners : (n + 1, n) array
         World coordinates of the layer's first pixel, and of the last pixel along each axis.
+    labels : tuple of str
+        Names of the axes of the layer.
     """
 
     shape: tuple[int, ...]
     axes: tuple[int, ...]
     position: tuple[int, ...]
     corners: npt.NDArray[np.float64]
+    labels: tuple[str, ...]
 
     def cut(self, data: Any) -> npt.NDArray[Any]:
         """Return the region of an array with the axes of the layer."""
@@ -77,7 +80,7 @@ class View:
         Whether the range of values is known, as for 8-bit and colour images.
     limits : (low, high)
         Contrast limits of the layer.
-    corners : (n + 1, n) array
+    corners, labels
         See `Region`.
     """
 
@@ -87,6 +90,7 @@ class View:
     fixed_range: bool
     limits: tuple[float, float]
     corners: npt.NDArray[np.float64]
+    labels: tuple[str, ...]
 
     def read(self, space: int) -> RegionData:
         """Return the shown slice (2), or the volume along the last three axes (3).
@@ -120,7 +124,7 @@ class View:
         if any(not 0 <= self.index[axis] < shape[axis] for axis in sliced):
             raise ImageError("The sliders are outside of the image: move them into it first.")
         position = tuple(i if axis in sliced else 0 for axis, i in enumerate(self.index))
-        return Region(shape, axes, position, self.corners)
+        return Region(shape, axes, position, self.corners, self.labels)
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,18 @@ def take_view(viewer: ViewerModel, layer: Image) -> View:
         fixed_range=layer.rgb or data.dtype == np.uint8 or data.dtype == bool,
         limits=(float(low), float(high)),
         corners=_corners(layer, data),
+        labels=axis_names(layer),
     )
+
+
+def axis_names(layer: Layer) -> tuple[str, ...]:
+    """Return the names of the axes of a layer; by default t, z, y and x from the last one backwards."""
+    labels: tuple[str, ...] = tuple(layer.axis_labels)
+    is_default = labels == tuple(f"{i}" for i in range(-layer.ndim, 0))
+    if not is_default:
+        return labels
+    names = ("t", "z", "y", "x")
+    return tuple(names[i] if i >= -len(names) else f"axis {i}" for i in range(-layer.ndim, 0))
 
 
 def take_mask(layer: Labels) -> Mask:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from camanim.errors import CamError, Cancelled, ScoreError
 from camanim.findings import FindingRequest, find_kind
 from camanim.progress import Progress
-from napari_camanim._networks import ModelSpec, Networks
-from napari_camanim._views import Mask, Region, RegionData, View
+from napari_camanim.layers.views import Mask, Region, RegionData, View
+from napari_camanim.work.networks import ModelSpec, Networks
 
 if TYPE_CHECKING:
     from camanim import Animation, Model

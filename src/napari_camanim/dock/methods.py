@@ -12,8 +12,8 @@ from superqt import QSearchableComboBox
 import camanim
 from camanim.cam_methods import Method
 from camanim.errors import MethodError
-from napari_camanim._classes import first_listed
-from napari_camanim._settings_form import SettingsForm
+from napari_camanim.dock.classes import first_listed
+from napari_camanim.dock.settings_form import SettingsForm
 
 
 class MethodField(QSearchableComboBox):

@@ -16,10 +16,10 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from camanim.errors import CamError, Cancelled
 from camanim.writing import checked_path
-from napari_camanim import _jobs
-from napari_camanim._form import DockForm
-from napari_camanim._jobs import RunRequest, RunResult
-from napari_camanim._layers import (
+from napari_camanim.canvas.badge import Caption
+from napari_camanim.dock.form import DockForm
+from napari_camanim.dock.networks import confirm_trust
+from napari_camanim.layers.stack import (
     current_stack,
     is_input,
     is_stack,
@@ -30,11 +30,12 @@ from napari_camanim._layers import (
     unwrapped,
     update_metadata,
 )
-from napari_camanim._networks import ModelSpec
-from napari_camanim._overlay import Caption
-from napari_camanim._running import Runner
-from napari_camanim._views import Mask, take_mask, take_view
-from napari_camanim._worker import Task
+from napari_camanim.layers.views import Mask, take_mask, take_view
+from napari_camanim.work import jobs
+from napari_camanim.work.jobs import RunRequest, RunResult
+from napari_camanim.work.networks import ModelSpec
+from napari_camanim.work.runner import Runner
+from napari_camanim.work.task import Task
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -67,7 +68,7 @@ class CamWidget(QWidget):
         super().__init__()
         self.viewer = napari_viewer
         self.form = DockForm()
-        self.runner = Runner(self)
+        self.runner = Runner(partial(confirm_trust, self))
         self._device_search: Task | None = None
         self._image: Image | None = None
         #: Incremented when inputs of Predict change, to discard outdated results.
@@ -236,7 +237,7 @@ class CamWidget(QWidget):
     def _list_devices(self, expanded: bool) -> None:
         """List the devices when the advanced fields are first shown, as this imports torch."""
         if expanded and self._device_search is None:
-            self._device_search = Task(lambda progress: _jobs.devices())
+            self._device_search = Task(lambda progress: jobs.devices())
             self._device_search.succeeded.connect(self.form.advanced.set_devices)
             self._device_search.start()
 
@@ -263,7 +264,7 @@ class CamWidget(QWidget):
         request, version = self._request(), self._input_version
         if request is not None:
             self.runner.start(
-                lambda progress: _jobs.predict(request, self.runner.networks, progress),
+                lambda progress: jobs.predict(request, self.runner.networks, progress),
                 lambda result: self._list_classes(result, version, request.slices),
             )
 
@@ -284,7 +285,7 @@ class CamWidget(QWidget):
         request, layer = self._request(), self._image
         if request is not None and layer is not None:
             self.runner.start(
-                lambda progress: _jobs.run(request, self.runner.networks, progress),
+                lambda progress: jobs.run(request, self.runner.networks, progress),
                 lambda result: self._add_stacks(result, request, layer),
             )
 
@@ -301,7 +302,7 @@ class CamWidget(QWidget):
             stack = _add_stack(self.viewer, animation, layer, result.shown, normalization)
             self._images[stack] = ref(layer)
         self._on_stack()
-        self.form.show_message(_jobs.summary(result))
+        self.form.show_message(jobs.summary(result))
         if result.problem:
             show_error(result.problem)
 
@@ -324,7 +325,7 @@ class CamWidget(QWidget):
             return
         animation, region, mask = stack.data.animation, stack.data.region, self._mask()
         self.runner.start(
-            lambda progress: _jobs.localise(animation, mask, region),
+            lambda progress: jobs.localise(animation, mask, region),
             lambda result: self._show_localisation(stack, result),
         )
 

@@ -17,11 +17,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_camanim._advanced import Advanced
-from napari_camanim._classes import ClassField
-from napari_camanim._curve import Curve
-from napari_camanim._methods import MethodField
-from napari_camanim._networks import NetworkField, OpenButton
+from napari_camanim.dock.advanced import Advanced
+from napari_camanim.dock.classes import ClassField
+from napari_camanim.dock.methods import MethodField
+from napari_camanim.dock.networks import NetworkField, OpenButton
+from napari_camanim.plots.curve import Curve
 
 
 class DockForm(QScrollArea):

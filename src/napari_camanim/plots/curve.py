@@ -15,7 +15,7 @@ from camanim.findings import Finding
 from camanim.plots import Plot, PlotOffer
 
 if TYPE_CHECKING:
-    from napari_camanim._plot import PlotCanvas
+    from napari_camanim.plots.canvas import PlotCanvas
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Curve(QWidget):
             return
         if self.canvas is None:
             # Imported on first use, so that opening the dock does not import matplotlib.
-            from napari_camanim._plot import PlotCanvas
+            from napari_camanim.plots.canvas import PlotCanvas
 
             self.canvas = PlotCanvas()
             self.canvas.moved.connect(self.moved)

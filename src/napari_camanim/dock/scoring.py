@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout
 
 from camanim.catalogue import finding_kinds
 from camanim.findings import FindingKind, FindingRequest
-from napari_camanim._methods import heading
-from napari_camanim._settings_form import SettingsForm
+from napari_camanim.dock.methods import heading
+from napari_camanim.dock.settings_form import SettingsForm
 
 if TYPE_CHECKING:
     from napari.layers import Labels

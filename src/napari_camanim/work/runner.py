@@ -7,13 +7,12 @@ from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QWidget
 
 from camanim.errors import CamError, Cancelled
 from camanim.models import Untrusted
 from camanim.progress import Progress
-from napari_camanim._networks import Networks, confirm_trust
-from napari_camanim._worker import Task
+from napari_camanim.work.networks import Networks
+from napari_camanim.work.task import Task
 
 Job = Callable[[Progress], Any]
 
@@ -23,8 +22,8 @@ class Runner(QObject):
 
     Parameters
     ----------
-    dialog_parent : QWidget
-        Parent of the dialog about trust.
+    confirm : callable
+        From an `Untrusted` error to whether the user allows its code to run.
 
     Signals
     -------
@@ -42,11 +41,11 @@ class Runner(QObject):
     failed = Signal(object)
     finished = Signal()
 
-    def __init__(self, dialog_parent: QWidget) -> None:
+    def __init__(self, confirm: Callable[[Untrusted], bool]) -> None:
         super().__init__()
         self.networks = Networks()
         self.task: Task | None = None
-        self._dialog_parent = dialog_parent
+        self._confirm = confirm
         self._job: Job | None = None
         self._on_success: Callable[[Any], None] | None = None
         self._retry: Callable[[], None] | None = None
@@ -104,7 +103,7 @@ class Runner(QObject):
     def _retry_if_trusted(
         self, error: Untrusted, job: Job, on_success: Callable[[Any], None]
     ) -> None:
-        if not confirm_trust(self._dialog_parent, error):
+        if not self._confirm(error):
             self.failed.emit(Cancelled(f"Nothing was run: {error.source} is not trusted."))
         elif not self._closed:
             self.start(job, on_success)

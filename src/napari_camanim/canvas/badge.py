@@ -1,0 +1,231 @@
+"""The badge on the canvas: one line about the shown map, and why a map is not what it seems to be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from napari.components.overlays import TextOverlay
+from napari.layers import Image
+from qtpy.QtCore import QTimer
+
+from napari_camanim.layers.metadata import KEY
+from napari_camanim.layers.stack import is_stack
+from napari_camanim.session import Session, unwrapped
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from camanim.result import Result
+
+FONT_SIZE = 9
+#: Average width of a character, and the margins of the box, in pixels.
+CHARACTER, MARGINS = 7.6, 24
+#: Separator of the facts on a line.
+SEPARATOR = "   "
+#: Milliseconds after the last step of the slider until the box is drawn again.
+REST = 150
+#: Blending modes in which an opaque layer hides what is below.
+COVERING = ("opaque", "translucent", "translucent_no_depth")
+
+
+def badge_line(result: Result, i: int, place: str, width: float) -> str:
+    """Return the facts about a map in one line that fits the canvas.
+
+    Where the canvas is narrow, the less important facts are left out, and the name is shortened.
+
+    Parameters
+    ----------
+    result : Result
+    i : int
+        Index of the layer.
+    place : str
+        The explained slice; empty without one.
+    width : float
+        Width of the canvas in pixels.
+    """
+    length = max(12, int((width - MARGINS) / CHARACTER))
+    name = result.layers[i].label
+    count = f"{i + 1}/{len(result)}"
+    unit = ".2f" if result.target.unit == "probability" else ".3g"
+    # From the most important one.
+    ranked = [
+        count,
+        evidence(result, i),
+        *(finding.badge(i) for finding in result.findings.values()),
+        place,
+        f"{result.target.name} {result.probability:{unit}}",
+    ]
+    facts = list(filter(None, ranked))
+    while len(facts) > 1 and len(SEPARATOR.join([name, *facts])) > length:
+        facts.pop()
+    left = length - len(SEPARATOR.join(["", *facts]))
+    return SEPARATOR.join([_shortened(name, max(left, 8)), *facts])
+
+
+def evidence(result: Result, i: int) -> str:
+    """Return "no positive evidence" for a map without positive values, otherwise an empty string."""
+    highest = float(result.maps[i].max()) if result.extremes is None else result.extremes[i][1]
+    # Normalised by its maximum, weak evidence would look like strong evidence.
+    return "" if highest > 0 else "no positive evidence"
+
+
+def _shortened(name: str, length: int) -> str:
+    """Shorten a name in its middle, as both ends of a module's name distinguish it."""
+    if len(name) <= length:
+        return name
+    half = (length - 1) // 2
+    return f"{name[: length - 1 - half]}…{name[len(name) - half :]}"
+
+
+def hindrance(viewer: ViewerModel, stack: Image, index: int | None) -> str:
+    """Return why the canvas does not show the map over its image, in a few words; empty if it does.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    stack : napari.layers.Image
+        The current stack.
+    index : int or None
+        Index of the shown layer of the network.
+    """
+    run = stack.data.run
+    if index is None:
+        if any(axis - viewer.dims.ndim + stack.ndim == 0 for axis in viewer.dims.displayed):
+            return ""
+        return f"no map here: the maps are of {run.place or 'another position'}"
+    image = run.image
+    layers = [unwrapped(layer) for layer in viewer.layers]
+    if image is None or image not in layers:
+        return f"the image {run.image_name} was removed"
+    if not image.visible or image.opacity == 0:
+        return f"the image {image.name} is hidden"
+    at, base = layers.index(stack), layers.index(image)
+    for place, layer in enumerate(layers):
+        if layer is image or layer is stack or not _covers(layer, stack):
+            continue
+        if place > at:
+            return f"covered by {layer.name}"
+        if place > base:
+            return f"{layer.name} covers the image {image.name}"
+    return f"the maps are below the image {image.name}" if base > at and _covers(image, stack) else ""
+
+
+def _covers(layer: Any, stack: Image) -> bool:
+    """Return whether a layer hides what is below it, somewhere within a stack."""
+    if not isinstance(layer, Image) or is_stack(layer) or not layer.visible:
+        return False
+    if layer.opacity < 0.5 or str(layer.blending) not in COVERING:
+        return False
+    one, two = layer.extent.world[:, -2:], stack.extent.world[:, -2:]
+    return bool(np.all((one[0] < two[1]) & (two[0] < one[1])))
+
+
+class Badge:
+    """Updates the badge and the colour bar on the canvas until the last stack is removed.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    _of_session: ClassVar[WeakKeyDictionary[Session, Badge]] = WeakKeyDictionary()
+
+    def __init__(self, session: Session, viewer: ViewerModel) -> None:
+        self._session = session
+        #: Whether the whole caption is shown instead of one line.
+        self._whole = False
+        # Without a colour, so that the text contrasts with the canvas in every theme.
+        self.overlay = TextOverlay(visible=True, position="top_left", font_size=FONT_SIZE, box=True)
+        viewer.canvas.overlays[KEY] = self.overlay
+        self._bar: Image | None = None
+        # Drawing the box takes longer than the map itself; it is left out while the slider moves.
+        self._rest = QTimer()
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(REST)
+        self._rest.timeout.connect(self._show_box)
+        session.moved.connect(self.update)
+        session.updated.connect(self._on_updated)
+        session.listed.connect(self._on_listed)
+        viewer.canvas.events.size.connect(self.update)
+        self.update()
+
+    @classmethod
+    def on(cls, session: Session) -> Badge | None:
+        """Return the badge of a session; create it on first use. None if the viewer was deleted."""
+        viewer = session.viewer
+        if viewer is None:
+            return None
+        if session not in cls._of_session:
+            cls._of_session[session] = cls(session, viewer)
+        return cls._of_session[session]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all facts about the map are shown, on several lines, instead of one line."""
+        return self._whole
+
+    @whole.setter
+    def whole(self, whole: bool) -> None:
+        self._whole = whole
+        self.update()
+
+    def update(self, event: Any = None) -> None:
+        """Show the badge of the shown map, or hide it."""
+        viewer, stack = self._session.viewer, self._session.current
+        if viewer is None:
+            return
+        text = "" if stack is None else self._text(viewer, stack, self._session.index)
+        if text and text != self.overlay.text and self.overlay.visible:
+            self.overlay.box = False
+            self._rest.start()
+        if text:
+            self.overlay.text = text
+        if self.overlay.visible != bool(text):
+            self.overlay.visible = bool(text)
+        self._show_bar(stack)
+
+    def _text(self, viewer: ViewerModel, stack: Image, index: int | None) -> str:
+        width = viewer.canvas.size[1]
+        lines = []
+        if index is not None:
+            run = stack.data.run
+            if self._whole:
+                about = stack.metadata[KEY]["captions"][index].split("\n")
+                lines += [*about, run.place] if run.place else about
+            else:
+                lines.append(badge_line(run.animation, index, run.place, width))
+        problem = hindrance(viewer, stack, index)
+        length = max(12, int((width - MARGINS) / CHARACTER))
+        lines += [_shortened(problem, length)] if problem else []
+        return "\n".join(lines)
+
+    def _show_box(self) -> None:
+        self.overlay.box = True
+
+    def _show_bar(self, stack: Image | None) -> None:
+        """Show the colour bar of the current stack, and of no other."""
+        if self._bar is stack:
+            return
+        if self._bar is not None:
+            self._bar.colorbar.visible = False
+        self._bar = stack
+        if stack is not None:
+            bar = stack.colorbar
+            bar.position, bar.size, bar.font_size, bar.tick_length = "bottom_right", (12, 90), 8, 3
+            bar.visible = True
+
+    def _on_updated(self, stack: Image) -> None:
+        self.update()
+
+    def _on_listed(self) -> None:
+        viewer = self._session.viewer
+        if viewer is not None and not self._session.stacks:
+            self._rest.stop()
+            self._session.moved.disconnect(self.update)
+            self._session.updated.disconnect(self._on_updated)
+            self._session.listed.disconnect(self._on_listed)
+            viewer.canvas.events.size.disconnect(self.update)
+            viewer.canvas.overlays.pop(KEY, None)
+            self._of_session.pop(self._session, None)

@@ -1,0 +1,1 @@
+"""The dock widget: fields, buttons and messages."""

@@ -1,0 +1,1 @@
+"""Conversion of napari layers to input of the engine, and of results to layers."""

@@ -1,0 +1,1 @@
+"""The plots of findings in the window."""
