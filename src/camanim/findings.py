@@ -43,7 +43,7 @@ R = TypeVar("R", bound="Finding")
 Column = Sequence[Any] | npt.NDArray[Any]
 
 #: Parameters of a compute function that are not settings.
-_NOT_SETTINGS = ("progress", "mask")
+_NOT_SETTINGS = ("progress", "mask", "partial_scores")
 
 
 @dataclass(frozen=True)

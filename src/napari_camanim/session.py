@@ -151,7 +151,8 @@ class Session:
     @property
     def run(self) -> Run | None:
         """The run of the current stack."""
-        return None if self.current is None else self.current.data.run
+        stack = self.current
+        return None if stack is None else stack.data.run
 
     @property
     def animation(self) -> Animation | None:
@@ -349,7 +350,8 @@ def _seen(viewer: ViewerModel, stacks: Sequence[Image]) -> tuple[Image | None, i
         return None, None
     active = unwrapped(viewer.layers.selection.active)
     # From top to bottom, the selected one first.
-    visible = sorted(reversed(visible), key=lambda stack: stack is not active)
+    visible.reverse()
+    visible.sort(key=lambda stack: stack is not active)
     for stack in visible:
         index = shown_index(viewer, stack)
         if index is not None:

@@ -109,7 +109,9 @@ def hindrance(viewer: ViewerModel, stack: Image, index: int | None) -> str:
             return f"covered by {layer.name}"
         if place > base:
             return f"{layer.name} covers the image {image.name}"
-    return f"the maps are below the image {image.name}" if base > at and _covers(image, stack) else ""
+    return (
+        f"the maps are below the image {image.name}" if base > at and _covers(image, stack) else ""
+    )
 
 
 def _covers(layer: Any, stack: Image) -> bool:

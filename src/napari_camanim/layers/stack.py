@@ -198,7 +198,7 @@ def stack_layer(data: StackData, image: Image, about: CamMetadata | None = None)
 
 
 def stack_placement(data: StackData, image: Image) -> dict[str, Any]:
-    """Return where a stack lies in world coordinates, as arguments of a layer; `layer` is the first axis."""
+    """Return the transform of a stack to world coordinates, as arguments of a layer."""
     place = placement(data.animation.geometry, image, data.region)
     return {
         "scale": (1, *place["scale"]),
