@@ -20,6 +20,7 @@ from napari_camanim.layers.stack import (
     StackData,
     guided_layer,
     is_stack,
+    name_of,
     set_data,
     set_metadata,
     stack_layer,
@@ -157,7 +158,8 @@ class Session:
     @property
     def animation(self) -> Animation | None:
         """The result of the current stack."""
-        return None if self.current is None else self.current.data.animation
+        stack = self.current
+        return None if stack is None else stack.data.animation
 
     def add(
         self,
@@ -218,12 +220,17 @@ class Session:
         """
         image = run.image
         label = None
-        if self.current is stack and self.index is not None:
-            label = stack.data.animation.layers[self.index].label
+        if stack is self.current and self.index is not None:
+            shown: Animation = stack.data.animation
+            label = shown.layers[self.index].label
+        # Unless the user has renamed it.
+        is_named = stack.name.startswith(name_of(stack.data.run))
         data = stack.data.altered(run=run, indices=_same_layers(stack.data, run.animation))
         set_data(stack, data, about)
         if about is None:
             update_metadata(stack)
+        if is_named and not stack.name.startswith(name_of(run)):
+            stack.name = name_of(run)
         if image is not None:
             place = stack_placement(data, image)
             for name in ("scale", "translate"):

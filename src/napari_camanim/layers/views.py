@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +44,12 @@ class Region:
         """Return the region of an array with the axes of the layer."""
         key = [slice(None) if i in self.axes else at for i, at in enumerate(self.position)]
         return as_array(data[tuple(key)])
+
+    def at_origin(self) -> Region:
+        """Return the same region of an image that consists of it alone."""
+        along = range(len(self.shape))
+        shape = tuple(self.shape[i] if i in self.axes else 1 for i in along)
+        return replace(self, shape=shape, position=tuple(0 for _ in along))
 
 
 @dataclass(frozen=True)
