@@ -219,13 +219,13 @@ class Session:
             Metadata of the layer; by default it is computed.
         """
         image = run.image
-        label = None
+        label, before = None, stack.data
         if stack is self.current and self.index is not None:
-            shown: Animation = stack.data.animation
+            shown: Animation = before.animation
             label = shown.layers[self.index].label
         # Unless the user has renamed it.
-        is_named = stack.name.startswith(name_of(stack.data.run))
-        data = stack.data.altered(run=run, indices=_same_layers(stack.data, run.animation))
+        is_named = stack.name.startswith(name_of(before.run))
+        data = before.altered(run=run, indices=_same_layers(before, run.animation))
         set_data(stack, data, about)
         if about is None:
             update_metadata(stack)

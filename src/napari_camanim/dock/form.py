@@ -48,3 +48,11 @@ class Column(Container[Any]):
 def heading(text: str) -> Label:
     """Return a heading for a group of fields."""
     return Label(value=f"<b>{text}</b>")
+
+
+def fit_width(label: Label) -> None:
+    """Let a label be as wide as the dock, which a long line must not widen."""
+    policy = label.native.sizePolicy()
+    policy.setHorizontalPolicy(policy.Policy.Ignored)
+    policy.setVerticalPolicy(policy.Policy.Minimum)
+    label.native.setSizePolicy(policy)

@@ -6,7 +6,7 @@ from magicgui.widgets import Label, ProgressBar, PushButton
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 
-from napari_camanim.dock.form import Column
+from napari_camanim.dock.form import Column, fit_width
 
 
 class Status(Column):
@@ -26,12 +26,8 @@ class Status(Column):
         self.offer.tooltip = "Add the maps over a copy of the image as it was explained."
         super().__init__([self.bar, self.line, self.message, self.offer])
         self.message.native.setWordWrap(True)
-        # A long line must not widen the dock.
-        for label in (self.message, self.line):
-            policy = label.native.sizePolicy()
-            policy.setHorizontalPolicy(policy.Policy.Ignored)
-            policy.setVerticalPolicy(policy.Policy.Minimum)
-            label.native.setSizePolicy(policy)
+        fit_width(self.message)
+        fit_width(self.line)
         self.message.native.setTextInteractionFlags(
             Qt.TextInteractionFlag.TextSelectableByMouse
             | Qt.TextInteractionFlag.TextSelectableByKeyboard

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import CheckBox, ComboBox, Container, PushButton, RadioButtons
+from magicgui.widgets import CheckBox, ComboBox, Container, Label, PushButton, RadioButtons
 from napari.layers import Image, Labels
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QFileDialog, QWidget
@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from camanim.errors import CamError
 from camanim.writing import checked_path
 from napari_camanim.dock.class_field import ClassField
-from napari_camanim.dock.form import Column, Form
+from napari_camanim.dock.form import Column, Form, fit_width
 from napari_camanim.dock.method_field import MethodField
 from napari_camanim.dock.network_field import NetworkField, confirm_trust
 from napari_camanim.dock.remembered import remember, remembered
@@ -23,7 +23,7 @@ from napari_camanim.dock.search_field import IgnoreWheel, narrow
 from napari_camanim.dock.sections import Section, SettingsSection
 from napari_camanim.dock.status import Status
 from napari_camanim.layers.stack import is_input
-from napari_camanim.layers.views import Mask, take_mask, take_view
+from napari_camanim.layers.views import Mask, View, axis_names, take_mask, take_view
 from napari_camanim.session import Session, shown_plane, unwrapped
 from napari_camanim.work import jobs
 from napari_camanim.work.collection import include_all
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 #: Milliseconds after the last change until a live run starts.
 DELAY = 40
+#: Choices of the field for channels: grey or colours as shown, and the selected layers.
+AS_SHOWN, SELECTED = "shown", "selected"
+#: The longest axis that can hold channels.
+MOST_CHANNELS = 16
 #: Width in pixels that the dock requests.
 WIDTH = 290
 
@@ -68,6 +72,8 @@ class CamWidget(Container[Any]):
         self._connections: list[tuple[Any, Callable[..., None]]] = []
         self._device_search: Task | None = None
         self._explained_image: Image | None = None
+        #: Sliders of the image when it was last described.
+        self._place: Any = None
         #: Incremented when inputs of Predict change, to discard outdated results.
         self._input_version = 0
         self._predicted_version = -1
@@ -92,6 +98,14 @@ class CamWidget(Container[Any]):
             nullable=True,
             tooltip="The image to explain; follows the selected layer.",
         )
+        self.channels = ComboBox(
+            name="channels",
+            label="Channels",
+            choices=self._channel_choices,
+            tooltip="Axis or layers with the channels of the network's input.",
+            visible=False,
+        )
+        self.view_words = Label(name="view", tooltip="What is explained by Run.")
         self.network = NetworkField(
             name="network", label="Network", value="", tooltip=NetworkField.hint
         )
@@ -143,7 +157,9 @@ class CamWidget(Container[Any]):
 
     def _fields(self) -> list[Any]:
         return [
-            Form([self.image, self.network, self.classes, self.method]),
+            Form([self.image]),
+            self.view_words,
+            Form([self.channels, self.network, self.classes, self.method]),
             self.road,
             Column([self.run_button, self.predict_button, self.live], "horizontal"),
             Form([self.normalization]),
@@ -161,6 +177,8 @@ class CamWidget(Container[Any]):
         self.network.native.parentWidget().layout().addWidget(self.network.button)
         layout = super().native.layout()
         layout.setSpacing(6)
+        self.view_words.native.setWordWrap(True)
+        fit_width(self.view_words)
         self.sections = {
             "Save": Section("Save", "Movies and cards.", self._make_save),
             "Settings": Section(
@@ -195,6 +213,59 @@ class CamWidget(Container[Any]):
         layers = [unwrapped(layer) for layer in self.viewer.layers]
         return [(layer.name, layer) for layer in layers if is_input(layer)]
 
+    def _channel_choices(self, widget: Any = None) -> list[tuple[str, Any]]:
+        """Return the axes and layers that can hold the channels of the network's input."""
+        image = self._explained_image
+        choices: list[tuple[str, Any]] = [("as shown", AS_SHOWN)]
+        if image is None or image.rgb:
+            return choices
+        names, shape = axis_names(image), image.data.shape
+        first = self.viewer.dims.ndim - image.ndim
+        displayed = [axis - first for axis in self.viewer.dims.displayed]
+        choices += [
+            (f"axis {names[axis]} ({shape[axis]})", axis)
+            for axis in range(image.ndim)
+            if axis not in displayed and 2 <= shape[axis] <= MOST_CHANNELS
+        ]
+        selected = [unwrapped(layer) for layer in self.viewer.layers.selection]
+        if sum(is_input(layer) for layer in selected) > 1:
+            choices.append(("the selected layers", SELECTED))
+        return choices
+
+    def _channels(self) -> int | list[Image] | None:
+        """Return the axis, or the other layers, with the channels of the network's input."""
+        chosen = self.channels.value
+        if isinstance(chosen, int):
+            return chosen
+        if chosen != SELECTED:
+            return None
+        images = [layer for _, layer in self._images()]
+        selected = [unwrapped(layer) for layer in self.viewer.layers.selection]
+        image = self._explained_image
+        return [layer for layer in images if layer in selected and layer is not image]
+
+    def _view(self) -> View:
+        """Return what is explained.
+
+        Raises
+        ------
+        ImageError
+            If the selected layers cannot be channels of one image.
+        """
+        return take_view(self.viewer, self.image.value, self._channels())
+
+    def _show_view(self) -> None:
+        """Show what Run explains."""
+        words = ""
+        if self.image.value is not None:
+            loaded = self.runner.networks.model
+            space = 3 if self.settings.all_slices() or (loaded and loaded.dims == 3) else 2
+            try:
+                words = self._view().words(space)
+            except CamError as error:
+                words = str(error)
+        self.view_words.value = words
+
     def _masks(self, widget: Any = None) -> list[tuple[str, Labels]]:
         layers = [unwrapped(layer) for layer in self.viewer.layers]
         return [(layer.name, layer) for layer in layers if isinstance(layer, Labels)]
@@ -203,6 +274,7 @@ class CamWidget(Container[Any]):
 
     def _connect_fields(self) -> None:
         self.image.changed.connect(self._on_image)
+        self.channels.changed.connect(self._on_channels)
         self.network.changed.connect(self._on_network)
         self.classes.changed.connect(self._on_change)
         self.method.changed.connect(self._on_method)
@@ -236,7 +308,7 @@ class CamWidget(Container[Any]):
             (layers.removed, self._on_removed),
             (layers.reordered, self._refresh),
             (layers.renamed, self._refresh),
-            (self.viewer.layers.selection.events.active, self._follow_selection),
+            (self.viewer.layers.selection.events.changed, self._on_selection),
             (self.session.current_changed, self._on_stack),
             (self.session.updated, self._on_stack),
             (self.session.moved, self._on_moved),
@@ -249,6 +321,7 @@ class CamWidget(Container[Any]):
     def _refresh(self, event: Any = None) -> None:
         """Update the lists of images and masks, keeping the choices."""
         self.image.reset_choices()
+        self.channels.reset_choices()
         self.settings.mask.reset_choices()
         self._follow_selection()
         self._on_stack()
@@ -278,9 +351,21 @@ class CamWidget(Container[Any]):
                 self.signed.value = current.data.signed
 
     def _on_moved(self) -> None:
-        # The sliders are part of the input, except that of the layers.
-        if self.live.value:
-            self._delay.start()
+        image = self._explained_image
+        if image is None:
+            return
+        dims = self.viewer.dims
+        # The sliders of the image are part of the input, that of the layers is not.
+        place = (tuple(dims.point[-image.ndim :]), tuple(dims.displayed), image.contrast_limits)
+        if place != self._place:
+            self._place = place
+            self._show_view()
+            self._on_change()
+
+    def _on_selection(self, event: Any = None) -> None:
+        self.channels.reset_choices()
+        self.channels.visible = len(self.channels.choices) > 1
+        self._follow_selection()
 
     # -- Changes of fields -------------------------------------------------------------------------
 
@@ -288,8 +373,15 @@ class CamWidget(Container[Any]):
         if image is self._explained_image:
             return
         self._explained_image = image
+        self._on_selection()
+        self._place = None
+        self._on_moved()
         self.settings.set_depth(image is not None and image.ndim > 2)
         self._suggest_network()
+        self._on_network()
+
+    def _on_channels(self, value: Any = None) -> None:
+        self._show_view()
         self._on_network()
 
     def _on_network(self, value: Any = None) -> None:
@@ -337,7 +429,7 @@ class CamWidget(Container[Any]):
         try:
             return RunRequest(
                 network=ModelSpec(self.network.source(), self.settings.network()),
-                view=take_view(self.viewer, image),
+                view=self._view(),
                 slices=self.settings.all_slices(),
                 targets=self.classes.requests(),
                 method=self.method.value,

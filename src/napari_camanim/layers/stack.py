@@ -69,7 +69,8 @@ class StackData:
         self.axes = tuple(axis in run.region.axes for axis in range(len(run.region.shape)))
         self._stack = run.animation.stack(normalization, signed=signed)
         lengths = iter(self._stack.shape[1:])
-        self.shape = (len(self.indices), *(next(lengths) if along else 1 for along in self.axes))
+        sides = zip(self.axes, run.region.lengths, strict=True)
+        self.shape = (len(self.indices), *(next(lengths) if a else n for a, n in sides))
         self.ndim = len(self.shape)
         self.size = int(np.prod(self.shape))
         self._insert = tuple(i + 1 for i, along in enumerate(self.axes) if not along)
@@ -94,7 +95,8 @@ class StackData:
         if parts and len(parts) <= self.ndim and all(is_basic_index(part) for part in parts):
             # The indexing of napari, which computes only the displayed planes.
             return self._section((*parts, *[slice(None)] * (self.ndim - len(parts))))
-        return np.expand_dims(np.asarray(self._stack[list(self.indices)]), self._insert)[key]
+        planes = np.expand_dims(np.asarray(self._stack[list(self.indices)]), self._insert)
+        return np.broadcast_to(planes, self.shape)[key]
 
     def _section(self, parts: tuple[Any, ...]) -> Any:
         """Return a section by an integer or a slice along every axis."""
@@ -105,14 +107,18 @@ class StackData:
         section = self._plane(layer, rest)
         new_axes: list[slice | None] = []
         slices: list[slice] = []
-        for part, is_along in zip(parts, along, strict=True):
+        lengths: list[int] = []
+        for part, is_along, length in zip(parts, along, self.shape, strict=True):
             if isinstance(part, slice):
                 new_axes.append(slice(None) if is_along else None)
                 slices.append(slice(None) if is_along else part)
+                lengths.append(-1 if is_along else length)
             elif not is_along:
-                # Raises an IndexError unless the index is 0 or -1, as in numpy.
-                range(1)[part]
-        return section[tuple(new_axes)][tuple(slices)]
+                # Raises an IndexError outside of the axis, as in numpy.
+                range(length)[part]
+        section = section[tuple(new_axes)]
+        shape = [n if m < 0 else m for n, m in zip(section.shape, lengths, strict=True)]
+        return np.broadcast_to(section, shape)[tuple(slices)]
 
     def _plane(self, layer: int | list[int], rest: list[Any]) -> Any:
         """Return a section of the maps, from those that were shown last where it is a whole plane."""

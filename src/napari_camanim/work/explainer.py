@@ -156,7 +156,8 @@ class Explainer(QObject):
             for run, about in reversed(list(zip(runs, explained.about, strict=True))):
                 self._session.add(run, image, normalization, about=about)
         Badge.on(self._session)
-        self._first_index = self._session.index
+        # A live run leaves the slider where it is.
+        self._first_index = self._session.index if into is None else None
         self.shown.emit(explained)
         self.said.emit(jobs.summary(explained), False)
         if not explained.cancelled and not self._runner.closed:
@@ -234,7 +235,8 @@ class Explainer(QObject):
         self.said.emit(text, bool(found.problem))
         animation, index = self._session.animation, self._session.index
         # Only if the slider was not moved in the meantime.
-        if animation is explained.runs[0].animation and index == self._first_index:
+        is_first = index is not None and index == self._first_index
+        if animation is explained.runs[0].animation and is_first:
             self._session.go_to(animation.initial_index)
 
     def _on_localised(self, result: tuple[str, str]) -> None:
