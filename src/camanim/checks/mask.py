@@ -141,10 +141,16 @@ def covered_fractions(mask: Bools, geometry: Geometry) -> Floats:
     (*S) array
         In [0, 1]; pixels beyond the image count as not covered.
     """
+    if not mask.any():
+        return np.zeros(geometry.size)
     areas: npt.NDArray[Any] = mask
     for axis, cells in enumerate(geometry.size):
+        # Most of the mask is empty.
+        occupied = np.flatnonzero(areas.any(axis=tuple(a for a in range(areas.ndim) if a != axis)))
+        first, last = (int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else (0, 1)
+        areas = np.moveaxis(np.moveaxis(areas, axis, 0)[first:last], 0, axis)
         weights = _overlap_matrix(
-            cells, areas.shape[axis], geometry.scale[axis], geometry.offset[axis]
+            cells, last - first, geometry.scale[axis], geometry.offset[axis] - first
         )
         front = np.moveaxis(areas, axis, 0)
         averaged = weights @ front.reshape(len(front), -1)

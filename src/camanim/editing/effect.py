@@ -55,8 +55,8 @@ class Effect:
     score_before, score_after : float
         The target's score, such as the logit of a class, which does not saturate.
     classes : tuple of ClassEffect
-        The likeliest classes before or after, in descending order after the edits, and the target's; empty
-        if the network has no class scores. Of a regression, its first values in order.
+        The likeliest classes before or after, and that of the target, in descending order after the
+        edits; empty if the network has no class scores. Of a regression, its first values in order.
     measure : {"probability", "fraction of pixels", "highest detection", "value"}
         What the values of `classes` are: of a segmentation, the fraction of pixels on which each class
         is predicted; of a detection, the highest score of each class, 0 if it is not detected.

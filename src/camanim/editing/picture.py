@@ -73,8 +73,9 @@ class Intensities:
         return cls(np.array(factors, np.float32), np.array(shifts, np.float32))
 
     def __call__(self, values: Floats) -> Floats:
-        """Return the intensities of (C, N) values, in [0, 1]."""
-        unit: Floats = np.clip(self.factor[:, None] * values + self.shift[:, None], 0, 1)
+        """Return the intensities of (C, *S) values, in [0, 1]."""
+        factor, shift = (v.reshape(-1, *[1] * (values.ndim - 1)) for v in (self.factor, self.shift))
+        unit: Floats = np.clip(factor * values + shift, 0, 1)
         return unit
 
 
@@ -96,20 +97,27 @@ def edited_picture(
     intensities : Intensities
     """
     picture = image.copy()
-    pixels, indices = [], []
-    for n, s, o, length in zip(
-        geometry.size, geometry.scale, geometry.offset, image.shape, strict=False
+    if not cells.any():
+        return picture
+    box, indices = [], []
+    for axis, (n, s, o) in enumerate(
+        zip(geometry.size, geometry.scale, geometry.offset, strict=True)
     ):
-        index = np.floor((np.arange(length) + 0.5 - o) / s).astype(int)
-        inside = (index >= 0) & (index < n)
-        pixels.append(np.flatnonzero(inside))
-        indices.append(index[inside])
-    replaced = cells[np.ix_(*indices)]
-    at = tuple(p[i] for p, i in zip(pixels, np.nonzero(replaced), strict=True))
-    cell = tuple(c[i] for c, i in zip(indices, np.nonzero(replaced), strict=True))
-    unit = intensities(np.moveaxis(values, 0, -1)[cell].T)
-    if image.ndim > len(indices):
-        picture[at] = to_display(unit if len(unit) == 3 else unit.mean(axis=0)[None]).T
+        index = np.floor((np.arange(image.shape[axis]) + 0.5 - o) / s).astype(int)
+        occupied = np.asarray(np.moveaxis(cells, axis, 0).reshape(n, -1).any(axis=1))
+        inside = np.flatnonzero((index >= 0) & (index < n) & occupied[np.clip(index, 0, n - 1)])
+        if not len(inside):
+            # Cells that are smaller than a pixel, and hold no centre of one.
+            return picture
+        first, last = int(inside[0]), int(inside[-1]) + 1
+        box.append(slice(first, last))
+        indices.append(index[first:last])
+    at = np.ix_(*indices)
+    unit = intensities(values)
+    if image.ndim > cells.ndim:
+        colours = unit if len(unit) == 3 else np.repeat(unit.mean(axis=0)[None], 3, axis=0)
+        shown, replaced = to_display(np.moveaxis(colours, 0, -1)), cells[at][..., None]
     else:
-        picture[at] = to_display(unit.mean(axis=0))
+        shown, replaced = to_display(unit.mean(axis=0)), cells[at]
+    np.copyto(picture[tuple(box)], shown[at], where=replaced)
     return picture

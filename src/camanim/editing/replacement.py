@@ -56,7 +56,7 @@ class Replacement(Checked, error=EditError):
     noise : float
         Standard deviation of the noise on imputed pixels, in units of the network's input.
     seed : int
-        Seed of that noise.
+        Seed of the noise on imputed pixels.
 
     Raises
     ------
@@ -108,10 +108,10 @@ class Replacement(Checked, error=EditError):
         if not cells.any():
             return image
         if self.by == "paste":
-            indices = [torch.from_numpy(i) for i in self._source(cells, context.geometry)]
-            source = image[(slice(None), *indices)]
+            flat = np.ravel_multi_index(self._source(cells, context.geometry), cells.shape)
+            source = torch.from_numpy(flat).to(image.device)
             replaced = image.clone()
-            replaced[:, torch.from_numpy(cells).to(image.device)] = source
+            replaced[:, torch.from_numpy(cells).to(image.device)] = image.flatten(1)[:, source]
             return replaced
         if not context.slices:
             return self._filled(image, cells, context)
@@ -244,8 +244,12 @@ class Edit:
         """Return the record of an edit of these pixels and cells."""
         box: tuple[int, ...] = ()
         if pixels.any():
-            indices = np.nonzero(pixels)
-            box = (*(int(i.min()) for i in indices), *(int(i.max()) + 1 for i in indices))
+            axes = range(pixels.ndim)
+            occupied = [
+                np.flatnonzero(pixels.any(axis=tuple(a for a in axes if a != axis)))
+                for axis in axes
+            ]
+            box = (*(int(i[0]) for i in occupied), *(int(i[-1]) + 1 for i in occupied))
         digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
         return cls(replacement, box, int(pixels.sum()), float(cells.mean()), digest)
 
