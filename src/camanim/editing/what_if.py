@@ -39,7 +39,8 @@ class WhatIf:
     """An image whose regions can be replaced, to see how the network's output changes.
 
     Regions are replaced in the network's input, so that an edit takes no preprocessing and one forward
-    pass. Edits accumulate: each is applied to the input that the edits before it left.
+    pass. Edits accumulate: each is applied to the input that the edits before it left. Several threads
+    must not edit one object at the same time.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ class WhatIf:
     ...     load_model("demo/ultrasound"), samples.image("malignant_1")
     ... )  # doctest: +SKIP
     >>> what_if.edit(samples.mask("malignant_1"), "impute")  # doctest: +SKIP
-    <Effect: malignant 0.98 -> 0.07; now likeliest: normal 0.90>
+    <Effect: malignant 0.99 -> 0.32; now likeliest: benign 0.39>
     """
 
     @checked(EditError)
