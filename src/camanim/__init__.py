@@ -13,6 +13,7 @@ from camanim._version import __version__
 from camanim.errors import (
     CamError,
     Cancelled,
+    EditError,
     ImageError,
     InternalError,
     LayerError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         Randomisation,
         RegionTest,
     )
+    from camanim.editing import WhatIf
     from camanim.findings import Finding, register_finding
     from camanim.images import Geometry, Preprocess, read_image
     from camanim.layer_info import LayerInfo
@@ -64,6 +66,7 @@ _MODULES = {
     "Road": "camanim.road",
     "Settings": "camanim.settings",
     "Untrusted": "camanim.models",
+    "WhatIf": "camanim.editing",
     "animate": "camanim.animation",
     "animate_targets": "camanim.animation",
     "finding_kinds": "camanim.catalogue",
@@ -82,6 +85,7 @@ __all__ = [
     "Animation",
     "CamError",
     "Cancelled",
+    "EditError",
     "Finding",
     "Geometry",
     "ImageError",
@@ -108,6 +112,7 @@ __all__ = [
     "Settings",
     "TargetError",
     "Untrusted",
+    "WhatIf",
     "__version__",
     "animate",
     "animate_targets",

@@ -205,4 +205,9 @@ def animate_targets(
         As for `animate`.
     """
     results = explain(model, image, targets, method=method, **settings)
-    return [Animation(**{f.name: getattr(r, f.name) for f in fields(r)}) for r in results]
+    return [as_animation(result) for result in results]
+
+
+def as_animation(result: Result) -> Animation:
+    """Return a result as an `Animation`."""
+    return Animation(**{f.name: getattr(result, f.name) for f in fields(result)})

@@ -51,12 +51,38 @@ def explain(
     **settings: Any,
 ) -> list[Result]:
     """Return the maps of all layers for each of several targets; see `camanim.animate_targets`."""
-    if not isinstance(model, Model):
-        model = Model(model)
+    model = _as_model(model)
+    return _run_for(image, targets, method, settings).results(model)
+
+
+def predict_target(
+    model: Model | nn.Module,
+    image: Any,
+    target: Any = None,
+    *,
+    method: Any = "GradCAM",
+    **settings: Any,
+) -> Result:
+    """Return a result without maps, by one forward pass: the input, the target and its probability.
+
+    `recompute` adds the maps. Parameters and errors are those of `camanim.animate`.
+    """
+    model = _as_model(model)
+    run = _run_for(image, [target], method, settings)
+    run.without_maps = True
+    return run.results(model)[0]
+
+
+def _as_model(model: Model | nn.Module) -> Model:
+    return model if isinstance(model, Model) else Model(model)
+
+
+def _run_for(image: Any, targets: Sequence[Any], method: Any, settings: dict[str, Any]) -> _Run:
+    """Return the run of an image for targets that are not resolved yet."""
+    checked = checked_settings(settings)
     if hasattr(image, "dask"):
         # Computed once, instead of at each access.
         image = as_array(image)
-    checked = checked_settings(settings)
     if not targets:
         raise TargetError("There is no target: pass at least one, or None for the likeliest class.")
 
@@ -66,7 +92,7 @@ def explain(
         )
         return _Input(prepared, _provenance(on_device, image, prepared) | checked.record())
 
-    return _Run(find_method(method), list(targets), checked, prepare).results(model)
+    return _Run(find_method(method), list(targets), checked, prepare)
 
 
 def recompute(
@@ -152,6 +178,7 @@ class _Run:
     settings: Settings
     prepare: Callable[[Model], _Input]
     notes: list[str] = field(default_factory=list)
+    without_maps: bool = False
 
     def results(self, model: Model) -> list[Result]:
         """Compute while no other thread uses the network."""
@@ -183,6 +210,8 @@ class _Run:
         given = self.prepare(model)
         self.notes += given.prepared.notes
         request = self._request(model, given.prepared.tensor, options)
+        if self.without_maps:
+            return self._predicted(model, given, request)
         map_settings = MapSettings(
             self.method,
             options,
@@ -198,6 +227,16 @@ class _Run:
             for t, maps in enumerate(attribution.maps)
             if t == 0 or maps
         ]
+
+    def _predicted(self, model: Model, given: _Input, request: AttributionRequest) -> list[Result]:
+        """Return the results without maps."""
+        from camanim.execution.outputs import check_count
+
+        with request.forward.evaluating(tuple(request.tensor.shape)):
+            output = request.forward(request.tensor)
+            check_count(output, len(request.tensor))
+            targets = request.target_function(output)
+        return [self._plain_result(model, given, target, output) for target in targets]
 
     def _request(
         self, model: Model, tensor: torch.Tensor, options: Mapping[str, Any]
@@ -226,6 +265,10 @@ class _Run:
 
         requested = self.settings.batch_size
         images = min(requested, len(tensor)) if self.settings.slices else 1
+        if self.without_maps:
+            # All slices at once, since targets are resolved on the whole output.
+            count = len(tensor)
+            return fitting_images(model, tensor, count, gradients=False, at_least=count)
         size = fitting_images(model, tensor, images, gradients=True)
         if size == images:
             # As many as requested, of other images.
@@ -269,17 +312,31 @@ class _Run:
         captured = attribution.captured
         target, layer_calls = captured.targets[t], captured.layer_calls[t]
         layers, maps = selected_maps(attribution, t)
-        prepared, gradients = given.prepared, captured.input_gradients
+        gradients = captured.input_gradients
         input_gradient = gradients[t].cpu().float() if t < len(gradients) else None
         if not layers:
             statuses = [info.status for info in layer_calls]
             raise LayerError(_why_none(self.method, statuses, input_gradient))
         notes = [*self.notes, *filter(None, [gradient_note(target, input_gradient)])]
-        values = target.value(captured.output)
-        return Result(
+        return replace(
+            self._plain_result(model, given, target, captured.output),
             maps=maps,
             layers=layers,
             layer_calls=layer_calls,
+            input_gradient=input_gradient,
+            guided=attribution.guided[t] if t < len(attribution.guided) else None,
+            forward_seconds=captured.forward_seconds / len(given.prepared.tensor),
+            notes=list(dict.fromkeys(notes)),
+        )
+
+    def _plain_result(self, model: Model, given: _Input, target: Target, output: Any) -> Result:
+        """Return the result of a target without its maps."""
+        prepared = given.prepared
+        values = target.value(output)
+        return Result(
+            maps=[],
+            layers=[],
+            layer_calls=[],
             method=self.method.name,
             target=target,
             probability=float(as_float64(values).mean()),
@@ -288,10 +345,7 @@ class _Run:
             tensor=prepared.tensor.cpu().float(),
             model=model,
             provenance=given.provenance | {"method": self.method.name, "target": target.describe()},
-            input_gradient=input_gradient,
-            guided=attribution.guided[t] if t < len(attribution.guided) else None,
-            forward_seconds=captured.forward_seconds / len(prepared.tensor),
-            notes=list(dict.fromkeys(notes)),
+            notes=list(dict.fromkeys(self.notes)),
             # Without the caller's callback, and for the device of the network at that time.
             computed_with=(self.method, replace(self.settings, progress=silent, device=None)),
         )

@@ -11,6 +11,7 @@ from rich.console import Console
 import camanim
 from camanim.cli import options
 from camanim.cli.findings import check_plot_kind, compute, parse_requests
+from camanim.cli.masks import read_mask
 from camanim.cli.report import listing, report
 from camanim.errors import ScoreError
 from camanim.findings import FindingRequest
@@ -21,7 +22,15 @@ from camanim.settings import Settings
 from camanim.writing import checked_path
 
 
-@options.with_options
+@options.with_options(
+    options.EXTRA_OPTIONS,
+    (
+        options.NETWORK_OPTIONS,
+        options.RUN_OPTIONS,
+        options.ROAD_OPTIONS,
+        options.MOVIE_OPTIONS,
+    ),
+)
 def run(image: Path, **arguments: Any) -> None:
     """Explain one image: maps of all layers, their scores, a movie, a table, a plot.
 
@@ -43,7 +52,7 @@ def run(image: Path, **arguments: Any) -> None:
         checked_plot(arguments["plot"])
         check_plot_kind(arguments["plot_kind"], requests)
     pixels = camanim.read_image(image)
-    mask = None if arguments["mask"] is None else _read_mask(arguments["mask"])
+    mask = None if arguments["mask"] is None else read_mask(arguments["mask"])
     with console() as progress:
         model = camanim.load_model(
             arguments["model"],
@@ -113,24 +122,3 @@ def _check_output_options(arguments: dict[str, Any]) -> None:
         raise typer.BadParameter(f"{', '.join(changed)} needs --movie.")
     if arguments["plot_kind"] != SCORES and arguments["plot"] is None:
         raise typer.BadParameter("--plot-kind needs --plot.")
-
-
-def _read_mask(path: Path) -> Any:
-    """Read a mask; one with three equal colour channels is reduced to a single channel.
-
-    Raises
-    ------
-    ScoreError
-        If the mask is a JPEG, or in colour.
-    """
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        raise ScoreError(
-            f"{path} is a JPEG, which blurs labels: save the mask as a PNG or TIFF file."
-        )
-    labels = camanim.read_image(path)
-    if labels.ndim == 3 and labels.shape[2] in (3, 4):
-        colours = labels[..., :3]
-        if (colours == colours[..., :1]).all():
-            return colours[..., 0]
-        raise ScoreError(f"{path} is in colour: save the mask with one grey value for each object.")
-    return labels
