@@ -34,8 +34,8 @@ class Stitcher:
 
     Each cell is the mean over the windows that cover it, weighted by MONAI's importance map at the
     layer's resolution. Running means are stored, in float32: equal values remain the same to the last
-    bit, and a part of the windows gives the right means of these. The memory is 4 bytes for each cell of all maps,
-    and as much for the weights of each *different* size of maps.
+    bit, and a part of the windows gives the right means of these. The memory is 4 bytes for each cell
+    of all maps, and as much for the weights of each *different* size of maps.
 
     Parameters
     ----------

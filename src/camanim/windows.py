@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 _MAX_PIXELS = 2**24
 #: Probability below which a class counts as absent from a window, for a note.
 _ABSENT = 0.1
-_OTHER_PATH = "not in all windows"
 _ONE_CLASS = "Windows of a segmentation explain one class, without a mask: pass its number or name."
 
 
@@ -304,8 +303,8 @@ class _WindowedRun:
             absent = int((done == 0).sum())
             if absent:
                 notes.append(
-                    f"The class is predicted in {len(done) - absent} of {len(done)} windows; the maps of "
-                    "the others are 0."
+                    f"The class is predicted in {len(done) - absent} of {len(done)} windows; the maps "
+                    "of the others are 0."
                 )
         elif len(windows) > 1 and targets.has_probability:
             low = int((done < _ABSENT).sum())
@@ -326,7 +325,7 @@ class _WindowedRun:
             )
         if picture is not None and picture.step > 1:
             notes.append(
-                f"The picture has every {picture.step}th pixel of the image along each axis."
+                f"The picture has one of {picture.step} pixels of the image along each axis."
             )
         if self.method.guided:
             notes.append("The guided gradient of each window was not kept.")
@@ -363,7 +362,7 @@ class _Parts:
         statuses = {_key(info): info.status for info in result.layer_calls}
         for key in stitcher.add(corner, maps):
             status = statuses.get(key, Status.OK)
-            self._reasons[key] = _OTHER_PATH if status == Status.OK else status
+            self._reasons[key] = Status.OTHER_PATH if status == Status.OK else status
         for info in result.layers:
             key = _key(info)
             self._milliseconds[key] = self._milliseconds.get(key, 0.0) + info.milliseconds
