@@ -44,8 +44,8 @@ Column = Sequence[Any] | npt.NDArray[Any]
 
 #: Message for a finding that needs the network's input, of a result for windows.
 NO_SINGLE_INPUT = (
-    "The maps of windows have no single input that a network takes: explain a region with "
-    "camanim.animate(..., box=...), and compute this finding for it."
+    "Windows have no single input of the network, which this finding needs: explain a region with box= "
+    "(--box) and without windows, and compute it for that."
 )
 
 #: Parameters of a compute function that are not settings.

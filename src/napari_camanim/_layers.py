@@ -170,7 +170,7 @@ def guided_layer(animation: Animation, image: Image, shown: RegionData) -> Image
 def _placement(animation: Animation, image: Image, region: Region) -> dict[str, Any]:
     """Return the transform from pixels of the network's input to world coordinates."""
     # From pixels of the map to pixels of the image ...
-    cell, start = animation.geometry.affine(animation.geometry.size)
+    cell, start = animation.source_geometry.affine(animation.geometry.size)
     pixel, origin = np.ones(image.ndim), np.array(region.position, float)
     pixel[list(region.axes)], origin[list(region.axes)] = cell, start
     # ... and from these to world coordinates.

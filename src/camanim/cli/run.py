@@ -13,11 +13,11 @@ from camanim.cli import options
 from camanim.cli.findings import check_plot_kind, compute, parse_requests
 from camanim.cli.report import listing, report
 from camanim.errors import ScoreError
-from camanim.findings import FindingRequest
+from camanim.findings import NO_SINGLE_INPUT, FindingRequest
 from camanim.models.overrides import ModelOverrides
 from camanim.progress import console
 from camanim.render.plots import SCORES, checked_plot
-from camanim.settings import Settings
+from camanim.settings import Settings, WindowSettings
 from camanim.writing import checked_path
 
 
@@ -38,7 +38,10 @@ def run(image: Path, **arguments: Any) -> None:
     settings = options.RUN_OPTIONS.values(arguments)
     ModelOverrides(**overrides)
     Settings(**settings)
+    windows = _window_settings(arguments)
     requests = _requests(arguments)
+    if windows is not None:
+        _check_computable(requests)
     if arguments["plot"] is not None:
         checked_plot(arguments["plot"])
         check_plot_kind(arguments["plot_kind"], requests)
@@ -52,12 +55,14 @@ def run(image: Path, **arguments: Any) -> None:
             trust=arguments["trust"],
             progress=progress,
         )
-        animation = camanim.animate(
+        explain = camanim.animate if windows is None else camanim.animate_windows
+        animation = explain(
             model,
             pixels,
             method=arguments["method"],
             target=arguments["target"],
             **settings,
+            **(windows or {}),
             progress=progress,
         )
         defaults = {
@@ -88,6 +93,25 @@ def run(image: Path, **arguments: Any) -> None:
     report(animation, [path for path in files if path is not None])
     if problems:
         raise ScoreError(" ".join(problems))
+
+
+def _window_settings(arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the checked settings of ``--windows``; None without it."""
+    values = options.WINDOW_OPTIONS.values(arguments)
+    if arguments["windows"]:
+        WindowSettings(**values)
+        return values
+    changed = options.WINDOW_OPTIONS.changed(arguments)
+    if changed:
+        raise typer.BadParameter(f"{', '.join(changed)} needs --windows.")
+    return None
+
+
+def _check_computable(requests: list[FindingRequest]) -> None:
+    """Raise `ScoreError` if a finding needs the network's input, which windows do not have."""
+    for request in requests:
+        if request.kind.needs_input:
+            raise ScoreError(NO_SINGLE_INPUT)
 
 
 def _requests(arguments: dict[str, Any]) -> list[FindingRequest]:
