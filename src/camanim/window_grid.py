@@ -28,12 +28,15 @@ class Windows:
         The target's probability or value in each window, a heat map of (rows, columns) or
         (sections, rows, columns) of windows, float64; NaN for windows that were not computed. Where it
         is low, the target is absent, and the maps say little about it.
+    done : numpy.ndarray
+        Whether each window was computed, bool, of the shape of `values`.
     """
 
     size: tuple[int, ...]
     starts: tuple[tuple[int, ...], ...]
     blending: str
     values: npt.NDArray[np.float64]
+    done: npt.NDArray[np.bool_]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,12 +46,12 @@ class Windows:
     @property
     def computed(self) -> int:
         """Number of windows that were computed."""
-        return int(np.isfinite(self.values).sum())
+        return int(self.done.sum())
 
     @property
     def complete(self) -> bool:
         """Whether all windows were computed."""
-        return self.computed == self.values.size
+        return bool(self.done.all())
 
     def __len__(self) -> int:
         return self.values.size
@@ -91,7 +94,7 @@ def place_windows(
     Returns
     -------
     Windows
-        With NaN for all values.
+        None of which is computed yet.
     """
     from monai.data.utils import dense_patch_slices
 
@@ -100,7 +103,8 @@ def place_windows(
     patches = dense_patch_slices(extent, list(size), steps, return_slice=False)
     firsts = [sorted({int(patch[axis][0]) for patch in patches}) for axis in range(len(size))]
     values = np.full(tuple(map(len, firsts)), np.nan)
-    return Windows(tuple(size), tuple(map(tuple, firsts)), blending, values)
+    done = np.zeros(values.shape, bool)
+    return Windows(tuple(size), tuple(map(tuple, firsts)), blending, values, done)
 
 
 def _step(size: int, overlap: float) -> int:

@@ -133,7 +133,7 @@ class _WindowedRun:
             progress=lambda stage, done, total: progress("windows", 0, 0),
         )
         stitcher = Stitcher(self.source.shape, self.windows, self.window_settings.max_cells)
-        values = self.windows.values.reshape(-1)
+        values, finished = self.windows.values.reshape(-1), self.windows.done.reshape(-1)
         parts = _Parts()
         # The first window with maps defines the layers; those without the class have maps of 0.
         present = [w for w in range(total) if not targets.is_absent(w)]
@@ -143,13 +143,13 @@ class _WindowedRun:
                 progress("windows", done, total)
                 if targets.is_absent(w):
                     stitcher.add(self.corners[w], None)
-                    values[w] = 0.0
+                    values[w], finished[w] = 0.0, True
                     continue
                 result = self._explain(w, targets.function, settings)
                 if result.cancelled:
                     break
                 parts.add(result, stitcher, self.corners[w])
-                values[w] = result.probability
+                values[w], finished[w] = result.probability, True
             progress("windows", total, total)
         except Cancelled:
             if parts.first is None:
@@ -265,7 +265,7 @@ class _WindowedRun:
             layer_calls=layer_calls,
             method=self.method.name,
             target=first.target if targets.whole is None else targets.whole,
-            probability=targets.mean(self.windows.values),
+            probability=targets.mean(self.windows),
             image=picture,
             geometry=geometry,
             tensor=torch.empty(1, first.tensor.shape[1], *geometry.size, device="meta"),
@@ -291,8 +291,8 @@ class _WindowedRun:
 
     def _deviations(self, stitcher: Stitcher, targets: _Targets) -> list[str]:
         """Return notes on what differs from the maps of one pass over the whole image."""
-        windows, values, picture = self.windows, self.windows.values, self._picture
-        done = values[np.isfinite(values)]
+        windows, picture = self.windows, self._picture
+        done = windows.values[windows.done]
         notes = []
         if not windows.complete:
             notes.append(
@@ -436,14 +436,13 @@ class _Targets:
         """Whether the class of a segmentation is not predicted in a window, but in others."""
         return self._fractions is not None and bool(self._fractions[w] == 0)
 
-    def mean(self, values: npt.NDArray[np.float64]) -> float:
+    def mean(self, windows: Windows) -> float:
         """Return the mean over windows; of a segmentation, over the pixels that are predicted."""
-        flat = values.reshape(-1)
-        done = np.isfinite(flat)
+        values = windows.values[windows.done]
         if self._fractions is None:
-            return float(flat[done].mean())
-        weights = self._fractions[done]
-        return float((flat[done] * weights).sum() / weights.sum())
+            return float(values.mean())
+        weights = self._fractions[windows.done.reshape(-1)]
+        return float((values * weights).sum() / weights.sum())
 
     def function(self, output: Any) -> list[Target]:
         """Return the target of a window, from the network's output."""
