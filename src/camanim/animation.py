@@ -230,10 +230,11 @@ def animate_windows(
 
     All windows explain the same target. The class by default is the one with the highest mean
     probability over the windows, as for the slices of a volume; for a segmentation, the class predicted
-    on most pixels except the background. Name the class of a small object, as the mean is that of the
-    background; this also saves the forward pass over all windows that the choice takes. A classifier explains the class in each window, also where it is absent:
-    `Animation.windows` has its probability in each. Windows in which a segmentation does not predict
-    the class have maps of 0. Methods that choose further classes (FinerCAM) do so in each window.
+    on most pixels except the background. This choice takes another forward pass for each window. Name
+    the class of a small object, as the mean is that of the background. A classifier explains the class
+    in each window, also where it is absent: `Animation.windows` has its probability in each. Windows in
+    which a segmentation does not predict the class have maps of 0. Methods that choose further classes
+    (FinerCAM) do so in each window.
 
     Cells of a layer that do not coincide in all windows are resampled by area: in the last windows,
     which end at the edge of the image, and where the cells divide neither step nor image. A note says
