@@ -308,10 +308,14 @@ class _WindowedRun:
                 )
         elif len(windows) > 1 and targets.has_probability:
             low = int((done < _ABSENT).sum())
+            absent_in = (
+                f"; it is below {_ABSENT} in {low}, where maps say little about this class"
+                if low
+                else ""
+            )
             notes.append(
                 f"The probability is the mean of {len(done)} windows, from {done.min():.2g} to "
-                f"{done.max():.2g}; it is below {_ABSENT} in {low}, where maps say little about this "
-                "class."
+                f"{done.max():.2g}{absent_in}."
             )
         if stitcher.resampled:
             notes.append(

@@ -103,6 +103,15 @@ def test_one_window_is_the_plain_result(target, blending):
     np.testing.assert_array_equal(np.asarray(ours.stack()), np.asarray(expected.stack()))
 
 
+@pytest.mark.parametrize(
+    "method", ["GradCAM++", "LayerCAM", "EigenCAM", "ScoreCAM", "FinerCAM", "SmoothGradCAM++"]
+)
+def test_one_window_is_the_plain_result_by_any_method(method):
+    image = RANDOM.integers(0, 255, (16, 16, 3), np.uint8)
+    expected = camanim.animate(classifier(), image, method=method)
+    assert_equal_maps(camanim.animate_windows(classifier(), image, method=method), expected)
+
+
 @pytest.mark.parametrize("target", [None, 0, 1, 2, Segmentation(2, region="image")])
 def test_one_window_of_a_segmentation_is_the_plain_result(target):
     image = RANDOM.integers(0, 255, (16, 16, 3), np.uint8)
@@ -450,6 +459,29 @@ def test_a_window_that_is_cancelled_half_way_is_left_out():
     ours = camanim.animate_windows(classifier(), image, overlap=0, target=0, progress=progress)
     assert ours.windows.computed == 1
     assert ours.cancelled
+
+
+def test_a_network_that_fails_in_a_later_window_is_left_as_it_was():
+    class Fragile(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = classifier().net
+
+        def forward(self, x):
+            if x.mean() > 0.9:
+                raise ValueError("too bright")
+            return self.net(x)
+
+    image = np.zeros((16, 48, 3), np.uint8)
+    image[:, 32:] = 255
+    net = Fragile().train()
+    model = camanim.Model(net, preprocess=camanim.Preprocess((16, 16)))
+    for target in (0, None):
+        with pytest.raises(camanim.ModelError, match="too bright"):
+            camanim.animate_windows(model, image, overlap=0, target=target)
+        assert all(m.training for m in net.modules())
+        assert not [m for m in net.modules() if m._forward_hooks or m._forward_pre_hooks]
+        assert all(p.requires_grad and p.grad is None for p in net.parameters())
 
 
 def test_findings_of_maps_are_computed_and_those_of_the_input_refused(tmp_path):
