@@ -30,7 +30,7 @@ from camanim.errors import (
 
 if TYPE_CHECKING:
     from camanim import targets
-    from camanim.animation import Animation, animate, animate_targets
+    from camanim.animation import Animation, animate, animate_targets, animate_windows
     from camanim.cam_methods import Method, methods
     from camanim.catalogue import finding_kinds
     from camanim.checks import (
@@ -43,12 +43,13 @@ if TYPE_CHECKING:
     )
     from camanim.editing import WhatIf
     from camanim.findings import Finding, register_finding
-    from camanim.images import Geometry, Preprocess, read_image
+    from camanim.images import Geometry, Preprocess, read_image, take_region
     from camanim.layer_info import LayerInfo
     from camanim.models import Model, Untrusted, list_models, load_model, similarity_to
     from camanim.progress import console
     from camanim.road import Road
     from camanim.settings import Settings
+    from camanim.window_grid import Windows
 
 _MODULES = {
     "RegionTest": "camanim.checks",
@@ -69,6 +70,9 @@ _MODULES = {
     "WhatIf": "camanim.editing",
     "animate": "camanim.animation",
     "animate_targets": "camanim.animation",
+    "animate_windows": "camanim.animation",
+    "take_region": "camanim.images",
+    "Windows": "camanim.window_grid",
     "finding_kinds": "camanim.catalogue",
     "register_finding": "camanim.findings",
     "Finding": "camanim.findings",
@@ -113,9 +117,11 @@ __all__ = [
     "TargetError",
     "Untrusted",
     "WhatIf",
+    "Windows",
     "__version__",
     "animate",
     "animate_targets",
+    "animate_windows",
     "console",
     "finding_kinds",
     "list_models",
@@ -124,6 +130,7 @@ __all__ = [
     "read_image",
     "register_finding",
     "similarity_to",
+    "take_region",
     "targets",
 ]
 

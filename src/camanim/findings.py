@@ -42,6 +42,12 @@ R = TypeVar("R", bound="Finding")
 #: A value per shown layer.
 Column = Sequence[Any] | npt.NDArray[Any]
 
+#: Message for a finding that needs the network's input, of a result for windows.
+NO_SINGLE_INPUT = (
+    "Windows have no single input of the network, which this finding needs: explain a region with box= "
+    "(--box) and without windows, and compute it for that."
+)
+
 #: Parameters of a compute function that are not settings.
 _NOT_SETTINGS = ("progress", "mask", "partial_scores")
 
@@ -204,6 +210,8 @@ class FindingKind:
         Description in one sentence.
     passes : callable or None
         ``passes(result, **settings)``: the largest number of images that the network predicts.
+    needs_input : bool
+        Whether `compute` needs the network's input, which results for windows do not have.
     """
 
     name: str
@@ -212,6 +220,11 @@ class FindingKind:
     compute: Callable[..., Finding]
     help: str
     passes: Callable[..., int] | None = None
+    needs_input: bool = True
+
+    def check_input(self, result: Result) -> None:
+        """Raise `ScoreError` if the finding needs the input of a network and the result has none."""
+        _check_input(result, self.needs_input)
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -237,6 +250,7 @@ class FindingKind:
         ScoreError
             If a setting is invalid, or the finding cannot be computed for the result.
         """
+        self.check_input(result)
         if self.passes is None:
             return None
         parameters = signature(self.passes).parameters
@@ -294,7 +308,10 @@ _KINDS: dict[str, FindingKind] = {}
 
 
 def register_finding(
-    finding: type[Finding], *, passes: Callable[..., int] | None = None
+    finding: type[Finding],
+    *,
+    passes: Callable[..., int] | None = None,
+    needs_input: bool = True,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator that registers a function as the one that computes a kind of finding.
 
@@ -306,6 +323,10 @@ def register_finding(
     passes : callable, optional
         ``passes(result, **settings)`` with some of the settings of the function: the largest number of
         images that the network predicts. It is shown before the work of an expensive finding begins.
+    needs_input : bool
+        False if the function uses maps, geometry and image only, and neither the network nor its input:
+        then it is computed for results of `animate_windows` as well. Otherwise these are refused with a
+        `ScoreError`.
 
     Returns
     -------
@@ -322,6 +343,7 @@ def register_finding(
         @wraps(compute)
         def function(*args: P.args, **kwargs: P.kwargs) -> R:
             bound = bind(compute, ScoreError, args, kwargs)
+            _check_input(next(iter(bound.arguments.values())), needs_input)
             result = compute(*bound.args, **bound.kwargs)
             parameters = {name: _recordable(bound.arguments[name]) for name in names}
             # Frozen for everybody else; here it has just been created.
@@ -330,10 +352,15 @@ def register_finding(
 
         summary = " ".join((compute.__doc__ or "").strip().partition("\n\n")[0].split())
         name, title = finding.kind, finding.title or finding.kind
-        _KINDS[name] = FindingKind(name, title, finding, function, summary, passes)
+        _KINDS[name] = FindingKind(name, title, finding, function, summary, passes, needs_input)
         return function
 
     return register
+
+
+def _check_input(result: Any, needs_input: bool) -> None:
+    if needs_input and getattr(result, "windows", None) is not None:
+        raise ScoreError(NO_SINGLE_INPUT)
 
 
 def unregister_finding(name: str) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from camanim._version import __version__
 from camanim.cam_methods import Method, find_method
 from camanim.errors import LayerError, OutOfMemory, ScoreError, TargetError
-from camanim.images import Prepared, as_array
+from camanim.findings import NO_SINGLE_INPUT
+from camanim.images import Geometry, Prepared, Region, as_array, take_region
 from camanim.layer_info import Status
 from camanim.layer_selection import Layers, selector
 from camanim.models.base import Model, unwrap
@@ -40,6 +41,7 @@ class _Input:
 
     prepared: Prepared
     provenance: dict[str, Any]
+    placement: Geometry | None = None
 
 
 def explain(
@@ -52,7 +54,7 @@ def explain(
 ) -> list[Result]:
     """Return the maps of all layers for each of several targets; see `camanim.animate_targets`."""
     model = _as_model(model)
-    return _run_for(image, targets, method, settings).results(model)
+    return _run_for(model, image, targets, method, settings).results(model)
 
 
 def predict_target(
@@ -68,7 +70,7 @@ def predict_target(
     `recompute` adds the maps. Parameters and errors are those of `camanim.animate`.
     """
     model = _as_model(model)
-    run = _run_for(image, [target], method, settings)
+    run = _run_for(model, image, [target], method, settings)
     run.without_maps = True
     return run.results(model)[0]
 
@@ -77,10 +79,16 @@ def _as_model(model: Model | nn.Module) -> Model:
     return model if isinstance(model, Model) else Model(model)
 
 
-def _run_for(image: Any, targets: Sequence[Any], method: Any, settings: dict[str, Any]) -> _Run:
+def _run_for(
+    model: Model, image: Any, targets: Sequence[Any], method: Any, settings: dict[str, Any]
+) -> _Run:
     """Return the run of an image for targets that are not resolved yet."""
     checked = checked_settings(settings)
-    if hasattr(image, "dask"):
+    region: Region | None = None
+    if checked.box is not None:
+        region = take_region(image, checked.box, 3 if checked.slices else model.dims)
+        image = region.pixels
+    elif hasattr(image, "dask"):
         # Computed once, instead of at each access.
         image = as_array(image)
     if not targets:
@@ -90,9 +98,47 @@ def _run_for(image: Any, targets: Sequence[Any], method: Any, settings: dict[str
         prepared = on_device.prepare(
             image, fit=checked.fit, window=checked.window, slices=checked.slices
         )
-        return _Input(prepared, _provenance(on_device, image, prepared) | checked.record())
+        provenance = network_record(on_device, prepared) | _image_record(image)
+        placement = None if region is None else region.placement
+        return _Input(prepared, provenance | checked.record(), placement)
 
-    return _Run(find_method(method), list(targets), checked, prepare)
+    notes = [] if region is None else list(region.notes)
+    return _Run(find_method(method), list(targets), checked, prepare, notes)
+
+
+def explain_prepared(
+    model: Model,
+    prepared: Prepared,
+    target_function: TargetFunction,
+    method: Method,
+    settings: Settings,
+    provenance: dict[str, Any],
+) -> Result:
+    """Return the result for a prepared image, as one window of a larger image.
+
+    Parameters
+    ----------
+    model : Model
+    prepared : Prepared
+    target_function : callable
+        From the network's output to a list of one resolved target.
+    method : Method
+    settings : Settings
+        Their `fit`, `box` and `window` have no effect, for the image is prepared already.
+    provenance : dict
+        Of the result.
+
+    Raises
+    ------
+    CamError
+        As of `animate`.
+    """
+
+    def prepare(on_device: Model) -> _Input:
+        tensor = prepared.tensor.to(on_device.device, on_device.dtype)
+        return _Input(replace(prepared, tensor=tensor), provenance)
+
+    return _Run(method, target_function, settings, prepare).results(model)[0]
 
 
 def recompute(
@@ -139,6 +185,8 @@ def recompute(
     CamError
         As of `animate_targets`.
     """
+    if result.windows is not None:
+        raise ScoreError(NO_SINGLE_INPUT)
     if result.extremes is not None:
         raise ScoreError("The result is one plane of a volume: pass that of the whole volume.")
     if result.computed_with is None:
@@ -163,7 +211,8 @@ def recompute(
 
     def prepare(on_device: Model) -> _Input:
         tensor = result.tensor.to(on_device.device, on_device.dtype)
-        return _Input(Prepared(tensor, result.geometry, result.image), provenance)
+        prepared = Prepared(tensor, result.geometry, result.image)
+        return _Input(prepared, provenance, result.placement)
 
     requested = (lambda output: [result.target]) if targets is None else targets
     return _Run(computed_by, requested, settings, prepare).results(model)
@@ -346,28 +395,34 @@ class _Run:
             model=model,
             provenance=given.provenance | {"method": self.method.name, "target": target.describe()},
             notes=list(dict.fromkeys(self.notes)),
+            placement=given.placement,
             # Without the caller's callback, and for the device of the network at that time.
             computed_with=(self.method, replace(self.settings, progress=silent, device=None)),
         )
 
 
-def _provenance(model: Model, image: Any, prepared: Prepared) -> dict[str, Any]:
-    """Return what a result depends on, so that it can be computed again."""
+def network_record(model: Model, prepared: Prepared) -> dict[str, Any]:
+    """Return the versions, the network and the input that a result depends on."""
     import torch
     import torchvision
 
-    array = np.ascontiguousarray(image)
     return {
         "camanim": __version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "model": model.name,
         "weights sha256": model.weights_hash(),
+        "input shape": list(prepared.tensor.shape),
+        "device": str(prepared.tensor.device),
+    }
+
+
+def _image_record(image: Any) -> dict[str, Any]:
+    array = np.ascontiguousarray(image)
+    return {
         "image sha256": hashlib.sha256(array.tobytes()).hexdigest(),
         "image shape": list(array.shape),
         "image dtype": str(array.dtype),
-        "input shape": list(prepared.tensor.shape),
-        "device": str(prepared.tensor.device),
     }
 
 

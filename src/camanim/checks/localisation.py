@@ -126,7 +126,7 @@ class Localisation(Finding):
         )
 
 
-@register_finding(Localisation)
+@register_finding(Localisation, needs_input=False)
 def localise(
     result: Result, mask: Any, *, label: int | None = None, progress: Progress = silent
 ) -> Localisation:

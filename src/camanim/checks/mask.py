@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from camanim.errors import CamError, ImageError, ScoreError
 from camanim.images import checked_array
+from camanim.resampling import overlap_matrix
 
 if TYPE_CHECKING:
     from camanim.images import Geometry
@@ -149,24 +150,10 @@ def covered_fractions(mask: Bools, geometry: Geometry) -> Floats:
         occupied = np.flatnonzero(areas.any(axis=tuple(a for a in range(areas.ndim) if a != axis)))
         first, last = (int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else (0, 1)
         areas = np.moveaxis(np.moveaxis(areas, axis, 0)[first:last], 0, axis)
-        weights = _overlap_matrix(
+        weights = overlap_matrix(
             cells, last - first, geometry.scale[axis], geometry.offset[axis] - first
         )
         front = np.moveaxis(areas, axis, 0)
         averaged = weights @ front.reshape(len(front), -1)
         areas = np.moveaxis(averaged.reshape(cells, *front.shape[1:]), 0, axis)
     return areas
-
-
-def _overlap_matrix(cells: int, pixels: int, scale: float, offset: float) -> Any:
-    """Return the fraction of each cell that each pixel covers, as a sparse (cells, pixels) matrix."""
-    from scipy.sparse import csr_array
-
-    edges = offset + scale * np.arange(cells + 1)
-    first = np.clip(np.floor(edges[:-1]), 0, pixels).astype(int)
-    last = np.clip(np.ceil(edges[1:]), first, pixels).astype(int)
-    counts = last - first
-    rows = np.repeat(np.arange(cells), counts)
-    columns = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - first, counts)
-    lengths = np.minimum(edges[rows + 1], columns + 1) - np.maximum(edges[rows], columns)
-    return csr_array((np.maximum(lengths, 0) / scale, (rows, columns)), shape=(cells, pixels))

@@ -20,7 +20,7 @@ from camanim.declarations import Setting, settings_of
 from camanim.editing import Replacement
 from camanim.models.overrides import ModelOverrides
 from camanim.render.movie import write_movie
-from camanim.settings import Settings
+from camanim.settings import Settings, WindowSettings
 
 NETWORK, EXPLAIN, SCORE, OUTPUT = "The network", "What is explained, and how", "Scores", "Output"
 EDIT = "The region, and what replaces it"
@@ -111,6 +111,18 @@ SHELL = {
         lambda texts: dict(pairs(texts, "--layout")),
         ("--layout",),
         help="Layout of outputs by glob over layer names, such as blocks.*=tokens:1; can be repeated.",
+    ),
+    "box": Shell(
+        str | None,
+        lambda text: None if text is None else numbers(text),
+        help="Region of the image to explain at its full resolution, in pixels: y0,x0,y1,x1, or "
+        "z0,y0,x0,z1,y1,x1 of a volume.",
+    ),
+    "windows_size": Shell(
+        str | None,
+        lambda text: None if text is None else size(text),
+        help="Size of the windows in image pixels, such as 224 or 96,96,96; by default that of the "
+        "network's input.",
     ),
     "window": Shell(tuple[float, float] | None),
     "device": Shell(str | None),
@@ -241,6 +253,7 @@ class Group:
 #: The other settings of a network can be set in a card.
 NETWORK_OPTIONS = Group(ModelOverrides, NETWORK, ("resize", "interpolation", "dims", "name"))
 RUN_OPTIONS = Group(Settings, EXPLAIN, ("progress",))
+WINDOW_OPTIONS = Group(WindowSettings, EXPLAIN, prefix="windows", prefixed=("size",))
 MOVIE_OPTIONS = Group(
     write_movie, OUTPUT, ("progress",), prefix="movie", prefixed=("size", "layers", "window")
 )
@@ -302,6 +315,11 @@ EXTRA_OPTIONS = {
     "target": _extra(
         EXPLAIN, str | None, None,
         "Class to explain, by number or name, or 'A - B'; by default the likeliest.",
+    ),
+    "windows": _extra(
+        EXPLAIN, bool, False,
+        "Explain a large image window by window, and stitch the maps of each layer.",
+        "--windows",
     ),
     "road": _extra(SCORE, bool, False, "Score every layer with ROAD.", "--road"),
     "checks": _extra(

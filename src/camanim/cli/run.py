@@ -14,11 +14,11 @@ from camanim.cli.findings import check_plot_kind, compute, parse_requests
 from camanim.cli.masks import read_mask
 from camanim.cli.report import listing, report
 from camanim.errors import ScoreError
-from camanim.findings import FindingRequest
+from camanim.findings import NO_SINGLE_INPUT, FindingRequest
 from camanim.models.overrides import ModelOverrides
 from camanim.progress import console
 from camanim.render.plots import SCORES, checked_plot
-from camanim.settings import Settings
+from camanim.settings import Settings, WindowSettings
 from camanim.writing import checked_path
 
 
@@ -27,6 +27,7 @@ from camanim.writing import checked_path
     (
         options.NETWORK_OPTIONS,
         options.RUN_OPTIONS,
+        options.WINDOW_OPTIONS,
         options.ROAD_OPTIONS,
         options.MOVIE_OPTIONS,
     ),
@@ -47,7 +48,10 @@ def run(image: Path, **arguments: Any) -> None:
     settings = options.RUN_OPTIONS.values(arguments)
     ModelOverrides(**overrides)
     Settings(**settings)
+    windows = _window_settings(arguments)
     requests = _requests(arguments)
+    if windows is not None:
+        _check_computable(requests)
     if arguments["plot"] is not None:
         checked_plot(arguments["plot"])
         check_plot_kind(arguments["plot_kind"], requests)
@@ -61,12 +65,14 @@ def run(image: Path, **arguments: Any) -> None:
             trust=arguments["trust"],
             progress=progress,
         )
-        animation = camanim.animate(
+        explain = camanim.animate if windows is None else camanim.animate_windows
+        animation = explain(
             model,
             pixels,
             method=arguments["method"],
             target=arguments["target"],
             **settings,
+            **(windows or {}),
             progress=progress,
         )
         defaults = {
@@ -97,6 +103,25 @@ def run(image: Path, **arguments: Any) -> None:
     report(animation, [path for path in files if path is not None])
     if problems:
         raise ScoreError(" ".join(problems))
+
+
+def _window_settings(arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the checked settings of ``--windows``; None without it."""
+    values = options.WINDOW_OPTIONS.values(arguments)
+    if arguments["windows"]:
+        WindowSettings(**values)
+        return values
+    changed = options.WINDOW_OPTIONS.changed(arguments)
+    if changed:
+        raise typer.BadParameter(f"{', '.join(changed)} needs --windows.")
+    return None
+
+
+def _check_computable(requests: list[FindingRequest]) -> None:
+    """Raise `ScoreError` if a finding needs the network's input, which windows do not have."""
+    for request in requests:
+        if request.kind.needs_input:
+            raise ScoreError(NO_SINGLE_INPUT)
 
 
 def _requests(arguments: dict[str, Any]) -> list[FindingRequest]:

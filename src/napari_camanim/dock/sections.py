@@ -26,7 +26,7 @@ FROM_SOURCE = "from the network"
 #: Settings with a field in another part of the dock, or without one.
 EXCLUDED = (
     "classes", "resize", "interpolation", "dims", "name",
-    "options", "layers", "window", "layouts", "device", "progress",
+    "options", "layers", "box", "window", "layouts", "device", "progress",
 )  # fmt: skip
 COMPUTING = ("precision", "batch_size", "seed")
 LABELS = {

@@ -205,7 +205,7 @@ def stack_layer(data: StackData, image: Image, about: CamMetadata | None = None)
 
 def stack_placement(data: StackData, image: Image) -> dict[str, Any]:
     """Return the transform of a stack to world coordinates, as arguments of a layer."""
-    place = placement(data.animation.geometry, image, data.region)
+    place = placement(data.animation, image, data.region)
     return {
         "scale": (1, *place["scale"]),
         "translate": (0, *place["translate"]),
@@ -254,7 +254,7 @@ def guided_layer(run: Run, image: Image) -> Image | None:
         contrast_limits=(-highest, highest),
         interpolation2d="nearest",
         metadata={KEY: {"guided": True, "method": animation.method}},
-        **placement(animation.geometry, image, run.region),
+        **placement(animation, image, run.region),
     )
 
 
