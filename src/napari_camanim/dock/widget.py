@@ -12,8 +12,10 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QFileDialog, QWidget
 
+from camanim.cache_folder import set_cache_folder
 from camanim.errors import CamError
 from camanim.writing import checked_path
+from napari_camanim.commands import bind_keys, unbind_keys
 from napari_camanim.dock.class_field import ClassField
 from napari_camanim.dock.form import Column, Form, fit_width
 from napari_camanim.dock.method_field import MethodField
@@ -24,6 +26,7 @@ from napari_camanim.dock.sections import Section, SettingsSection
 from napari_camanim.dock.status import Status
 from napari_camanim.layers.stack import is_input
 from napari_camanim.layers.views import Mask, View, axis_names, take_mask, take_view
+from napari_camanim.preferences import preferences
 from napari_camanim.session import Session, shown_plane, unwrapped
 from napari_camanim.work import jobs
 from napari_camanim.work.collection import include_all
@@ -87,6 +90,7 @@ class CamWidget(Container[Any]):
         self._connect_session()
         self._restore()
         self._refresh()
+        self._keys = bind_keys(napari_viewer)
 
     # -- Fields ------------------------------------------------------------------------------------
 
@@ -95,7 +99,6 @@ class CamWidget(Container[Any]):
             name="image",
             label="Image",
             choices=self._images,
-            nullable=True,
             tooltip="The image to explain; follows the selected layer.",
         )
         self.channels = ComboBox(
@@ -195,10 +198,10 @@ class CamWidget(Container[Any]):
         root.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._wheel = IgnoreWheel()
         self._wheel.watch(root)
-        self._closing = _Closing(self.close_dock)
+        self._closing = _Closing(self.close_dock, self._abandon)
         root.installEventFilter(self._closing)
         # Closing napari deletes the widget without an event; results of a job can still arrive.
-        root.destroyed.connect(self._closing.close)
+        root.destroyed.connect(self._closing.abandon)
 
     def _make_save(self) -> QWidget:
         self._save = Column([self.export_button, self.settings.save])
@@ -283,7 +286,7 @@ class CamWidget(Container[Any]):
         self.signed.changed.connect(self.session.set_signed)
         self.run_button.clicked.connect(self.run_or_cancel)
         self.predict_button.clicked.connect(self.predict)
-        self.export_button.clicked.connect(self._choose_and_export)
+        self.export_button.clicked.connect(self.choose_and_export)
         self.status.offer.clicked.connect(self._show_unplaced)
         self.settings.save.clicked.connect(self._choose_and_save)
         self.settings.mask.changed.connect(self._on_mask)
@@ -324,6 +327,8 @@ class CamWidget(Container[Any]):
         self.channels.reset_choices()
         self.settings.mask.reset_choices()
         self._follow_selection()
+        # A change of the list is not announced as a change of the value.
+        self._on_image(self.image.value)
         self._on_stack()
 
     def _on_removed(self, event: Any = None) -> None:
@@ -562,7 +567,8 @@ class CamWidget(Container[Any]):
     def _show_written(self, path: Path) -> None:
         self.status.show_message(f"Wrote {path}.")
 
-    def _choose_and_export(self) -> None:
+    def choose_and_export(self) -> None:
+        """Choose a file and write a movie of the current stack."""
         self._choose("Export movie", "layers.mp4", "Movie (*.mp4)", self.export)
 
     def _choose_and_save(self) -> None:
@@ -577,13 +583,20 @@ class CamWidget(Container[Any]):
     # -- Between sessions --------------------------------------------------------------------------
 
     def _restore(self) -> None:
+        """Set the fields to the user's preferences, or as they were in the last session."""
+        preferred = preferences()
+        if preferred.cache_folder:
+            set_cache_folder(preferred.cache_folder)
         values = remembered()
-        self.network.value = str(values.get("network", ""))
-        self.method.value = str(values.get("method", self.method.value))
+        self.network.value = preferred.network or str(values.get("network", ""))
+        self.method.value = preferred.method or str(values.get("method", self.method.value))
         self.road.value = bool(values.get("road", False))
         if values.get("scale") in self.normalization.choices:
             self.normalization.value = values["scale"]
-        self.settings.restore(values.get("settings", {}))
+        settings = dict(values.get("settings", {}))
+        if preferred.device:
+            settings["device"] = preferred.device
+        self.settings.restore(settings)
         self.settings.set_method(self.method.method())
 
     def _remember(self) -> None:
@@ -600,12 +613,21 @@ class CamWidget(Container[Any]):
     # -- Closing -----------------------------------------------------------------------------------
 
     def close_dock(self) -> None:
-        """Cancel the running job, release the network, and disconnect from the viewer."""
+        """Cancel the running job, release the network, and disconnect from the viewer.
+
+        What was computed until then is still added to the viewer.
+        """
+        if not self._closed:
+            self._delay.stop()
+            self._remember()
+            unbind_keys(self.viewer, self._keys)
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        """Close what has no widget; the widgets may be deleted already."""
         if self._closed:
             return
         self._closed = True
-        self._remember()
-        self._delay.stop()
         self.runner.close()
         self.explainer.forget_all()
         if self._device_search is not None:
@@ -616,13 +638,18 @@ class CamWidget(Container[Any]):
         self.session.release()
         include_all()
 
+    def _abandon(self) -> None:
+        """Drop what is still computed, as napari has deleted the window."""
+        self.explainer.abandon()
+        self._disconnect()
+
 
 class _Closing(QObject):
     """Notices that napari closes the dock: by a close event, or by removing its parent."""
 
-    def __init__(self, close: Callable[[], None]) -> None:
+    def __init__(self, close: Callable[[], None], abandon: Callable[[], None]) -> None:
         super().__init__()
-        self._close = close
+        self._close, self._abandon = close, abandon
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Close the dock after its last event."""
@@ -631,9 +658,9 @@ class _Closing(QObject):
             self._close()
         return False
 
-    def close(self, *_: object) -> None:
-        """Close the dock, as its widgets are deleted."""
-        self._close()
+    def abandon(self, *_: object) -> None:
+        """Close the dock without its widgets, which are deleted."""
+        self._abandon()
 
 
 def _devices(progress: Progress) -> list[str]:
