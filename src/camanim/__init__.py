@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Randomisation,
         RegionTest,
     )
+    from camanim.cost import Cost, estimate
     from camanim.findings import Finding, register_finding
     from camanim.images import Geometry, Preprocess, read_image
     from camanim.layer_info import LayerInfo
@@ -53,6 +54,8 @@ _MODULES = {
     "LayerTest": "camanim.checks",
     "ActivationTest": "camanim.checks",
     "Animation": "camanim.animation",
+    "Cost": "camanim.cost",
+    "estimate": "camanim.cost",
     "Geometry": "camanim.images",
     "LabelRandomisation": "camanim.checks",
     "LayerInfo": "camanim.layer_info",
@@ -82,6 +85,7 @@ __all__ = [
     "Animation",
     "CamError",
     "Cancelled",
+    "Cost",
     "Finding",
     "Geometry",
     "ImageError",
@@ -112,6 +116,7 @@ __all__ = [
     "animate",
     "animate_targets",
     "console",
+    "estimate",
     "finding_kinds",
     "list_models",
     "load_model",

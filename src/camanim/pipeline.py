@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from camanim.attribution import AttributionMaps
+    from camanim.attribution import AttributionMaps, MapSettings
     from camanim.execution.forward import Forward
     from camanim.execution.request import AttributionRequest, TargetFunction
     from camanim.targets import Kind, Target
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,57 @@ def explain(
         return _Input(prepared, _provenance(on_device, image, prepared) | checked.record())
 
     return _Run(find_method(method), list(targets), checked, prepare).results(model)
+
+
+def with_request(
+    model: Model | nn.Module,
+    image: Any,
+    function: Callable[[Model, Prepared, AttributionRequest, MapSettings], T],
+    *,
+    method: Any = "GradCAM",
+    target: Any = None,
+    **settings: Any,
+) -> T:
+    """Prepare a run as `explain` does, and call a function instead of computing the maps.
+
+    No other thread uses the network meanwhile.
+
+    Parameters
+    ----------
+    model, image, method, target, **settings
+        As for `camanim.animate`.
+    function : callable
+        From the model on its device, the prepared image, the request and the settings of maps.
+
+    Returns
+    -------
+    object
+        What the function returns.
+
+    Raises
+    ------
+    CamError
+        As of `camanim.animate`.
+    """
+    from camanim.exclusive import exclusively
+
+    model = model if isinstance(model, Model) else Model(model)
+    checked = checked_settings(settings)
+
+    def prepare(on_device: Model) -> _Input:
+        prepared = on_device.prepare(
+            image, fit=checked.fit, window=checked.window, slices=checked.slices
+        )
+        return _Input(prepared, {})
+
+    run = _Run(find_method(method), [target], checked, prepare)
+    on_device = model if checked.device is None else model.to(checked.device)
+
+    def call() -> T:
+        given, request, map_settings = run.prepared(on_device)
+        return function(on_device, given.prepared, request, map_settings)
+
+    return exclusively(unwrap(on_device.net), call, partial(checked.progress, "wait", 0, 0))
 
 
 def recompute(
@@ -174,7 +227,20 @@ class _Run:
             return self._results_on(model.to("cpu"))
 
     def _results_on(self, model: Model) -> list[Result]:
-        from camanim.attribution import MapSettings, attribute
+        from camanim.attribution import attribute
+
+        given, request, map_settings = self.prepared(model)
+        attribution = attribute(map_settings, request)
+        # Without any map, the first target's result is the error that says why.
+        return [
+            self._result(model, given, attribution, t)
+            for t, maps in enumerate(attribution.maps)
+            if t == 0 or maps
+        ]
+
+    def prepared(self, model: Model) -> tuple[_Input, AttributionRequest, MapSettings]:
+        """Return the input of a model, and what is to be computed for it."""
+        from camanim.attribution import MapSettings
 
         settings = self.settings
         options = self.method.checked(settings.options)
@@ -191,13 +257,7 @@ class _Run:
             slices=settings.slices,
             augment=settings.augment,
         )
-        attribution = attribute(map_settings, request)
-        # Without any map, the first target's result is the error that says why.
-        return [
-            self._result(model, given, attribution, t)
-            for t, maps in enumerate(attribution.maps)
-            if t == 0 or maps
-        ]
+        return given, request, map_settings
 
     def _request(
         self, model: Model, tensor: torch.Tensor, options: Mapping[str, Any]

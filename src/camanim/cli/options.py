@@ -285,6 +285,9 @@ EXTRA_OPTIONS = {
         EXPLAIN, str | None, None,
         "Class to explain, by number or name, or 'A - B'; by default the likeliest.",
     ),
+    "estimate": _extra(
+        EXPLAIN, bool, False, "Print the expected passes and seconds, and stop.", "--estimate"
+    ),
     "road": _extra(SCORE, bool, False, "Score every layer with ROAD.", "--road"),
     "checks": _extra(
         SCORE, bool, False,

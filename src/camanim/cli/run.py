@@ -15,7 +15,7 @@ from camanim.cli.report import listing, report
 from camanim.errors import ScoreError
 from camanim.findings import FindingRequest
 from camanim.models.overrides import ModelOverrides
-from camanim.progress import console
+from camanim.progress import Progress, console
 from camanim.render.plots import SCORES, checked_plot
 from camanim.settings import Settings
 from camanim.writing import checked_path
@@ -25,7 +25,8 @@ from camanim.writing import checked_path
 def run(image: Path, **arguments: Any) -> None:
     """Explain one image: maps of all layers, their scores, a movie, a table, a plot.
 
-    Without --table the layers are listed in the terminal.
+    Without --table the layers are listed in the terminal. With --estimate, only the expected passes and
+    seconds are printed.
 
     Example: camanim run cat.jpg --model torchvision/mobilenet_v2 --road --movie cat.mp4
     """
@@ -44,22 +45,18 @@ def run(image: Path, **arguments: Any) -> None:
         check_plot_kind(arguments["plot_kind"], requests)
     pixels = camanim.read_image(image)
     mask = None if arguments["mask"] is None else _read_mask(arguments["mask"])
+    run_settings = {"method": arguments["method"], "target": arguments["target"], **settings}
+    if arguments["estimate"]:
+        with console() as progress:
+            model = _load(arguments, overrides, progress)
+            cost = camanim.estimate(
+                model, pixels, findings=requests, **run_settings, progress=progress
+            )
+        Console(soft_wrap=True, highlight=False).print(cost.words, markup=False)
+        return
     with console() as progress:
-        model = camanim.load_model(
-            arguments["model"],
-            None if arguments["weights"].lower() == "none" else arguments["weights"],
-            **overrides,
-            trust=arguments["trust"],
-            progress=progress,
-        )
-        animation = camanim.animate(
-            model,
-            pixels,
-            method=arguments["method"],
-            target=arguments["target"],
-            **settings,
-            progress=progress,
-        )
+        model = _load(arguments, overrides, progress)
+        animation = camanim.animate(model, pixels, **run_settings, progress=progress)
         defaults = {
             "mask": mask,
             "label": arguments["mask_label"],
@@ -88,6 +85,18 @@ def run(image: Path, **arguments: Any) -> None:
     report(animation, [path for path in files if path is not None])
     if problems:
         raise ScoreError(" ".join(problems))
+
+
+def _load(
+    arguments: dict[str, Any], overrides: dict[str, Any], progress: Progress
+) -> camanim.Model:
+    return camanim.load_model(
+        arguments["model"],
+        None if arguments["weights"].lower() == "none" else arguments["weights"],
+        **overrides,
+        trust=arguments["trust"],
+        progress=progress,
+    )
 
 
 def _requests(arguments: dict[str, Any]) -> list[FindingRequest]:
