@@ -44,7 +44,15 @@ if TYPE_CHECKING:
     from camanim.findings import Finding, register_finding
     from camanim.images import Geometry, Preprocess, read_image
     from camanim.layer_info import LayerInfo
-    from camanim.models import Model, Untrusted, list_models, load_model, similarity_to
+    from camanim.models import (
+        Model,
+        Untrusted,
+        domain_note,
+        list_models,
+        load_model,
+        similarity_to,
+        suggest_model,
+    )
     from camanim.progress import console
     from camanim.road import Road
     from camanim.settings import Settings
@@ -78,6 +86,8 @@ _MODULES = {
     "methods": "camanim.cam_methods",
     "read_image": "camanim.images",
     "similarity_to": "camanim.models",
+    "suggest_model": "camanim.models",
+    "domain_note": "camanim.models",
 }
 
 __all__ = [
@@ -116,6 +126,7 @@ __all__ = [
     "animate",
     "animate_targets",
     "console",
+    "domain_note",
     "estimate",
     "finding_kinds",
     "list_models",
@@ -124,6 +135,7 @@ __all__ = [
     "read_image",
     "register_finding",
     "similarity_to",
+    "suggest_model",
     "targets",
 ]
 

@@ -18,6 +18,7 @@ from camanim.images import Prepared, as_array
 from camanim.layer_info import Status
 from camanim.layer_selection import Layers, selector
 from camanim.models.base import Model, unwrap
+from camanim.models.domain import input_notes
 from camanim.models.output_kind import gradient_note, output_kind
 from camanim.precision import as_float64
 from camanim.progress import Progress, silent
@@ -66,6 +67,8 @@ def explain(
         prepared = on_device.prepare(
             image, fit=checked.fit, window=checked.window, slices=checked.slices
         )
+        notes = input_notes(on_device, image, slices=checked.slices)
+        prepared = replace(prepared, notes=(*prepared.notes, *notes))
         return _Input(prepared, _provenance(on_device, image, prepared) | checked.record())
 
     return _Run(find_method(method), list(targets), checked, prepare).results(model)
@@ -186,7 +189,8 @@ def recompute(
     if net is not None:
         model = copy.copy(model)
         model.net = net
-        provenance.pop("weights sha256", None)
+        for key in ("weights", "weights sha256"):
+            provenance.pop(key, None)
 
     def prepare(on_device: Model) -> _Input:
         tensor = result.tensor.to(on_device.device, on_device.dtype)
@@ -367,7 +371,8 @@ def _provenance(model: Model, image: Any, prepared: Prepared) -> dict[str, Any]:
         "camanim": __version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        "model": model.name,
+        "model": model.shown_name,
+        **({"weights": "random"} if model.random_weights else {}),
         "weights sha256": model.weights_hash(),
         "image sha256": hashlib.sha256(array.tobytes()).hexdigest(),
         "image shape": list(array.shape),

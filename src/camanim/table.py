@@ -25,7 +25,8 @@ def table(result: Result) -> list[dict[str, Any]]:
     -------
     list of dict
         Keys: index, name, call, kind, output shape, layout, parameters, status, raw min, raw max,
-        milliseconds; then the columns of each finding. Missing values are None; see the status.
+        milliseconds; "weights" if those of the network are random; then the columns of each finding.
+        Missing values are None; see the status.
     """
     shown = {layer.index: i for i, layer in enumerate(result.layers)}
     labels = {layer.index: layer.label for layer in result.layer_calls}
@@ -63,6 +64,8 @@ def _row(result: Result, layer: LayerInfo, i: int | None, labels: dict[int, str]
         row["raw min"] = float(result.maps[i].min())
         row["raw max"] = float(result.maps[i].max())
         row["milliseconds"] = round(layer.milliseconds, 3)
+    if result.random_weights:
+        row["weights"] = "random"
     return row
 
 

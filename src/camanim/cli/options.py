@@ -231,7 +231,9 @@ class Group:
 
 
 #: The other settings of a network can be set in a card.
-NETWORK_OPTIONS = Group(ModelOverrides, NETWORK, ("resize", "interpolation", "dims", "name"))
+NETWORK_OPTIONS = Group(
+    ModelOverrides, NETWORK, ("resize", "interpolation", "dims", "name", "domain")
+)
 RUN_OPTIONS = Group(Settings, EXPLAIN, ("progress",))
 MOVIE_OPTIONS = Group(
     write_movie, OUTPUT, ("progress",), prefix="movie", prefixed=("size", "layers", "window")
