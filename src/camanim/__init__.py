@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Randomisation,
         RegionTest,
     )
+    from camanim.comparison import comparison_table, difference, overlaid
     from camanim.cost import Cost, estimate
     from camanim.findings import Finding, register_finding
     from camanim.images import Geometry, Preprocess, read_image
@@ -63,6 +64,9 @@ _MODULES = {
     "ActivationTest": "camanim.checks",
     "Animation": "camanim.animation",
     "Cost": "camanim.cost",
+    "comparison_table": "camanim.comparison",
+    "difference": "camanim.comparison",
+    "overlaid": "camanim.comparison",
     "estimate": "camanim.cost",
     "Geometry": "camanim.images",
     "LabelRandomisation": "camanim.checks",
@@ -125,13 +129,16 @@ __all__ = [
     "__version__",
     "animate",
     "animate_targets",
+    "comparison_table",
     "console",
+    "difference",
     "domain_note",
     "estimate",
     "finding_kinds",
     "list_models",
     "load_model",
     "methods",
+    "overlaid",
     "read_image",
     "register_finding",
     "similarity_to",

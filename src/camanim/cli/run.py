@@ -44,7 +44,7 @@ def run(image: Path, **arguments: Any) -> None:
         checked_plot(arguments["plot"])
         check_plot_kind(arguments["plot_kind"], requests)
     pixels = camanim.read_image(image)
-    mask = None if arguments["mask"] is None else _read_mask(arguments["mask"])
+    mask = None if arguments["mask"] is None else read_mask(arguments["mask"])
     run_settings = {"method": arguments["method"], "target": arguments["target"], **settings}
     if arguments["estimate"]:
         with console() as progress:
@@ -124,7 +124,7 @@ def _check_output_options(arguments: dict[str, Any]) -> None:
         raise typer.BadParameter("--plot-kind needs --plot.")
 
 
-def _read_mask(path: Path) -> Any:
+def read_mask(path: Path) -> Any:
     """Read a mask; one with three equal colour channels is reduced to a single channel.
 
     Raises
