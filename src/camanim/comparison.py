@@ -42,9 +42,9 @@ def comparison_table(results: Mapping[str, Result]) -> list[dict[str, Any]]:
     -------
     list of dict
         Keys: name, network, method, target, value (its probability or score), layers (their number);
-        then what the findings say about all layers: ROAD mean, ROAD max (ybROAD mean and max) and ROAD max
-        layer; average precision, and its layer; and the best value and layer of other findings. Values
-        that a run does not have are None.
+        then what the findings say about all layers: ROAD mean, ROAD max (ybROAD mean and max) and ROAD
+        max layer; average precision, and its layer; and the best value and layer of other findings.
+        Values that a run does not have are None.
     """
     rows = []
     for name, result in results.items():
@@ -272,7 +272,14 @@ def overlaid(results: Mapping[str, Result], key: str = "road") -> Plot:
     tip = f"{label} of each run."
     count = len(findings)
     title = f"{next(iter(findings.values())).title} of {count} {'run' if count == 1 else 'runs'}"
-    parts: dict[str, Any] = {"lines": tuple(lines), "marks": marks, "y_label": label, "tip": tip}
+    words = tuple(f"{name}: random weights" for name in findings if results[name].random_weights)
+    parts: dict[str, Any] = {
+        "lines": tuple(lines),
+        "marks": marks,
+        "y_label": label,
+        "words": words,
+        "tip": tip,
+    }
     if by_layer:
         return Plot((Panel.over_layers(len(x), **parts),), title)
     panel = Panel(

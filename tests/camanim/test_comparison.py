@@ -234,6 +234,17 @@ def test_lines_can_be_told_apart():
         overlaid({str(i): result for i in range(MOST + 1)})
 
 
+def test_random_weights_are_named_beside_the_lines():
+    model = camanim.load_model("torchvision/squeezenet1_1", weights=None)
+    random = camanim.animate(model, IMAGE, layers="blocks")
+    random.measure("drop")
+    trained = run()
+    trained.measure("drop")
+    (panel,) = overlaid({"random": random, "trained": trained}, next(iter(random.findings))).panels
+    assert len(panel.words) == 1
+    assert "random weights" in panel.words[0]
+
+
 def test_a_plot_needs_the_finding():
     with pytest.raises(camanim.ScoreError, match="road"):
         overlaid({"one": run()})
