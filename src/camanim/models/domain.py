@@ -38,9 +38,11 @@ def domain_note(model: Model, image: Any, *, slices: bool = False) -> str:
         Empty without a difference, and for networks without a known domain (random weights, an object)
         unless they take one channel only.
     """
+    if model.random_weights:
+        return ""
     domain, color = model.domain, color_of(image)
     channels = model.preprocess.channels if isinstance(model.preprocess, Preprocess) else None
-    if channels == 1 and color == "colour" and not model.random_weights:
+    if channels == 1 and color == "colour":
         if not domain:
             return (
                 "The image is in colour, and the network takes one channel: it gets the luminance."
