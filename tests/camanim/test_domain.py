@@ -134,6 +134,7 @@ def model_of(domain: str, channels: int = 3) -> camanim.Model:
         ("", 3, PHOTO, False),
         ("", 3, GREY, False),
         ("stained tissue", 3, GREY, False),
+        ("photographs in grey", 1, GREY, False),
     ],
 )
 def test_an_image_that_does_not_fit_is_noted(domain, channels, image, noted):

@@ -35,8 +35,8 @@ def domain_note(model: Model, image: Any, *, slices: bool = False) -> str:
     Returns
     -------
     str
-        Empty without a difference, and for networks without a known domain (random weights, an object)
-        unless they take one channel only.
+        Empty without a difference, with random weights, and for networks without a known domain that
+        take more than one channel.
     """
     if model.random_weights:
         return ""
@@ -51,7 +51,7 @@ def domain_note(model: Model, image: Any, *, slices: bool = False) -> str:
             f"The image is in colour, and the network was trained on {domain}: its classes mean nothing "
             "here."
         )
-    if not any(word in domain for word in PHOTOGRAPHS):
+    if channels == 1 or not any(word in domain for word in PHOTOGRAPHS):
         return ""
     if slices:
         return (
