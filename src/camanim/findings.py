@@ -120,12 +120,25 @@ class Finding:
     def summary(self) -> str:
         """Return one sentence about all layers, or an empty string."""
         for name, values in self.columns().items():
-            numbers = _numbers(values)
+            numbers = as_numbers(values)
             if np.isfinite(numbers).any():
                 i = int(np.nanargmax(numbers))
                 heading = name[:1].upper() + name[1:]
                 return f"{heading}: highest {short(numbers[i])} at {self.layers[i].label}."
         return ""
+
+    def comparison(self) -> Mapping[str, Any]:
+        """Return values about all layers, for tables that compare results; None where undefined.
+
+        By default the value of the first column at the best layer, and that layer.
+        """
+        for name, values in self.columns().items():
+            at = None if self.best is None else self.layers.index(self.best)
+            return {
+                f"{name}, best": None if at is None else values[at],
+                f"{name}, best layer": None if self.best is None else self.best.label,
+            }
+        return {}
 
     def warnings(self) -> tuple[str, ...]:
         """Return warnings that are shown with every map of the result."""
@@ -140,7 +153,7 @@ class Finding:
     def panel(self) -> Panel | None:
         """Return the plot over the layers; by default each numeric column as a line."""
         colors: tuple[Color, ...] = ("first", "second", "third", "fourth")
-        columns = {name: _numbers(values) for name, values in self.columns().items()}
+        columns = {name: as_numbers(values) for name, values in self.columns().items()}
         columns = {name: y for name, y in columns.items() if np.isfinite(y).any()}
         if not columns:
             return None
@@ -437,7 +450,7 @@ def _restored(value: Any, hint: Any) -> Any:
     return tuple(value) if origin is tuple else value
 
 
-def _numbers(values: Column) -> npt.NDArray[np.float64]:
+def as_numbers(values: Column) -> npt.NDArray[np.float64]:
     """Return values as numbers, with NaN for those that are not numbers."""
     kinds = (int, float, np.integer, np.floating)
     numeric = [isinstance(v, kinds) and not isinstance(v, bool) for v in values]

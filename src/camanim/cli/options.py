@@ -251,7 +251,9 @@ class Group:
 
 
 #: The other settings of a network can be set in a card.
-NETWORK_OPTIONS = Group(ModelOverrides, NETWORK, ("resize", "interpolation", "dims", "name"))
+NETWORK_OPTIONS = Group(
+    ModelOverrides, NETWORK, ("resize", "interpolation", "dims", "name", "domain")
+)
 RUN_OPTIONS = Group(Settings, EXPLAIN, ("progress",))
 WINDOW_OPTIONS = Group(WindowSettings, EXPLAIN, prefix="windows", prefixed=("size",))
 MOVIE_OPTIONS = Group(
@@ -320,6 +322,9 @@ EXTRA_OPTIONS = {
         EXPLAIN, bool, False,
         "Explain a large image window by window, and stitch the maps of each layer.",
         "--windows",
+    ),
+    "estimate": _extra(
+        EXPLAIN, bool, False, "Print the expected passes and seconds, and stop.", "--estimate"
     ),
     "road": _extra(SCORE, bool, False, "Score every layer with ROAD.", "--road"),
     "checks": _extra(
