@@ -52,6 +52,7 @@ def badge_line(result: Result, i: int, place: str, width: float) -> str:
     # From the most important one.
     ranked = [
         count,
+        "random weights" if result.random_weights else "",
         evidence(result, i),
         *(finding.badge(i) for finding in result.findings.values()),
         place,
