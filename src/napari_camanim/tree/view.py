@@ -17,7 +17,7 @@ from qtpy.QtCore import (
     Qt,
     Signal,
 )
-from qtpy.QtGui import QKeyEvent, QKeySequence, QPalette, QShortcut
+from qtpy.QtGui import QKeyEvent, QKeySequence, QPalette
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -60,6 +60,10 @@ class TreeView(QTreeView):
         if event.key() == Qt.Key.Key_Space and index.isValid():
             shift = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
             self.ticked.emit(index.siblingAtColumn(NAME), shift)
+            return
+        if event.matches(QKeySequence.StandardKey.Find):
+            # For the parent, instead of a search for a row that begins with this key.
+            event.ignore()
             return
         super().keyPressEvent(event)
 
@@ -170,6 +174,17 @@ class LayerTree(QWidget):
         self.model.faded = text
         self.view.viewport().update()
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        # Keys that the child with the focus has not used.
+        if event.matches(QKeySequence.StandardKey.Find):
+            self.filter.setFocus(Qt.FocusReason.ShortcutFocusReason)
+            self.filter.selectAll()
+        elif event.key() == Qt.Key.Key_Escape and self.filter.text():
+            self.filter.clear()
+            self._focus_view()
+        else:
+            super().keyPressEvent(event)
+
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange):
@@ -202,13 +217,6 @@ class LayerTree(QWidget):
         header = self.view.header()
         header.sectionResized.connect(self._on_header)
         header.sectionMoved.connect(self._on_header)
-        for keys, slot in (
-            (QKeySequence(QKeySequence.StandardKey.Find), self._focus_filter),
-            (QKeySequence("Escape"), self._clear_filter),
-        ):
-            shortcut = QShortcut(keys, self)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(slot)
 
     # -- The session -------------------------------------------------------------------------------
 
@@ -313,7 +321,10 @@ class LayerTree(QWidget):
 
     def _tick(self, indices: list[int]) -> None:
         if indices:
+            selected = self._node(self.view.currentIndex())
             self._session.select_layers(indices)
+            # Where the seen layer was unticked, the slider moves; the keys stay at their row.
+            self._select(selected)
         else:
             self.status.setText("A stack shows at least one layer.")
 
@@ -363,16 +374,8 @@ class LayerTree(QWidget):
         self.status.setText(text)
         self.buttons["matches"].setEnabled(bool(words))
 
-    def _focus_filter(self) -> None:
-        self.filter.setFocus(Qt.FocusReason.ShortcutFocusReason)
-        self.filter.selectAll()
-
     def _focus_view(self) -> None:
         self.view.setFocus(Qt.FocusReason.ShortcutFocusReason)
-
-    def _clear_filter(self) -> None:
-        self.filter.clear()
-        self._focus_view()
 
     def _on_header(self, *change: int) -> None:
         self._headers[self._session] = self.view.header().saveState()
