@@ -110,25 +110,28 @@ class Crosshair:
     def _lines(self) -> tuple[npt.NDArray[np.float64], float]:
         """Return start and projection of each line, (m, 2, n), and their width; the white ones first."""
         n = len(self._shape)
-        center = np.zeros(n)
-        center[self._axes] = self._point.input
         shown = [axis - self._viewer.dims.ndim + n for axis in self._viewer.dims.displayed]
         shown = [axis for axis in shown if axis in self._axes] or list(self._axes)
         pixels = self._viewer.scene.camera.zoom * np.abs(self._transform["scale"])
         width = WIDTH / max(pixels[shown].max(), 1e-9)
         white, black = [], []
-        for axis in self._axes:
-            beside = np.zeros(n)
-            beside[[other for other in shown if other != axis][:1]] = width
-            gap = GAP / max(pixels[axis], 1e-9)
-            # Not beyond the centres of the last pixels, which would extend the sliders.
-            for end in (0.0, self._shape[axis] - 1.0):
-                start, line = center.copy(), np.zeros(n)
-                sign = 1 if end > center[axis] else -1
-                start[axis] += sign * min(gap, abs(end - center[axis]))
-                line[axis] = end - start[axis]
-                white.append((start, line))
-                black.append((start + beside, line))
+        # At every position along axes that the maps do not depend on, such as channels.
+        others = [1 if axis in self._axes else side for axis, side in enumerate(self._shape)]
+        for position in np.ndindex(*others):
+            center = np.array(position, float)
+            center[self._axes] = self._point.input
+            for axis in self._axes:
+                beside = np.zeros(n)
+                beside[[other for other in shown if other != axis][:1]] = width
+                gap = GAP / max(pixels[axis], 1e-9)
+                # Not beyond the centres of the last pixels, which would extend the sliders.
+                for end in (0.0, self._shape[axis] - 1.0):
+                    start, line = center.copy(), np.zeros(n)
+                    sign = 1 if end > center[axis] else -1
+                    start[axis] += sign * min(gap, abs(end - center[axis]))
+                    line[axis] = end - start[axis]
+                    white.append((start, line))
+                    black.append((start + beside, line))
         return np.array(white + black), float(width)
 
 

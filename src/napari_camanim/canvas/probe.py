@@ -41,8 +41,8 @@ class Point:
     world : tuple of float
         World coordinates along the axes of the stack after `layer`.
     image : tuple of float
-        ``y, x`` or ``z, y, x`` in pixel indices of the explained image or volume, at the centre of the
-        pixel of the network's input.
+        ``y, x`` or ``z, y, x`` in pixel indices of ``animation.image``, at the centre of the pixel of
+        the network's input.
     input : tuple of int
         The same point as a pixel of the network's input, the last axes of ``animation.stack()``.
     """
