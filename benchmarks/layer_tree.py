@@ -2,7 +2,7 @@
 
     xvfb-run -a python benchmarks/layer_tree.py torchvision/densenet161 timm/vit_large_patch16_224
 
-Networks have random weights. Each time is the median of several, of the processor in this thread, with the
+Networks have random weights. Each time is the median processor time of this thread, with the
 painting of the tree's window.
 """
 
