@@ -98,6 +98,9 @@ def hindrance(viewer: ViewerModel, stack: Image, index: int | None) -> str:
         return f"no map here: the maps are of {run.place or 'another position'}"
     image = run.image
     layers = [unwrapped(layer) for layer in viewer.layers]
+    if stack not in layers:
+        # The canvas is resized before the removal of a layer is announced.
+        return ""
     if image is None or image not in layers:
         return f"the image {run.image_name} was removed"
     if not image.visible or image.opacity == 0:
