@@ -70,10 +70,10 @@ def values_at(data: StackData, point: Point) -> npt.NDArray[np.float32]:
     (L,) float32 array
         For all L layers with a map, also those that the stack does not show.
     """
-    stack = data.animation.stack(data.normalization, signed=data.signed)
-    # One map at a time, as all of them at the size of the input can be large.
-    values = [stack[(i, *point.input)] for i in range(len(stack))]
-    return np.array(values, np.float32)
+    values: npt.NDArray[np.float32] = data.animation.stack(
+        data.normalization, signed=data.signed
+    ).at(point.input)
+    return values
 
 
 def locate(stack: Image, position: Sequence[float]) -> Point | str:
