@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from camanim.plots import Band, Color, Floats, HeatMap, Line, Mark, Panel
+from camanim.plots import Band, Color, Floats, HeatMap, Line, Mark, Panel, Span, Twin
 from camanim.render.pen import plain
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Theme:
         Whether the area between lines and zero is shaded.
     columns : int
         Number of columns of the legend.
+    shade : float
+        Opacity of every second span.
     """
 
     colors: Mapping[Color, str]
@@ -67,6 +69,7 @@ class Theme:
     words: bool = True
     area: bool = False
     columns: int = 3
+    shade: float = 0.08
 
 
 PRINT = Theme(
@@ -191,6 +194,9 @@ def draw(figure: Figure, axes: Axes, panel: Panel | HeatMap, theme: Theme) -> No
 
 
 def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
+    if panel.x_limits is not None:
+        axes.set_xlim(*panel.x_limits)
+    _draw_spans(axes, panel.spans, theme)
     for line in panel.lines:
         _draw_line(axes, panel.x, line, theme)
     for level in panel.levels:
@@ -198,8 +204,8 @@ def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
     mark_labels = [_draw_mark(axes, panel.x, mark, theme) for mark in panel.marks]
     for axis, text in ((axes.xaxis, panel.x_label), (axes.yaxis, panel.y_label)):
         axis.set_label_text(text, fontsize=theme.size + 1, color=theme.text)
-    if panel.x_limits is not None:
-        axes.set_xlim(*panel.x_limits)
+    for k, twin in enumerate(panel.twins):
+        _draw_twin(axes, panel.x, twin, theme, visible=k == 0)
     if panel.y_limits is not None:
         axes.set_ylim(*panel.y_limits)
     if panel.by_layer or not np.mod(panel.x, 1).any():
@@ -209,8 +215,62 @@ def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
         legend(axes, lines, theme)
 
 
+def _draw_spans(axes: Axes, spans: Sequence[Span], theme: Theme) -> None:
+    """Shade every second span, and write the names that fit at the top."""
+    low, high = axes.get_xlim()
+    width = axes.get_window_extent().width / (high - low)
+    # Points to pixels; a character is about 0.6 times as wide as high.
+    character = 0.6 * (theme.size - 1) * axes.get_figure(root=True).dpi / 72
+    for k, span in enumerate(spans):
+        if k % 2:
+            axes.axvspan(span.low, span.high, color=theme.quiet, alpha=theme.shade, linewidth=0, zorder=0)
+        room = (span.high - span.low) * width / character - 1
+        name = next((n for n in (span.name, span.label) if len(n) <= room), "")
+        if name:
+            axes.text(
+                (span.low + span.high) / 2, 0.98, plain(name), ha="center", va="top", zorder=1,
+                color=theme.quiet, fontsize=theme.size - 1, parse_math=False,
+                transform=axes.get_xaxis_transform(),
+            )  # fmt: skip
+
+
+def _draw_twin(axes: Axes, x: Floats, twin: Twin, theme: Theme, *, visible: bool) -> None:
+    """Draw lines with another y axis, which is on the right if it is visible."""
+    from matplotlib.ticker import EngFormatter
+
+    other = axes.twinx()
+    other.spines[["top", "left", "bottom"]].set_visible(False)
+    # The lines of the panel are on top.
+    axes.set_zorder(other.get_zorder() + 1)
+    axes.patch.set_visible(False)
+    for line in twin.lines:
+        if not visible and np.isfinite(line.y).any():
+            extent = f"{np.nanmin(line.y):.3g} to {np.nanmax(line.y):.3g}"
+            line = replace(line, name=f"{line.name} ({extent})")
+        _draw_line(other, x, line, theme)
+        # The legend is that of the panel.
+        axes.plot(
+            [], [], linestyle=DASHES[line.style], color=theme.colors[line.color], label=line.name,
+            linewidth=theme.width, marker="" if line.marker == "|" else line.marker, markersize=4,
+        )  # fmt: skip
+    other.spines["right"].set_visible(visible)
+    if not visible:
+        other.set_yticks([])
+        return
+    color = theme.colors[twin.lines[0].color] if twin.lines else theme.text
+    other.spines["right"].set_color(color)
+    other.tick_params(labelsize=theme.size, colors=color)
+    if twin.log:
+        other.set_yscale("log")
+        other.minorticks_off()
+    if twin.log or max(map(abs, other.get_ylim())) >= 10_000:
+        other.yaxis.set_major_formatter(EngFormatter(sep=""))
+    other.set_ylabel(twin.y_label, fontsize=theme.size + 1, color=color)
+
+
 def _draw_line(axes: Axes, x: Floats, line: Line, theme: Theme) -> None:
     color = theme.colors[line.color]
+    x = x if line.x is None else line.x
     if line.band is not None:
         _draw_band(axes, x, line.band, color, 0.18 if line.faint else 0.25)
     if theme.area and not line.faint:
