@@ -129,8 +129,8 @@ def with_curve(
 def overlaid(findings: Mapping[str, Finding]) -> Panel:
     """Return a panel with the main values of several results of one kind.
 
-    If all have the same layers, they are plotted over the layers; otherwise over the relative depth, from
-    0 (first layer) to 1 (last layer).
+    If all have the same layers, they are plotted over the layers; otherwise over the relative depth,
+    from 0 (first layer) to 1 (last layer).
 
     Parameters
     ----------

@@ -158,7 +158,7 @@ class Finding:
         )
 
     def main_values(self) -> npt.NDArray[np.float64]:
-        """Return the main value of each layer, (L,), with NaN where undefined: the last line of `panel`."""
+        """Return the main value of each layer, (L,): the last line of `panel`; NaN where undefined."""
         panel = self.panel()
         if panel is None or not panel.lines:
             return np.full(len(self.layers), np.nan)

@@ -166,8 +166,8 @@ class Panel:
     spans : tuple of Span
         Parts of the x axis; every second one is shaded.
     twins : tuple of Twin
-        Lines with other y axes. The axis of the first is on the right; those of others are not drawn, and
-        the legend states the ranges of their values.
+        Lines with other y axes. The axis of the first is on the right; those of others are not drawn,
+        and the legend states the ranges of their values.
     """
 
     x: Floats

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from camanim.layer_info import LayerInfo
 
-#: A group with more than this share of the layers, such as `features`, is divided by the next part of the names.
+#: A group with more than this share of the layers, such as `features`, is divided further.
 DIVIDED = 0.8
 
 

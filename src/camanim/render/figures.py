@@ -223,7 +223,9 @@ def _draw_spans(axes: Axes, spans: Sequence[Span], theme: Theme) -> None:
     character = 0.6 * (theme.size - 1) * axes.get_figure(root=True).dpi / 72
     for k, span in enumerate(spans):
         if k % 2:
-            axes.axvspan(span.low, span.high, color=theme.quiet, alpha=theme.shade, linewidth=0, zorder=0)
+            axes.axvspan(
+                span.low, span.high, color=theme.quiet, alpha=theme.shade, linewidth=0, zorder=0
+            )
         room = (span.high - span.low) * width / character - 1
         name = next((n for n in (span.name, span.label) if len(n) <= room), "")
         if name:

@@ -122,9 +122,7 @@ def plot(
     return figure
 
 
-def _completed(
-    panel: Panel | HeatMap, result: Result, second: str | None
-) -> Panel | HeatMap:
+def _completed(panel: Panel | HeatMap, result: Result, second: str | None) -> Panel | HeatMap:
     """Return a panel over the layers with the stages of the network and a second curve."""
     if not isinstance(panel, Panel) or not panel.by_layer:
         return panel
