@@ -55,6 +55,8 @@ class Theme:
         Number of columns of the legend.
     shade : float
         Opacity of every second span.
+    names_below : bool
+        Whether the names of spans are below the axes, in place of the numbers of the x axis.
     """
 
     colors: Mapping[Color, str]
@@ -70,6 +72,7 @@ class Theme:
     area: bool = False
     columns: int = 3
     shade: float = 0.08
+    names_below: bool = False
 
 
 PRINT = Theme(
@@ -204,10 +207,21 @@ def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
     mark_labels = [_draw_mark(axes, panel.x, mark, theme) for mark in panel.marks]
     for axis, text in ((axes.xaxis, panel.x_label), (axes.yaxis, panel.y_label)):
         axis.set_label_text(text, fontsize=theme.size + 1, color=theme.text)
-    for k, twin in enumerate(panel.twins):
+    twins = [
         _draw_twin(axes, panel.x, twin, theme, visible=k == 0)
+        for k, twin in enumerate(panel.twins)
+    ]
+    if twins:
+        # The lines of the panel are on top.
+        axes.set_zorder(1 + max(twin.get_zorder() for twin in twins))
+        for each in (axes, *twins):
+            each.patch.set_visible(False)
     if panel.y_limits is not None:
         axes.set_ylim(*panel.y_limits)
+    elif panel.spans and not theme.names_below:
+        # Space for the names of the spans.
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(bottom, top + 0.08 * (top - bottom))
     if panel.by_layer or not np.mod(panel.x, 1).any():
         whole_numbers(axes.xaxis)
     if theme.legend:
@@ -216,35 +230,37 @@ def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
 
 
 def _draw_spans(axes: Axes, spans: Sequence[Span], theme: Theme) -> None:
-    """Shade every second span, and write the names that fit at the top."""
+    """Shade every second span, and write the names that fit."""
     low, high = axes.get_xlim()
     width = axes.get_window_extent().width / (high - low)
     # Points to pixels; a character is about 0.6 times as wide as high.
     character = 0.6 * (theme.size - 1) * axes.get_figure(root=True).dpi / 72
-    for k, span in enumerate(spans):
+    room = [(span.high - span.low) * width / character - 1 for span in spans]
+    long = all(len(span.name) <= space for span, space in zip(spans, room, strict=True))
+    for k, (span, space) in enumerate(zip(spans, room, strict=True)):
         if k % 2:
             axes.axvspan(
                 span.low, span.high, color=theme.quiet, alpha=theme.shade, linewidth=0, zorder=0
             )
-        room = (span.high - span.low) * width / character - 1
-        name = next((n for n in (span.name, span.label) if len(n) <= room), "")
-        if name:
-            axes.text(
-                (span.low + span.high) / 2, 0.98, plain(name), ha="center", va="top", zorder=1,
-                color=theme.quiet, fontsize=theme.size - 1, parse_math=False,
-                transform=axes.get_xaxis_transform(),
+        name = span.name if long else span.label
+        if len(name) <= space:
+            below = theme.names_below
+            axes.annotate(
+                plain(name), ((span.low + span.high) / 2, 0 if below else 1), (0, -2.5),
+                xycoords=axes.get_xaxis_transform(), textcoords="offset points", ha="center", va="top",
+                zorder=1, color=theme.text if below else theme.quiet, fontsize=theme.size - 1,
+                parse_math=False, annotation_clip=False,
             )  # fmt: skip
+    if spans and theme.names_below:
+        axes.tick_params(axis="x", labelbottom=False, length=0)
 
 
-def _draw_twin(axes: Axes, x: Floats, twin: Twin, theme: Theme, *, visible: bool) -> None:
-    """Draw lines with another y axis, which is on the right if it is visible."""
+def _draw_twin(axes: Axes, x: Floats, twin: Twin, theme: Theme, *, visible: bool) -> Axes:
+    """Draw lines with another y axis, on the right if it is visible, and return its axes."""
     from matplotlib.ticker import EngFormatter
 
     other = axes.twinx()
     other.spines[["top", "left", "bottom"]].set_visible(False)
-    # The lines of the panel are on top.
-    axes.set_zorder(other.get_zorder() + 1)
-    axes.patch.set_visible(False)
     for line in twin.lines:
         if not visible and np.isfinite(line.y).any():
             extent = f"{np.nanmin(line.y):.3g} to {np.nanmax(line.y):.3g}"
@@ -258,7 +274,7 @@ def _draw_twin(axes: Axes, x: Floats, twin: Twin, theme: Theme, *, visible: bool
     other.spines["right"].set_visible(visible)
     if not visible:
         other.set_yticks([])
-        return
+        return other
     color = theme.colors[twin.lines[0].color] if twin.lines else theme.text
     other.spines["right"].set_color(color)
     other.tick_params(labelsize=theme.size, colors=color)
@@ -268,6 +284,7 @@ def _draw_twin(axes: Axes, x: Floats, twin: Twin, theme: Theme, *, visible: bool
     if twin.log or max(map(abs, other.get_ylim())) >= 10_000:
         other.yaxis.set_major_formatter(EngFormatter(sep=""))
     other.set_ylabel(twin.y_label, fontsize=theme.size + 1, color=color)
+    return other
 
 
 def _draw_line(axes: Axes, x: Floats, line: Line, theme: Theme) -> None:
@@ -366,6 +383,43 @@ def legend(axes: Axes, lines: Sequence[str], theme: Theme) -> None:
         "\n".join(lines), loc="left", fontsize=theme.size - 1, pad=8 + 12.5 * rows, parse_math=False,
         color=theme.text,
     )  # fmt: skip
+
+
+def legend_in_a_row(axes: Axes, width: float, theme: Theme) -> None:
+    """Draw a legend of one row above the axes, with as many entries as fit, lines before bands.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    width : float
+        Width of the axes in pixels at 100 dots per inch.
+    theme : Theme
+    """
+    from matplotlib.lines import Line2D
+
+    handles, labels = axes.get_legend_handles_labels()
+    # The last line is on top.
+    entries = sorted(
+        reversed(list(zip(handles, labels, strict=True))), key=lambda e: not isinstance(e[0], Line2D)
+    )
+    size = theme.size - 1
+    fitting, used = [], 0.0
+    for handle, name in entries:
+        # A character is about 0.6 times as wide as high; the sample of the line is 2.2 times as wide.
+        used += (0.6 * len(name) + 4) * size * 100 / 72
+        if used > width:
+            break
+        fitting.append((handle, shortened(name)))
+    if not fitting:
+        return
+    box = axes.legend(
+        [handle for handle, _ in fitting], [name for _, name in fitting], fontsize=size,
+        ncols=len(fitting), loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderpad=0,
+        borderaxespad=0.2, handlelength=2.2, handletextpad=0.5, columnspacing=1.2,
+        labelcolor=theme.text,
+    )  # fmt: skip
+    for text in box.get_texts():
+        text.set_parse_math(False)
 
 
 def whole_numbers(axis: Axis) -> None:
