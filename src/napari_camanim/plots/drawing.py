@@ -1,13 +1,13 @@
 """Drawing of curves into pixels, without Qt, so that any thread can draw.
 
-A `Request` holds what is to be drawn; `draw` describes it with the classes of `camanim.plots` and draws it
-with `camanim.render.figures`. Neither is done in the thread of the window: descriptions import SciPy and
+A `Request` holds what is to be drawn; `draw` describes it with the classes of `camanim.plots` and draws
+it with `camanim.render.figures`. Neither is done in the thread of the window: descriptions import SciPy and
 drawings matplotlib, which takes longer than the window may be blocked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from camanim import Animation
 
 #: Space for tick labels beside the axes, above and below them, in pixels.
-LEFT, RIGHT, TWIN_RIGHT, ABOVE, BELOW, X_LABEL = 42, 10, 42, 15, 15, 17
+LEFT, RIGHT, TWIN_RIGHT, ABOVE, BELOW, X_LABEL = 42, 14, 42, 15, 15, 20
 #: Space between the axes' ends and the first and last layer, in pixels.
 PADDING = 6
 #: Lowest height with a legend, and distance of ticks along the y axis, in pixels.
@@ -93,8 +93,8 @@ class Drawing:
     of_layer : bool
         Whether the plot is about the shown layer only.
     x, y : (L,) arrays
-        Position of each layer's value in pixels of the window, y is NaN without a value; empty if the plot
-        is not over the layers.
+        Position of each layer's value in pixels of the window, y is NaN without a value; empty if the
+        plot is not over the layers.
     top, bottom : float
         Ends of the axes in pixels of the window.
     summary : str
@@ -154,10 +154,10 @@ def draw(request: Request) -> Drawing:
     return _drawn(drawing, request, panel)
 
 
-def _plots(findings: Sequence[Finding] | object, index: int | None) -> list[_Plot]:
+def _plots(findings: Iterable[Finding], index: int | None) -> list[_Plot]:
     """Return the curves over the layers and the additional plots of findings."""
     plots = []
-    for finding in findings:  # type: ignore[attr-defined]
+    for finding in findings:
         panel = finding.panel()
         if panel is not None:
             plots.append(_Plot(Choice(title_of(finding), panel.tip), finding, panel))
@@ -184,7 +184,9 @@ def _panel(request: Request, plot: _Plot | None, second: LayerCurve | None) -> P
     if panel.instead:
         return panel
     panel = with_stages(panel, layers)
-    over_layers = panel.by_layer or (bool(request.runs) and plot is not None and plot.panel.by_layer)
+    over_layers = panel.by_layer or (
+        bool(request.runs) and plot is not None and plot.panel.by_layer
+    )
     if over_layers and len(panel.x) == len(layers):
         if second is not None:
             panel = with_curve(panel, second)
@@ -245,7 +247,7 @@ def _drawn(drawing: Drawing, request: Request, panel: Panel) -> Drawing:
     )
     canvas = FigureCanvasAgg(figure)
     over_layers = len(panel.x) == len(request.animation) and (panel.by_layer or bool(request.runs))
-    left, right = LEFT, width - (TWIN_RIGHT if panel.twins else RIGHT)
+    left, right = float(LEFT), float(width) - (TWIN_RIGHT if panel.twins else RIGHT)
     if over_layers:
         left, right, limits = _aligned(panel, left, right, request.track)
         panel = replace(panel, x_limits=limits)
