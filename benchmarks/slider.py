@@ -4,9 +4,9 @@
     python benchmarks/slider.py --model torchvision/densenet161 --layers all --steps 100
 
 On Linux without a display: ``xvfb-run -a -s "-screen 0 1400x900x24" python benchmarks/slider.py``. The
-plain array holds the same values as the stack. A step ends when the canvas was painted and no event of Qt
-is pending; the processor time of the window's thread depends less on other programs. Each round opens all
-three in the same window, and steps through layers that were not shown before. The scores are random
+plain array holds the same values as the stack. A step ends when the canvas was painted and no event of
+Qt is pending; the processor time of the window's thread depends less on other programs. Each round opens
+all three in the same window, and steps through layers that were not shown before. The scores are random
 numbers, since only their curve is drawn.
 """
 

@@ -1,8 +1,8 @@
 """Drawing of curves into pixels, without Qt, so that any thread can draw.
 
 A `Request` holds what is to be drawn; `draw` describes it with the classes of `camanim.plots` and draws
-it with `camanim.render.figures`. Neither is done in the thread of the window: descriptions import SciPy and
-drawings matplotlib, which takes longer than the window may be blocked.
+it with `camanim.render.figures`. Neither is done in the thread of the window: descriptions import SciPy
+and drawings matplotlib, which takes longer than the window may be blocked.
 """
 
 from __future__ import annotations
@@ -189,7 +189,12 @@ def _panel(request: Request, plot: _Plot | None, second: LayerCurve | None) -> P
     )
     if over_layers and len(panel.x) == len(layers):
         if second is not None:
-            panel = with_curve(panel, second)
+            # Other runs have dashed lines already.
+            panel = (
+                with_curve(panel, second, "reference", "dotted")
+                if request.runs
+                else with_curve(panel, second)
+            )
         for name, values in request.extras.items():
             extra = LayerCurve(name, np.asarray(values, np.float64), name, "")
             panel = with_curve(panel, extra, "fourth", "dashdot")

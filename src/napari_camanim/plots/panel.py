@@ -15,12 +15,12 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QPoint, QSignalBlocker, Qt, QTimer, Signal
 from qtpy.QtGui import QCloseEvent, QColor
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QHBoxLayout,
     QLabel,
     QMainWindow,
     QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -88,7 +88,7 @@ class CurvePanel(QWidget):
         self._started = self._seconds = 0.0
         self._corners: list[Callable[[], None]] = []
         self.first, self.second = QComboBox(), QComboBox()
-        self.all_runs, self.words = QToolButton(), QElidingLabel()
+        self.all_runs, self.words = QCheckBox(), QElidingLabel()
         self.view = CurveView()
         self.popup = LayerPopup(self)
         self._arrange()
@@ -120,7 +120,6 @@ class CurvePanel(QWidget):
         for box in (self.first, self.second):
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.all_runs.setText("all runs")
-        self.all_runs.setCheckable(True)
         self.all_runs.setToolTip("Show the first curve of every stack in the list of layers.")
         self.words.setElideMode(Qt.TextElideMode.ElideRight)
         self.words.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)

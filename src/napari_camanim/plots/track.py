@@ -7,28 +7,30 @@ from qtpy.QtWidgets import QMainWindow, QScrollBar, QStyle, QStyleOptionSlider, 
 
 
 def slider_track(window: QWidget, count: int, widget: QWidget) -> tuple[float, float] | None:
-    """Return the centres of the handle at the first and the last layer, in pixels of a widget.
+    """Return the centres of the handle at both ends of a slider, in pixels of a widget.
 
     Parameters
     ----------
     window : QWidget
         The window; only a main window has sliders.
     count : int
-        Number of steps of the slider.
+        Number of layers. A slider with so many steps is preferred; others begin and end at the same
+        places, as napari aligns all sliders.
     widget : QWidget
         Widget in whose coordinates the positions are returned.
 
     Returns
     -------
     (float, float) or None
-        None if the window shows no horizontal slider with so many steps.
+        None if the window shows no horizontal slider.
     """
     if not isinstance(window, QMainWindow) or window.centralWidget() is None:
         return None
     bars = window.centralWidget().findChildren(QScrollBar)
-    bar = next((bar for bar in bars if _is_slider(bar, count)), None)
-    if bar is None:
+    shown = [bar for bar in bars if _is_slider(bar)]
+    if not shown:
         return None
+    bar = min(shown, key=lambda bar: bar.maximum() != count - 1)
     option = QStyleOptionSlider()
     option.initFrom(bar)
     option.orientation, option.subControls = bar.orientation(), QStyle.SubControl.SC_All
@@ -45,6 +47,6 @@ def slider_track(window: QWidget, count: int, widget: QWidget) -> tuple[float, f
     return ends[0], ends[1]
 
 
-def _is_slider(bar: QScrollBar, count: int) -> bool:
+def _is_slider(bar: QScrollBar) -> bool:
     horizontal = bar.orientation() == Qt.Orientation.Horizontal
-    return bool(horizontal and bar.isVisible() and bar.maximum() == count - 1 and count > 1)
+    return bool(horizontal and bar.isVisible() and bar.maximum() > 0)
