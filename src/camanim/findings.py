@@ -143,7 +143,10 @@ class Finding:
         return {}
 
     def panel(self) -> Panel | None:
-        """Return the plot over the layers; by default each numeric column as a line."""
+        """Return the plot over the layers; by default each numeric column as a line.
+
+        The last line is drawn on top and holds the main values: by default those of the first column.
+        """
         colors: tuple[Color, ...] = ("first", "second", "third", "fourth")
         columns = {name: _numbers(values) for name, values in self.columns().items()}
         columns = {name: y for name, y in columns.items() if np.isfinite(y).any()}
@@ -154,7 +157,7 @@ class Finding:
         )
         tip = f"{self.title} of every layer."
         return Panel.over_layers(
-            len(self.layers), lines=lines, y_label=next(iter(columns)), tip=tip
+            len(self.layers), lines=lines[::-1], y_label=next(iter(columns)), tip=tip
         )
 
     def main_values(self) -> npt.NDArray[np.float64]:

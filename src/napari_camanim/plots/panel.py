@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +87,9 @@ class CurvePanel(QWidget):
         #: Seconds between the drawing in progress and the next one; None if none is asked for.
         self._again: float | None = None
         self._started = self._seconds = 0.0
-        self._corners: list[Callable[[], None]] = []
+        #: The main window, and the areas of its corners before the panel was added.
+        self._main: ref[Any] | None = None
+        self._corners: list[tuple[Qt.Corner, Qt.DockWidgetArea]] = []
         self.first, self.second = QComboBox(), QComboBox()
         self.all_runs, self.words = QCheckBox(), QElidingLabel()
         self.view = CurveView()
@@ -419,8 +422,10 @@ class CurvePanel(QWidget):
             (Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.LeftDockWidgetArea),
             (Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea),
         )
+        # A weak reference, as the wrapper of the panel outlives the window.
+        self._main = ref(window)
         for corner, area in sides:
-            self._corners.append(partial(window.setCorner, corner, window.corner(corner)))
+            self._corners.append((corner, window.corner(corner)))
             window.setCorner(corner, area)
 
     def _close(self) -> None:
@@ -429,8 +434,11 @@ class CurvePanel(QWidget):
         self._poll.stop()
         self._job = self._again = None
         self.popup.forget()
+        window = None if self._main is None else self._main()
         while self._corners:
-            self._corners.pop()()
+            corner, area = self._corners.pop()
+            if window is not None:
+                window.setCorner(corner, area)
         _disconnect(self._connections, self._session)
 
 
