@@ -69,6 +69,24 @@ def test_a_second_curve_has_an_axis_on_the_right(shared) -> None:
     assert "output size" in shared.texts_of(first.figure)
 
 
+def test_a_second_curve_needs_a_plot_over_the_layers(shared) -> None:
+    with pytest.raises(RenderError, match="over the layers"):
+        plot(shared.scored(), "removal", 0, second="parameters")
+
+
+def test_a_plot_with_a_second_curve_on_the_command_line(tmp_path) -> None:
+    from typer.testing import CliRunner
+
+    from camanim.cli import app
+
+    sample = samples.SAMPLE_DATA / "images" / "malignant_1.png"
+    options = ["--layers", "blocks", "--find", "measure:name=drop", "--plot-second", "output size"]
+    path = tmp_path / "plot.svg"
+    done = CliRunner().invoke(app, ["run", str(sample), *options, "--plot", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "output size" in path.read_text(encoding="utf-8")
+
+
 def test_stages_are_shaded_and_named(animation) -> None:
     panel = with_stages(camanim.plots.Panel.over_layers(len(animation)), animation.layers)
     low, high = panel.spans[0].low, panel.spans[-1].high

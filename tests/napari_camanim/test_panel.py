@@ -26,7 +26,11 @@ def network(blocks=3):
     torch.manual_seed(0)
     parts, channels = torch.nn.Sequential(), 1
     for i in range(blocks):
-        block = [torch.nn.Conv2d(channels, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.ReLU()]
+        block = [
+            torch.nn.Conv2d(channels, 4, 3, padding=1),
+            torch.nn.BatchNorm2d(4),
+            torch.nn.ReLU(),
+        ]
         parts.add_module(f"block{i}", torch.nn.Sequential(*block))
         channels = 4
     parts.add_module("pool", torch.nn.AdaptiveAvgPool2d(1))
@@ -176,7 +180,9 @@ def test_second_curves_are_chosen_from_a_list(panel, scored, drawn, roads):
     assert drawn(panel.choose, second="").panel.twins == ()
 
 
-def test_a_second_finding_is_a_second_curve_and_can_be_the_first(panel, scored, viewer, drawn, roads):
+def test_a_second_finding_is_a_second_curve_and_can_be_the_first(
+    panel, scored, viewer, drawn, roads
+):
     animation = scored.data.animation
     mask = roads.localisation(np.linspace(0, 1, COUNT), np.full(COUNT, 0.5))
     animation.add(replace(mask, layers=animation.layers))
@@ -396,7 +402,9 @@ def test_curves_of_all_runs(panel, scored, viewer, drawn, add_stack, score):
     assert [line.name for line in drawing.panel.lines] == [other.name]
 
 
-def test_runs_of_other_layers_are_over_the_relative_depth(panel, scored, viewer, drawn, add_stack, score):
+def test_runs_of_other_layers_are_over_the_relative_depth(
+    panel, scored, viewer, drawn, add_stack, score
+):
     smaller = add_stack(2)
     drawn(score, smaller, SCORES[:6])
     drawing = drawn(panel.all_runs.setChecked, True)
@@ -503,7 +511,7 @@ def test_a_closed_panel_is_deleted(viewer, add_stack, score, qtbot):
     mouse(widget.view, QEvent.Type.MouseMove, 3)
     references = [weakref.ref(widget), weakref.ref(widget.popup), weakref.ref(widget.view)]
     viewer.window.remove_dock_widget(widget.parentWidget())
-    del widget
+    widget = None
     qtbot.wait(100)
     gc.collect()
     assert [reference() for reference in references] == [None] * 3

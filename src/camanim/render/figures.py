@@ -208,8 +208,7 @@ def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
     for axis, text in ((axes.xaxis, panel.x_label), (axes.yaxis, panel.y_label)):
         axis.set_label_text(text, fontsize=theme.size + 1, color=theme.text)
     twins = [
-        _draw_twin(axes, panel.x, twin, theme, visible=k == 0)
-        for k, twin in enumerate(panel.twins)
+        _draw_twin(axes, panel.x, twin, theme, visible=k == 0) for k, twin in enumerate(panel.twins)
     ]
     if twins:
         # The lines of the panel are on top.
@@ -232,9 +231,11 @@ def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
 def _draw_spans(axes: Axes, spans: Sequence[Span], theme: Theme) -> None:
     """Shade every second span, and write the names that fit."""
     low, high = axes.get_xlim()
+    figure = axes.get_figure(root=True)
+    assert figure is not None
     width = axes.get_window_extent().width / (high - low)
     # Points to pixels; a character is about 0.6 times as wide as high.
-    character = 0.6 * (theme.size - 1) * axes.get_figure(root=True).dpi / 72
+    character = 0.6 * (theme.size - 1) * figure.dpi / 72
     room = [(span.high - span.low) * width / character - 1 for span in spans]
     long = all(len(span.name) <= space for span, space in zip(spans, room, strict=True))
     for k, (span, space) in enumerate(zip(spans, room, strict=True)):
@@ -385,7 +386,9 @@ def legend(axes: Axes, lines: Sequence[str], theme: Theme) -> None:
     )  # fmt: skip
 
 
-def legend_in_a_row(axes: Axes, width: float, theme: Theme) -> None:
+def legend_in_a_row(
+    axes: Axes, width: float, theme: Theme, *, before: float = 0.0, after: float = 0.0
+) -> None:
     """Draw a legend of one row above the axes, with as many entries as fit, lines before bands.
 
     Parameters
@@ -394,29 +397,28 @@ def legend_in_a_row(axes: Axes, width: float, theme: Theme) -> None:
     width : float
         Width of the axes in pixels at 100 dots per inch.
     theme : Theme
+    before, after : float
+        Space at the left and right of the axes, which the legend uses if it is wider than the axes.
     """
     from matplotlib.lines import Line2D
 
     handles, labels = axes.get_legend_handles_labels()
     # The last line is on top.
-    entries = sorted(
-        reversed(list(zip(handles, labels, strict=True))), key=lambda e: not isinstance(e[0], Line2D)
-    )
+    entries = list(zip(handles, labels, strict=True))[::-1]
+    entries.sort(key=lambda entry: not isinstance(entry[0], Line2D))
     size = theme.size - 1
-    fitting, used = [], 0.0
-    for handle, name in entries:
-        # A character is about 0.6 times as wide as high; the sample of the line is 2.2 times as wide.
-        used += (0.6 * len(name) + 4) * size * 100 / 72
-        if used > width:
-            break
-        fitting.append((handle, shortened(name)))
+    # A character is about 0.6 times as wide as high; the sample of the line is 2.2 times as wide.
+    ends = np.cumsum([(0.6 * len(name) + 4) * size * 100 / 72 for _, name in entries])
+    if not len(ends) or ends[-1] <= width:
+        before = after = 0.0
+    fitting = entries[: int((ends <= width + before + after).sum())]
     if not fitting:
         return
     box = axes.legend(
-        [handle for handle, _ in fitting], [name for _, name in fitting], fontsize=size,
-        ncols=len(fitting), loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderpad=0,
-        borderaxespad=0.2, handlelength=2.2, handletextpad=0.5, columnspacing=1.2,
-        labelcolor=theme.text,
+        [handle for handle, _ in fitting], [shortened(name) for _, name in fitting], fontsize=size,
+        ncols=len(fitting), loc="lower left", bbox_to_anchor=(-before / width, 1),
+        frameon=False, borderpad=0, borderaxespad=0.2, handlelength=2.2, handletextpad=0.5,
+        columnspacing=1.2, labelcolor=theme.text,
     )  # fmt: skip
     for text in box.get_texts():
         text.set_parse_math(False)

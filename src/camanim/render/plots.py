@@ -101,6 +101,10 @@ def plot(
             f"Layer {layer} is out of range: the layers are 0 to {len(result) - 1}."
         )
     described = over_layers(result) if what == SCORES else _of_finding(result, what, layer)
+    if second is not None and not any(
+        isinstance(p, Panel) and p.by_layer for p in described.panels
+    ):
+        raise RenderError(f"The plot {what!r} is not over the layers: leave second out.")
     panels = tuple(_completed(panel, result, second) for panel in described.panels)
     empty = next((p.instead for p in panels if isinstance(p, Panel) and p.instead), "")
     if empty:

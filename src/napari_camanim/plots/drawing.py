@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LEFT, RIGHT, TWIN_RIGHT, ABOVE, BELOW, X_LABEL = 42, 14, 42, 15, 15, 20
 #: Space between the axes' ends and the first and last layer, in pixels.
 PADDING = 6
+#: Pixels per layer below which lines are thinner.
+DENSE = 2
 #: Lowest height with a legend, and distance of ticks along the y axis, in pixels.
 WITH_LEGEND, TICK = 70, 20
 
@@ -256,6 +258,8 @@ def _drawn(drawing: Drawing, request: Request, panel: Panel) -> Drawing:
     if over_layers:
         left, right, limits = _aligned(panel, left, right, request.track)
         panel = replace(panel, x_limits=limits)
+    if len(panel.x) > (right - left) / DENSE:
+        theme = replace(theme, width=0.7 * theme.width)
     label = "" if panel.by_layer else panel.x_label
     below = BELOW + (X_LABEL if label else 0)
     above = ABOVE if height >= WITH_LEGEND and not panel.instead else 5
@@ -273,7 +277,7 @@ def _drawn(drawing: Drawing, request: Request, panel: Panel) -> Drawing:
         each.tick_params(axis="x", pad=1.5)
         _fit_ticks(each, inner, MaxNLocator)
     if above == ABOVE:
-        figures.legend_in_a_row(axes, right - left, theme)
+        figures.legend_in_a_row(axes, right - left, theme, before=left, after=width - right)
     canvas.draw()
     pixels = np.array(canvas.buffer_rgba())
     top = float(above)

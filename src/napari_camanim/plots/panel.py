@@ -27,6 +27,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QElidingLabel
 
+from camanim.curves import title_of
 from camanim.render.figures import DARK, LIGHT, Theme, themed
 from napari_camanim.plots.drawing import Choice, Drawing, Request, draw
 from napari_camanim.plots.navigation import next_best, next_stage
@@ -38,6 +39,7 @@ from napari_camanim.session import Session, shown_plane, unwrapped
 if TYPE_CHECKING:
     from napari import Viewer
 
+    from camanim import Animation
     from camanim.findings import Finding
 
 NAME = "Scores"
@@ -45,6 +47,8 @@ NO_SCORES = "Scores appear here: check Score layers (ROAD) and Run."
 NO_SECOND = "none"
 #: Height of the dock at first, in pixels.
 HEIGHT = 132
+#: Width below which the summary is below the lists of curves, in pixels.
+NARROW = 560
 #: Milliseconds until a change is drawn, so that changes in sequence are drawn once; and between looks
 #: whether a drawing is finished.
 DELAY, POLL = 40, 15
@@ -84,6 +88,7 @@ class CurvePanel(QWidget):
         self._first = self._second = ""
         self._extras: dict[str, npt.NDArray[np.float64]] = {}
         self._job: Future[Drawing] | None = None
+        self._drawing_of: Animation | None = None
         #: Seconds between the drawing in progress and the next one; None if none is asked for.
         self._again: float | None = None
         self._started = self._seconds = 0.0
@@ -127,13 +132,13 @@ class CurvePanel(QWidget):
         self.words.setElideMode(Qt.TextElideMode.ElideRight)
         self.words.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self._and = QLabel("and")
-        row = QHBoxLayout()
+        self._row = row = QHBoxLayout()
         row.setContentsMargins(4, 0, 4, 0)
         row.setSpacing(6)
         for widget in (self.first, self._and, self.second, self.all_runs):
             row.addWidget(widget)
         row.addWidget(self.words, 1)
-        box = QVBoxLayout(self)
+        self._box = box = QVBoxLayout(self)
         box.setContentsMargins(0, 2, 0, 0)
         box.setSpacing(2)
         box.addLayout(row)
@@ -168,8 +173,6 @@ class CurvePanel(QWidget):
         animation, title = self._session.animation, self.drawing.title
         if animation is None:
             return None
-        from camanim.curves import title_of
-
         for finding in animation.findings.values():
             offers = [offer.title for offer in finding.plots().values()]
             if title in (title_of(finding), *offers):
@@ -330,7 +333,7 @@ class CurvePanel(QWidget):
             theme=self._theme(),
             track=track,
         )
-        self._started = perf_counter()
+        self._started, self._drawing_of = perf_counter(), request.animation
         self._job = _painter().submit(draw, request)
         self._poll.start()
 
@@ -345,10 +348,10 @@ class CurvePanel(QWidget):
         if self._again is not None:
             pause, self._again = self._again, None
             self._redraw(pause=pause)
-        stack = self._session.current
-        drawing = job.result()
-        # The stack can have been removed or replaced in the meantime.
-        if stack is not None:
+        drawing, drawn_of = job.result(), self._drawing_of
+        self._drawing_of = None
+        # Another stack can have become the current one in the meantime.
+        if self._session.animation is drawn_of:
             self._show(drawing)
 
     def _show(self, drawing: Drawing) -> None:
@@ -402,6 +405,18 @@ class CurvePanel(QWidget):
         super().showEvent(event)
         self._redraw()
 
+    def resizeEvent(self, event: Any) -> None:
+        super().resizeEvent(event)
+        narrow = self.width() < NARROW
+        if narrow == (self._box.indexOf(self.words) < 0):
+            # In a narrow panel, the summary has a line to itself.
+            self._row.removeWidget(self.words)
+            self._box.removeWidget(self.words)
+            if narrow:
+                self._box.insertWidget(1, self.words)
+            else:
+                self._row.addWidget(self.words, 1)
+
     def hideEvent(self, event: Any) -> None:
         self.popup.hide()
         super().hideEvent(event)
@@ -432,7 +447,7 @@ class CurvePanel(QWidget):
         """Disconnect from the session, and drop what is shown."""
         self._delay.stop()
         self._poll.stop()
-        self._job = self._again = None
+        self._job = self._again = self._drawing_of = None
         self.popup.forget()
         window = None if self._main is None else self._main()
         while self._corners:
