@@ -459,6 +459,17 @@ def test_the_panel_is_drawn_at_its_new_size(panel, scored, viewer, drawn):
     dock.setFloating(False)
 
 
+def test_the_summary_has_its_own_line_in_a_narrow_panel(panel, scored, drawn):
+    dock = panel.parentWidget()
+    drawn(dock.setFloating, True)
+    for width, below in ((480, True), (900, False), (480, True)):
+        drawn(dock.resize, width, 200)
+        assert (panel.words.y() >= panel.first.geometry().bottom()) == below
+        assert panel.words.isVisible()
+        assert panel.words.width() > 200
+    dock.setFloating(False)
+
+
 def test_a_hidden_panel_is_drawn_when_it_is_shown(panel, scored, viewer, drawn, score, qtbot):
     dock = panel.parentWidget()
     dock.hide()

@@ -138,6 +138,7 @@ class CurvePanel(QWidget):
         for widget in (self.first, self._and, self.second, self.all_runs):
             row.addWidget(widget)
         row.addWidget(self.words, 1)
+        row.addStretch()
         self._box = box = QVBoxLayout(self)
         box.setContentsMargins(0, 2, 0, 0)
         box.setSpacing(2)
@@ -415,7 +416,8 @@ class CurvePanel(QWidget):
             if narrow:
                 self._box.insertWidget(1, self.words)
             else:
-                self._row.addWidget(self.words, 1)
+                # Before the space at the end.
+                self._row.insertWidget(self._row.count() - 1, self.words, 1)
 
     def hideEvent(self, event: Any) -> None:
         self.popup.hide()
