@@ -13,7 +13,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, Label, PushButton, R
 from napari.layers import Image, Labels
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from camanim.cache_folder import set_cache_folder
 from camanim.errors import CamError
@@ -90,6 +90,7 @@ class CamWidget(Container[Any]):
         self._input_version = 0
         self._predicted_version = -1
         self._closed = False
+        self._panel_shown = False
         self._settings: SettingsSection | None = None
         self._recorded: dict[str, Any] = {}
         self._create_fields()
@@ -205,6 +206,9 @@ class CamWidget(Container[Any]):
             fit_width(label)
             show_words(label, label.value)
         self.sections = {
+            "Layers": Section(
+                "Layers", "The network as the tree of its modules.", self._make_layers
+            ),
             "Save": Section("Save", "Movies and cards.", self._make_save),
             "Settings": Section(
                 "Settings",
@@ -224,6 +228,28 @@ class CamWidget(Container[Any]):
         root.installEventFilter(self._closing)
         # Closing napari deletes the widget without an event; results of a job can still arrive.
         root.destroyed.connect(self._closing.abandon)
+
+    def _make_layers(self) -> QWidget:
+        from napari_camanim.canvas.probe import Probe, ProbeButton
+        from napari_camanim.tree.view import LayerTree
+
+        panel = QWidget()
+        box = QVBoxLayout(panel)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.addWidget(LayerTree(self.session))
+        probe = Probe(self.session)
+        probe.probed.connect(self._on_probed)
+        box.addWidget(ProbeButton(probe))
+        return panel
+
+    def _on_probed(self, point: Any, values: Any) -> None:
+        """Show the values of the probed point over the layers."""
+        from napari_camanim.plots.panel import show_panel
+
+        panel = show_panel(self.viewer)
+        panel.clear_extra()
+        if point is not None and values is not None:
+            panel.set_extra(str(point), values)
 
     def _make_save(self) -> QWidget:
         self._save = Column([self.export_button, self.card_button])
@@ -505,7 +531,16 @@ class CamWidget(Container[Any]):
         """Explain the chosen image and add the stack to the viewer."""
         request = self.request()
         if request is not None:
+            self._show_panel()
             self.explainer.run(request, self.image.value, self._normalization())
+
+    def _show_panel(self) -> None:
+        """Show the panel of scores with the first run; the user may close it."""
+        if not self._panel_shown:
+            from napari_camanim.plots.panel import show_panel
+
+            self._panel_shown = True
+            show_panel(self.viewer)
 
     def run_or_cancel(self) -> None:
         """Run, or cancel what is running."""
