@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.viewer import Viewer
 
+from napari_camanim.plots import navigation
 from napari_camanim.session import Session, unwrapped
 
 if TYPE_CHECKING:
@@ -41,38 +41,30 @@ def run_or_cancel(viewer: Viewer) -> None:
 
 
 def next_best_layer(viewer: Viewer) -> None:
-    """Go to the layer with the next lower score; after the lowest, to the best one."""
+    """Go to the next layer by the first finding with values; after the worst one, to the best one."""
     session = Session.of(viewer)
-    animation, index = session.animation, session.index
-    if animation is None or index is None:
+    stack, animation = session.current, session.animation
+    if stack is None or animation is None:
         return
-    order = ranking(animation)
-    at = order.index(index) + 1 if index in order else 0
-    if order:
-        session.go_to(order[at % len(order)])
-
-
-def ranking(animation: Any) -> list[int]:
-    """Return the indices of the layers with a score, from the highest score of the first finding on."""
     for finding in animation.findings.values():
-        for values in finding.columns().values():
-            scores = np.array([v if isinstance(v, int | float) else np.nan for v in values], float)
-            known = np.flatnonzero(np.isfinite(scores))
-            if known.size:
-                # Stable, so that equal scores stay in order of execution.
-                return [int(i) for i in known[np.argsort(-scores[known], kind="stable")]]
-            break
-    return []
+        index = navigation.next_best(finding, session.index, among=stack.data.indices)
+        if index is not None:
+            session.go_to(index)
+            return
 
 
 def next_stage(viewer: Viewer) -> None:
     """Go to the first layer of the next stage of the network; after the last stage, to the first."""
-    from napari_camanim.plots.navigation import next_stage_index
-
     session = Session.of(viewer)
-    animation, index = session.animation, session.index
-    if animation is not None and index is not None:
-        session.go_to(next_stage_index(animation, index))
+    stack, animation = session.current, session.animation
+    if stack is None or animation is None:
+        return
+    layers, shown = animation.layers, stack.data.indices
+    index = navigation.next_stage(layers, session.index, among=shown)
+    if index is None:
+        index = navigation.next_stage(layers, None, among=shown)
+    if index is not None:
+        session.go_to(index)
 
 
 def toggle_normalization(viewer: Viewer) -> None:
