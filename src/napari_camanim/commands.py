@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from napari.viewer import Viewer
 
 from napari_camanim.plots import navigation
-from napari_camanim.plots.navigation import next_best
 from napari_camanim.session import Session, unwrapped
 
 if TYPE_CHECKING:
@@ -42,13 +41,13 @@ def run_or_cancel(viewer: Viewer) -> None:
 
 
 def next_best_layer(viewer: Viewer) -> None:
-    """Go to the layer with the next lower score; after the lowest, to the best one."""
+    """Go to the next layer by the first finding with values; after the worst one, to the best one."""
     session = Session.of(viewer)
-    stack = session.current
-    if stack is None:
+    stack, animation = session.current, session.animation
+    if stack is None or animation is None:
         return
-    for finding in stack.data.animation.findings.values():
-        index = next_best(finding, session.index, among=stack.data.indices)
+    for finding in animation.findings.values():
+        index = navigation.next_best(finding, session.index, among=stack.data.indices)
         if index is not None:
             session.go_to(index)
             return
@@ -57,12 +56,15 @@ def next_best_layer(viewer: Viewer) -> None:
 def next_stage(viewer: Viewer) -> None:
     """Go to the first layer of the next stage of the network; after the last stage, to the first."""
     session = Session.of(viewer)
-    stack = session.current
-    if stack is None:
+    stack, animation = session.current, session.animation
+    if stack is None or animation is None:
         return
-    layers, shown = stack.data.animation.layers, stack.data.indices
+    layers, shown = animation.layers, stack.data.indices
     index = navigation.next_stage(layers, session.index, among=shown)
-    session.go_to(shown[0] if index is None else index)
+    if index is None:
+        index = navigation.next_stage(layers, None, among=shown)
+    if index is not None:
+        session.go_to(index)
 
 
 def show_scores(viewer: Viewer) -> None:

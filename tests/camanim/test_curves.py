@@ -35,7 +35,7 @@ def animation() -> camanim.Animation:
 
 def test_curves_are_those_of_the_network_and_its_maps(animation) -> None:
     curves = layer_curves(animation)
-    modules = dict(animation.model.module.named_modules())
+    modules = dict(animation.model.net.named_modules())
     counts = [sum(p.numel() for p in modules[x.name].parameters()) for x in animation.layers]
     np.testing.assert_array_equal(np.nan_to_num(curves["parameters"].values), counts)
     heights = [m.shape[0] for m in animation.maps]

@@ -299,6 +299,10 @@ class Road(Finding):
             tip=tip,
         )
 
+    def main_values(self) -> Floats:
+        """Return the scores; without the panel, which imports SciPy."""
+        return self.scores
+
     def plots(self) -> dict[str, PlotOffer]:
         """Return the plot of one layer's removal curves."""
         tip = (
