@@ -20,6 +20,7 @@ from napari_camanim.layers.stack import (
     StackData,
     guided_layer,
     is_stack,
+    name_of,
     set_data,
     set_metadata,
     stack_layer,
@@ -220,7 +221,11 @@ class Session:
         if self.current is stack and self.index is not None:
             label = stack.data.animation.layers[self.index].label
         data = stack.data.altered(run=run, indices=_same_layers(stack.data, run.animation))
+        named = stack.name.startswith(name_of(stack.data.run))
         set_data(stack, data, about)
+        if named and not stack.name.startswith(name_of(run)):
+            # A name that was not given by the user is that of the run.
+            stack.name = name_of(run)
         if about is None:
             update_metadata(stack)
         if image is not None:

@@ -101,6 +101,9 @@ def hindrance(viewer: ViewerModel, stack: Image, index: int | None) -> str:
         return f"the image {run.image_name} was removed"
     if not image.visible or image.opacity == 0:
         return f"the image {image.name} is hidden"
+    if stack not in layers:
+        # Its removal changes the size of the canvas before it is announced.
+        return ""
     at, base = layers.index(stack), layers.index(image)
     for place, layer in enumerate(layers):
         if layer is image or layer is stack or not _covers(layer, stack):

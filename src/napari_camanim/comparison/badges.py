@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from napari_camanim.canvas.badge import SEPARATOR, evidence, shortened
+from napari_camanim.canvas.badge import evidence, shortened
+from napari_camanim.layers.metadata import KEY
 from napari_camanim.layers.stack import name_of
 
 if TYPE_CHECKING:
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 
 FONT_SIZE = 8
 #: Width of a character, and room beside the text, in pixels.
-CHARACTER, MARGINS = 7.4, 34
+CHARACTER, MARGINS = 7.4, 26
+SEPARATOR = "  "
+#: Key of the metadata of differences: the short names of both runs.
+DIFFERENCE = f"{KEY} difference"
 #: Most columns and rows of cells; the canvas has a place for a text in each.
 COLUMNS, ROWS = ("left", "center", "right"), ("top", "bottom")
 
@@ -51,13 +55,15 @@ def place_of(at: tuple[int, int], shape: tuple[int, int]) -> str:
 def short_names(stacks: Sequence[Image]) -> list[str]:
     """Return short names of runs: what distinguishes them, or the name that the user gave them."""
     facts = []
-    for stack in stacks:
+    runs = [stack for stack in stacks if DIFFERENCE not in stack.metadata]
+    for stack in runs:
         data, animation = stack.data, stack.data.animation
         facts.append(
             (
                 data.run.image_name,
                 data.run.place,
-                animation.model.name,
+                # Without its source, such as "torchvision/".
+                animation.model.name.rpartition("/")[2],
                 animation.method,
                 animation.target.name,
                 data.normalization,
@@ -66,16 +72,22 @@ def short_names(stacks: Sequence[Image]) -> list[str]:
         )
     # An axis of facts that is the same for all runs distinguishes none of them.
     differing = [i for i, values in enumerate(zip(*facts, strict=True)) if len(set(values)) > 1]
+    short = {
+        id(stack): " ".join(filter(None, (values[i] for i in differing)))
+        for stack, values in zip(runs, facts, strict=True)
+    }
     names = []
-    for stack, values in zip(stacks, facts, strict=True):
-        name = " ".join(filter(None, (values[i] for i in differing)))
-        renamed = not stack.name.startswith(name_of(stack.data.run))
+    for stack in stacks:
+        name = stack.metadata.get(DIFFERENCE) or short[id(stack)]
+        renamed = id(stack) in short and not stack.name.startswith(name_of(stack.data.run))
         names.append(stack.name if renamed or not name else name)
     # Equal names say nothing.
     return [n if names.count(n) == 1 else s.name for n, s in zip(names, stacks, strict=True)]
 
 
-def cell_text(name: str, stack: Image, index: int | None, width: float) -> str:
+def cell_text(
+    name: str, stack: Image, index: int | None, width: float, *, volume: bool = False
+) -> str:
     """Return the name of a run, the shown layer and the values of its findings, on one or two lines.
 
     Parameters
@@ -86,10 +98,14 @@ def cell_text(name: str, stack: Image, index: int | None, width: float) -> str:
         Index of the shown layer; None if no map is shown.
     width : float
         Width of the cell in pixels.
+    volume : bool
+        Whether the maps of all layers are shown as a volume.
     """
     length = max(10, int((width - MARGINS) / CHARACTER))
     if not stack.visible:
         second = "hidden"
+    elif volume:
+        second = f"{len(stack.data.animation)} layers"
     elif index is None:
         place = stack.data.run.place
         second = f"no map here: {place}" if place else "no map here"

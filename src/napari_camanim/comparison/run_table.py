@@ -436,6 +436,12 @@ class RunTable(QWidget):
 
     # -- Events ------------------------------------------------------------------------------------
 
+    def resizeEvent(self, event: Any) -> None:
+        # Names get the room that the other columns leave.
+        left = self.width() - sum(column.width for column in COLUMNS[1:]) - 40
+        self.view.setColumnWidth(0, int(np.clip(left, COLUMNS[0].width, 3 * COLUMNS[0].width)))
+        super().resizeEvent(event)
+
     def _on_double_click(self, index: QModelIndex) -> None:
         self.jump(self.stack_at(index))
 

@@ -16,7 +16,14 @@ from qtpy.QtCore import QTimer
 from camanim.errors import ImageError
 from napari_camanim.canvas.badge import REST, Badge
 from napari_camanim.comparison.alignment import align
-from napari_camanim.comparison.badges import FONT_SIZE, cell_text, grid_shape, place_of, short_names
+from napari_camanim.comparison.badges import (
+    DIFFERENCE,
+    FONT_SIZE,
+    cell_text,
+    grid_shape,
+    place_of,
+    short_names,
+)
 from napari_camanim.comparison.difference import MINUS, difference
 from napari_camanim.comparison.frame import Matrix, common_frame
 from napari_camanim.layers.metadata import KEY
@@ -34,8 +41,6 @@ if TYPE_CHECKING:
 FEWEST, MOST = 2, 6
 #: Pixels between the cells.
 SPACING = 4
-#: Width or height in pixels below which a cell has a small colour bar.
-SMALL = 280
 #: Layers of a cell: the image, and above it the stack.
 STRIDE = 2
 #: Key of the metadata of layers that exist during a comparison only.
@@ -205,6 +210,7 @@ class CompareView:
     def _enter(self, images: Sequence[Image], frames: Sequence[Matrix]) -> None:
         viewer, session = self._viewer, self._session
         current, index = session.current, session.index
+        # Also its colour bar: napari loses bars that are shown and hidden within a grid.
         if self._badge is not None:
             self._badge.enabled = False
         ours = self.stacks
@@ -315,7 +321,6 @@ class CompareView:
             viewer.layers.remove(cell.image)
         if cell.stack not in layers:
             return
-        cell.stack.colorbar.visible = False
         if TEMPORARY in cell.stack.metadata:
             viewer.layers.remove(cell.stack)
             return
@@ -450,18 +455,21 @@ class CompareView:
     # -- Badges ------------------------------------------------------------------------------------
 
     def _update(self, event: Any = None) -> None:
-        """Show what each cell shows in its badge, and the colour bar in the current cell."""
+        """Show what each cell shows in its badge."""
         if self._closed or not self._viewer.canvas.grid.enabled:
             return
         self._clamp()
         viewer = self._viewer
         width = viewer.canvas.size[1] / viewer.canvas.grid.shape[1]
         layers = _layers(viewer)
+        # In 3-D, the maps of all layers of an image are one volume.
+        volume = viewer.dims.ndim - self.cells[0].stack.ndim in viewer.dims.displayed
         for cell in self.cells:
             if cell.at is None or cell.stack not in layers:
                 _set(cell.badge, visible=False)
                 continue
-            text = cell_text(cell.name, cell.stack, shown_index(viewer, cell.stack), width)
+            index = None if volume else shown_index(viewer, cell.stack)
+            text = cell_text(cell.name, cell.stack, index, width, volume=volume)
             if cell.badge.text != text:
                 # The box follows the text when the slider rests, as drawing it takes long.
                 if cell.badge.visible:
@@ -469,19 +477,6 @@ class CompareView:
                     self._rest.start()
                 cell.badge.text = text
             _set(cell.badge, visible=True)
-            self._show_bar(cell)
-
-    def _show_bar(self, cell: Cell) -> None:
-        bar, visible = cell.stack.colorbar, cell.stack is self._session.current
-        if visible:
-            # Opposite to the badge.
-            corner = "bottom_right" if cell.badge.position.startswith("top") else "top_right"
-            rows, columns = self._viewer.canvas.grid.shape
-            height, width = self._viewer.canvas.size
-            small = min(height / rows, width / columns) < SMALL
-            size = (8.0, 45.0) if small else (12.0, 90.0)
-            _set(bar, position=corner, size=size, font_size=7 if small else 8, tick_length=3)
-        _set(bar, visible=visible)
 
     def _clamp(self) -> None:
         """Keep the slider within the compared layers, where a hidden stack has more of them."""
@@ -612,7 +607,9 @@ def subtract(viewer: ViewerModel, first: Image, second: Image) -> Image:
         label = session.animation.layers[session.index].label if session.animation else None
     # One scale for all layers: small differences stay small.
     stack = session.add(Run.of(result, run.region, image), image, "global", signed=True)
-    stack.name = f"{first.name}{MINUS}{second.name}"
+    what = MINUS.join(short_names([first, second]))
+    stack.name = f"{run.image_name} {what}"
+    stack.metadata = {**stack.metadata, DIFFERENCE: what}
     labels = [layer.label for layer in result.layers]
     if label in labels:
         session.go_to(labels.index(label))
