@@ -24,7 +24,7 @@ from camanim import samples
 from camanim.cam_methods import Method
 from camanim.cam_methods.method import INGREDIENTS
 from camanim.declarations import settings_of
-from camanim.settings import Settings
+from camanim.settings import Settings, WindowSettings
 from camanim.stack import upsample
 
 DOCS = Path(__file__).parent
@@ -72,7 +72,9 @@ def _made(name: str) -> str:
     if name == "ingredients":
         return _table(["name", "value"], [[f"`{n}`", text] for n, text in INGREDIENTS.items()])
     if name == "settings":
-        return _settings()
+        return _settings(Settings)
+    if name == "windows":
+        return _settings(WindowSettings)
     return _facts(shipped()[name])
 
 
@@ -116,8 +118,8 @@ def _facts(method: Method) -> str:
     return _table([" ", " "], [[f"*{key}*", value] for key, value in facts.items() if value])
 
 
-def _settings() -> str:
-    """Return the declarations of `Settings` as a table."""
+def _settings(declared: type) -> str:
+    """Return declarations of settings as a table."""
     rows = [
         [
             f"`{setting.name}`",
@@ -125,7 +127,7 @@ def _settings() -> str:
             f"`{getattr(setting.default, '__name__', repr(setting.default))}`",
             _plain(setting.help),
         ]
-        for setting in settings_of(Settings).values()
+        for setting in settings_of(declared).values()
     ]
     return _table(["setting", "value", "default", "effect"], rows)
 

@@ -13,6 +13,7 @@ from camanim._version import __version__
 from camanim.errors import (
     CamError,
     Cancelled,
+    EditError,
     ImageError,
     InternalError,
     LayerError,
@@ -29,7 +30,7 @@ from camanim.errors import (
 
 if TYPE_CHECKING:
     from camanim import targets
-    from camanim.animation import Animation, animate, animate_targets
+    from camanim.animation import Animation, animate, animate_targets, animate_windows
     from camanim.cam_methods import Method, methods
     from camanim.catalogue import finding_kinds
     from camanim.checks import (
@@ -40,19 +41,36 @@ if TYPE_CHECKING:
         Randomisation,
         RegionTest,
     )
+    from camanim.comparison import comparison_table, difference, overlaid
+    from camanim.cost import Cost, estimate
+    from camanim.editing import WhatIf
     from camanim.findings import Finding, register_finding
-    from camanim.images import Geometry, Preprocess, read_image
+    from camanim.images import Geometry, Preprocess, read_image, take_region
     from camanim.layer_info import LayerInfo
-    from camanim.models import Model, Untrusted, list_models, load_model, similarity_to
+    from camanim.models import (
+        Model,
+        Untrusted,
+        domain_note,
+        list_models,
+        load_model,
+        similarity_to,
+        suggest_model,
+    )
     from camanim.progress import console
     from camanim.road import Road
     from camanim.settings import Settings
+    from camanim.window_grid import Windows
 
 _MODULES = {
     "RegionTest": "camanim.checks",
     "LayerTest": "camanim.checks",
     "ActivationTest": "camanim.checks",
     "Animation": "camanim.animation",
+    "Cost": "camanim.cost",
+    "comparison_table": "camanim.comparison",
+    "difference": "camanim.comparison",
+    "overlaid": "camanim.comparison",
+    "estimate": "camanim.cost",
     "Geometry": "camanim.images",
     "LabelRandomisation": "camanim.checks",
     "LayerInfo": "camanim.layer_info",
@@ -64,8 +82,12 @@ _MODULES = {
     "Road": "camanim.road",
     "Settings": "camanim.settings",
     "Untrusted": "camanim.models",
+    "WhatIf": "camanim.editing",
     "animate": "camanim.animation",
     "animate_targets": "camanim.animation",
+    "animate_windows": "camanim.animation",
+    "take_region": "camanim.images",
+    "Windows": "camanim.window_grid",
     "finding_kinds": "camanim.catalogue",
     "register_finding": "camanim.findings",
     "Finding": "camanim.findings",
@@ -75,6 +97,8 @@ _MODULES = {
     "methods": "camanim.cam_methods",
     "read_image": "camanim.images",
     "similarity_to": "camanim.models",
+    "suggest_model": "camanim.models",
+    "domain_note": "camanim.models",
 }
 
 __all__ = [
@@ -82,6 +106,8 @@ __all__ = [
     "Animation",
     "CamError",
     "Cancelled",
+    "Cost",
+    "EditError",
     "Finding",
     "Geometry",
     "ImageError",
@@ -108,17 +134,27 @@ __all__ = [
     "Settings",
     "TargetError",
     "Untrusted",
+    "WhatIf",
+    "Windows",
     "__version__",
     "animate",
     "animate_targets",
+    "animate_windows",
+    "comparison_table",
     "console",
+    "difference",
+    "domain_note",
+    "estimate",
     "finding_kinds",
     "list_models",
     "load_model",
     "methods",
+    "overlaid",
     "read_image",
     "register_finding",
     "similarity_to",
+    "suggest_model",
+    "take_region",
     "targets",
 ]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from camanim import (
     catalogue,  # noqa: F401 (registers all kinds of findings)
+    depth,
     render,
     slicing,
 )
@@ -30,6 +31,8 @@ from camanim.pipeline import explain
 from camanim.result import Result
 from camanim.road import measures, scores
 from camanim.road.measures import Measure
+from camanim.settings import Blending
+from camanim.windows import explain_windows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,6 +69,7 @@ class Animation(Result):
 
     stack = stacks.stack_maps
     plane = slicing.take_plane
+    through_depth = depth.through_depth
     table = tables.table
     write_table = tables.write_table
     write_movie = render.write_movie
@@ -205,4 +209,102 @@ def animate_targets(
         As for `animate`.
     """
     results = explain(model, image, targets, method=method, **settings)
-    return [Animation(**{f.name: getattr(r, f.name) for f in fields(r)}) for r in results]
+    return [as_animation(result) for result in results]
+
+
+def animate_windows(
+    model: Model | nn.Module,
+    image: Any,
+    *,
+    size: int | Sequence[int] | None = None,
+    overlap: float = 0.25,
+    blending: Blending = "gaussian",
+    max_cells: int = 2**23,
+    method: Any = "GradCAM",
+    target: Any = None,
+    **settings: Any,
+) -> Animation:
+    """Explain an image that is larger than a network's input, window by window.
+
+    The maps of each layer are stitched at the layer's resolution to maps of the whole image, and so are
+    stack, table, movie and layers in napari. Windows are placed as in MONAI's sliding window inference,
+    and weighted by its importance map. Raw values are averaged as they are; no window is normalised.
+
+    All windows explain the same target. The class by default is the one with the highest mean
+    probability over the windows, as for the slices of a volume; for a segmentation, the class predicted
+    on most pixels except the background. This choice takes another forward pass for each window. Name
+    the class of a small object, as the mean is that of the background. A classifier explains the class
+    in each window, also where it is absent: `Animation.windows` has its probability in each. Windows in
+    which a segmentation does not predict the class have maps of 0. Methods that choose further classes
+    (FinerCAM) do so in each window.
+
+    Cells of a layer that do not coincide in all windows are resampled by area: in the last windows,
+    which end at the edge of the image, and where the cells divide neither step nor image. A note says
+    so.
+
+    The image is never in memory as a whole. Memory is that of one window's run, and 4 bytes per cell of
+    the maps of all layers and of one set of weights for each size of maps: at most ``4 * max_cells``
+    bytes for each layer. The picture has at most 2**24 pixels; of a larger image, every second, third,
+    ... along each axis (`Result.placement` places it).
+
+    Parameters
+    ----------
+    model : Model or torch.nn.Module
+        As for `animate`.
+    image : array-like
+        As for `animate`; of any size: a memory map, dask, zarr, or a list of the levels of a pyramid, of
+        which the first is read. Integers other than uint8 are read once before, for their limits, unless
+        ``window=`` is given.
+    size : int or sequence of int, optional
+        Size of the windows in image pixels, one number or one for each axis; by default that of the
+        network's input. Other windows are resized to that input, or keep their pixels with
+        ``fit="native"``. A smaller image is padded with black, with a note.
+    overlap : float
+        Overlap of neighbouring windows as a fraction of their size, 0 to 0.9; rounded up so that windows
+        begin at multiples of 32 pixels, or a smaller power of two.
+    blending : {"gaussian", "constant"}
+        Weight of a window where several overlap: highest in its centre, or the same everywhere.
+    max_cells : int
+        Cells of a stitched map above which it is reduced by a whole factor along every axis.
+    method, target
+        As for `animate`.
+    **settings
+        Fields of `camanim.settings.Settings`, except ``slices`` and ``show_1d``; with ``box=``, the
+        windows cover this box only. If `progress` raises `Cancelled`, the windows computed so far are
+        kept; the maps are 0 elsewhere, with a note, and ``Animation.cancelled`` is True.
+
+    Returns
+    -------
+    Animation
+        Findings that need the network's input, such as ROAD scores, are refused; `localise` is not.
+
+    Raises
+    ------
+    CamError
+        As for `animate`; `SettingError` also where the network has no input size and `size` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = load_model("demo/ultrasound")  # doctest: +SKIP
+    >>> animation = animate_windows(model, np.zeros((500, 900), np.uint8))  # doctest: +SKIP
+    >>> animation.windows.values.shape  # doctest: +SKIP
+    (5, 10)
+    """
+    result = explain_windows(
+        model,
+        image,
+        size=size,
+        overlap=overlap,
+        blending=blending,
+        max_cells=max_cells,
+        method=method,
+        target=target,
+        **settings,
+    )
+    return as_animation(result)
+
+
+def as_animation(result: Result) -> Animation:
+    """Return a result as an `Animation`."""
+    return Animation(**{f.name: getattr(result, f.name) for f in fields(result)})

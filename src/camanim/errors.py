@@ -48,6 +48,10 @@ class ScoreError(CamError):
     """Maps cannot be scored, checked or compared with a mask, or this was not done yet."""
 
 
+class EditError(CamError):
+    """A region of the image cannot be replaced: its mask, or how it is replaced, is wrong."""
+
+
 class RenderError(CamError):
     """A movie, picture, plot or table cannot be drawn or written."""
 

@@ -42,8 +42,14 @@ R = TypeVar("R", bound="Finding")
 #: A value per shown layer.
 Column = Sequence[Any] | npt.NDArray[Any]
 
+#: Message for a finding that needs the network's input, of a result for windows.
+NO_SINGLE_INPUT = (
+    "Windows have no single input of the network, which this finding needs: explain a region with box= "
+    "(--box) and without windows, and compute it for that."
+)
+
 #: Parameters of a compute function that are not settings.
-_NOT_SETTINGS = ("progress", "mask")
+_NOT_SETTINGS = ("progress", "mask", "partial_scores")
 
 
 @dataclass(frozen=True)
@@ -114,12 +120,25 @@ class Finding:
     def summary(self) -> str:
         """Return one sentence about all layers, or an empty string."""
         for name, values in self.columns().items():
-            numbers = _numbers(values)
+            numbers = as_numbers(values)
             if np.isfinite(numbers).any():
                 i = int(np.nanargmax(numbers))
                 heading = name[:1].upper() + name[1:]
                 return f"{heading}: highest {short(numbers[i])} at {self.layers[i].label}."
         return ""
+
+    def comparison(self) -> Mapping[str, Any]:
+        """Return values about all layers, for tables that compare results; None where undefined.
+
+        By default the value of the first column at the best layer, and that layer.
+        """
+        for name, values in self.columns().items():
+            at = None if self.best is None else self.layers.index(self.best)
+            return {
+                f"{name}, best": None if at is None else values[at],
+                f"{name}, best layer": None if self.best is None else self.best.label,
+            }
+        return {}
 
     def warnings(self) -> tuple[str, ...]:
         """Return warnings that are shown with every map of the result."""
@@ -134,7 +153,7 @@ class Finding:
     def panel(self) -> Panel | None:
         """Return the plot over the layers; by default each numeric column as a line."""
         colors: tuple[Color, ...] = ("first", "second", "third", "fourth")
-        columns = {name: _numbers(values) for name, values in self.columns().items()}
+        columns = {name: as_numbers(values) for name, values in self.columns().items()}
         columns = {name: y for name, y in columns.items() if np.isfinite(y).any()}
         if not columns:
             return None
@@ -204,6 +223,8 @@ class FindingKind:
         Description in one sentence.
     passes : callable or None
         ``passes(result, **settings)``: the largest number of images that the network predicts.
+    needs_input : bool
+        Whether `compute` needs the network's input, which results for windows do not have.
     """
 
     name: str
@@ -212,6 +233,11 @@ class FindingKind:
     compute: Callable[..., Finding]
     help: str
     passes: Callable[..., int] | None = None
+    needs_input: bool = True
+
+    def check_input(self, result: Result) -> None:
+        """Raise `ScoreError` if the finding needs the input of a network and the result has none."""
+        _check_input(result, self.needs_input)
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -237,6 +263,7 @@ class FindingKind:
         ScoreError
             If a setting is invalid, or the finding cannot be computed for the result.
         """
+        self.check_input(result)
         if self.passes is None:
             return None
         parameters = signature(self.passes).parameters
@@ -294,7 +321,10 @@ _KINDS: dict[str, FindingKind] = {}
 
 
 def register_finding(
-    finding: type[Finding], *, passes: Callable[..., int] | None = None
+    finding: type[Finding],
+    *,
+    passes: Callable[..., int] | None = None,
+    needs_input: bool = True,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator that registers a function as the one that computes a kind of finding.
 
@@ -306,6 +336,10 @@ def register_finding(
     passes : callable, optional
         ``passes(result, **settings)`` with some of the settings of the function: the largest number of
         images that the network predicts. It is shown before the work of an expensive finding begins.
+    needs_input : bool
+        False if the function uses maps, geometry and image only, and neither the network nor its input:
+        then it is computed for results of `animate_windows` as well. Otherwise these are refused with a
+        `ScoreError`.
 
     Returns
     -------
@@ -322,6 +356,7 @@ def register_finding(
         @wraps(compute)
         def function(*args: P.args, **kwargs: P.kwargs) -> R:
             bound = bind(compute, ScoreError, args, kwargs)
+            _check_input(next(iter(bound.arguments.values())), needs_input)
             result = compute(*bound.args, **bound.kwargs)
             parameters = {name: _recordable(bound.arguments[name]) for name in names}
             # Frozen for everybody else; here it has just been created.
@@ -330,10 +365,15 @@ def register_finding(
 
         summary = " ".join((compute.__doc__ or "").strip().partition("\n\n")[0].split())
         name, title = finding.kind, finding.title or finding.kind
-        _KINDS[name] = FindingKind(name, title, finding, function, summary, passes)
+        _KINDS[name] = FindingKind(name, title, finding, function, summary, passes, needs_input)
         return function
 
     return register
+
+
+def _check_input(result: Any, needs_input: bool) -> None:
+    if needs_input and getattr(result, "windows", None) is not None:
+        raise ScoreError(NO_SINGLE_INPUT)
 
 
 def unregister_finding(name: str) -> None:
@@ -410,7 +450,7 @@ def _restored(value: Any, hint: Any) -> Any:
     return tuple(value) if origin is tuple else value
 
 
-def _numbers(values: Column) -> npt.NDArray[np.float64]:
+def as_numbers(values: Column) -> npt.NDArray[np.float64]:
     """Return values as numbers, with NaN for those that are not numbers."""
     kinds = (int, float, np.integer, np.floating)
     numeric = [isinstance(v, kinds) and not isinstance(v, bool) for v in values]

@@ -17,6 +17,7 @@ class Status:
     NOT_SELECTED = "not selected"
     OVERWRITTEN = "overwritten in another thread"
     CANCELLED = "cancelled"
+    OTHER_PATH = "different control flow"
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,19 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from camanim._version import __version__
 from camanim.cam_methods import Method, find_method
 from camanim.errors import LayerError, OutOfMemory, ScoreError, TargetError
-from camanim.images import Prepared, as_array
+from camanim.findings import NO_SINGLE_INPUT
+from camanim.images import Geometry, Prepared, Region, as_array, take_region
 from camanim.layer_info import Status
 from camanim.layer_selection import Layers, selector
 from camanim.models.base import Model, unwrap
+from camanim.models.domain import input_notes
 from camanim.models.output_kind import gradient_note, output_kind
 from camanim.precision import as_float64
 from camanim.progress import Progress, silent
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from camanim.attribution import AttributionMaps
+    from camanim.attribution import AttributionMaps, MapSettings
     from camanim.execution.forward import Forward
     from camanim.execution.request import AttributionRequest, TargetFunction
     from camanim.targets import Kind, Target
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class _Input:
 
     prepared: Prepared
     provenance: dict[str, Any]
+    placement: Geometry | None = None
 
 
 def explain(
@@ -51,12 +56,44 @@ def explain(
     **settings: Any,
 ) -> list[Result]:
     """Return the maps of all layers for each of several targets; see `camanim.animate_targets`."""
-    if not isinstance(model, Model):
-        model = Model(model)
-    if hasattr(image, "dask"):
+    model = _as_model(model)
+    return _run_for(model, image, targets, method, settings).results(model)
+
+
+def predict_target(
+    model: Model | nn.Module,
+    image: Any,
+    target: Any = None,
+    *,
+    method: Any = "GradCAM",
+    **settings: Any,
+) -> Result:
+    """Return a result without maps, by one forward pass: the input, the target and its probability.
+
+    `recompute` adds the maps. Parameters and errors are those of `camanim.animate`.
+    """
+    model = _as_model(model)
+    run = _run_for(model, image, [target], method, settings)
+    run.without_maps = True
+    return run.results(model)[0]
+
+
+def _as_model(model: Model | nn.Module) -> Model:
+    return model if isinstance(model, Model) else Model(model)
+
+
+def _run_for(
+    model: Model, image: Any, targets: Sequence[Any], method: Any, settings: dict[str, Any]
+) -> _Run:
+    """Return the run of an image for targets that are not resolved yet."""
+    checked = checked_settings(settings)
+    region: Region | None = None
+    if checked.box is not None:
+        region = take_region(image, checked.box, 3 if checked.slices else model.dims)
+        image = region.pixels
+    elif hasattr(image, "dask"):
         # Computed once, instead of at each access.
         image = as_array(image)
-    checked = checked_settings(settings)
     if not targets:
         raise TargetError("There is no target: pass at least one, or None for the likeliest class.")
 
@@ -64,9 +101,93 @@ def explain(
         prepared = on_device.prepare(
             image, fit=checked.fit, window=checked.window, slices=checked.slices
         )
-        return _Input(prepared, _provenance(on_device, image, prepared) | checked.record())
+        notes = input_notes(on_device, image, slices=checked.slices)
+        prepared = replace(prepared, notes=(*prepared.notes, *notes))
+        provenance = network_record(on_device, prepared) | _image_record(image)
+        placement = None if region is None else region.placement
+        return _Input(prepared, provenance | checked.record(), placement)
 
-    return _Run(find_method(method), list(targets), checked, prepare).results(model)
+    notes = [] if region is None else list(region.notes)
+    return _Run(find_method(method), list(targets), checked, prepare, notes)
+
+
+def explain_prepared(
+    model: Model,
+    prepared: Prepared,
+    target_function: TargetFunction,
+    method: Method,
+    settings: Settings,
+    provenance: dict[str, Any],
+) -> Result:
+    """Return the result for a prepared image, as one window of a larger image.
+
+    Parameters
+    ----------
+    model : Model
+    prepared : Prepared
+    target_function : callable
+        From the network's output to a list of one resolved target.
+    method : Method
+    settings : Settings
+        Their `fit`, `box` and `window` have no effect, for the image is prepared already.
+    provenance : dict
+        Of the result.
+
+    Raises
+    ------
+    CamError
+        As of `animate`.
+    """
+
+    def prepare(on_device: Model) -> _Input:
+        tensor = prepared.tensor.to(on_device.device, on_device.dtype)
+        return _Input(replace(prepared, tensor=tensor), provenance)
+
+    return _Run(method, target_function, settings, prepare).results(model)[0]
+
+
+def with_request(
+    model: Model | nn.Module,
+    image: Any,
+    function: Callable[[Model, Prepared, AttributionRequest, MapSettings], T],
+    *,
+    method: Any = "GradCAM",
+    target: Any = None,
+    **settings: Any,
+) -> T:
+    """Prepare a run as `explain` does, and call a function instead of computing the maps.
+
+    No other thread uses the network meanwhile.
+
+    Parameters
+    ----------
+    model, image, method, target, **settings
+        As for `camanim.animate`.
+    function : callable
+        From the model on its device, the prepared image, the request and the settings of maps.
+
+    Returns
+    -------
+    object
+        What the function returns.
+
+    Raises
+    ------
+    CamError
+        As of `camanim.animate`.
+    """
+    from camanim.exclusive import exclusively
+
+    model = _as_model(model)
+    run = _run_for(model, image, [target], method, settings)
+    device = run.settings.device
+    on_device = model if device is None else model.to(device)
+
+    def call() -> T:
+        given, request, map_settings = run.prepared(on_device)
+        return function(on_device, given.prepared, request, map_settings)
+
+    return exclusively(unwrap(on_device.net), call, partial(run.settings.progress, "wait", 0, 0))
 
 
 def recompute(
@@ -113,6 +234,8 @@ def recompute(
     CamError
         As of `animate_targets`.
     """
+    if result.windows is not None:
+        raise ScoreError(NO_SINGLE_INPUT)
     if result.extremes is not None:
         raise ScoreError("The result is one plane of a volume: pass that of the whole volume.")
     if result.computed_with is None:
@@ -133,11 +256,13 @@ def recompute(
     if net is not None:
         model = copy.copy(model)
         model.net = net
-        provenance.pop("weights sha256", None)
+        for key in ("weights", "weights sha256"):
+            provenance.pop(key, None)
 
     def prepare(on_device: Model) -> _Input:
         tensor = result.tensor.to(on_device.device, on_device.dtype)
-        return _Input(Prepared(tensor, result.geometry, result.image), provenance)
+        prepared = Prepared(tensor, result.geometry, result.image)
+        return _Input(prepared, provenance, result.placement)
 
     requested = (lambda output: [result.target]) if targets is None else targets
     return _Run(computed_by, requested, settings, prepare).results(model)
@@ -152,6 +277,7 @@ class _Run:
     settings: Settings
     prepare: Callable[[Model], _Input]
     notes: list[str] = field(default_factory=list)
+    without_maps: bool = False
 
     def results(self, model: Model) -> list[Result]:
         """Compute while no other thread uses the network."""
@@ -174,7 +300,22 @@ class _Run:
             return self._results_on(model.to("cpu"))
 
     def _results_on(self, model: Model) -> list[Result]:
-        from camanim.attribution import MapSettings, attribute
+        from camanim.attribution import attribute
+
+        given, request, map_settings = self.prepared(model)
+        if self.without_maps:
+            return self._predicted(model, given, request)
+        attribution = attribute(map_settings, request)
+        # Without any map, the first target's result is the error that says why.
+        return [
+            self._result(model, given, attribution, t)
+            for t, maps in enumerate(attribution.maps)
+            if t == 0 or maps
+        ]
+
+    def prepared(self, model: Model) -> tuple[_Input, AttributionRequest, MapSettings]:
+        """Return the input of a model, and what is to be computed for it."""
+        from camanim.attribution import MapSettings
 
         settings = self.settings
         options = self.method.checked(settings.options)
@@ -191,13 +332,17 @@ class _Run:
             slices=settings.slices,
             augment=settings.augment,
         )
-        attribution = attribute(map_settings, request)
-        # Without any map, the first target's result is the error that says why.
-        return [
-            self._result(model, given, attribution, t)
-            for t, maps in enumerate(attribution.maps)
-            if t == 0 or maps
-        ]
+        return given, request, map_settings
+
+    def _predicted(self, model: Model, given: _Input, request: AttributionRequest) -> list[Result]:
+        """Return the results without maps."""
+        from camanim.execution.outputs import check_count
+
+        with request.forward.evaluating(tuple(request.tensor.shape)):
+            output = request.forward(request.tensor)
+            check_count(output, len(request.tensor))
+            targets = request.target_function(output)
+        return [self._plain_result(model, given, target, output) for target in targets]
 
     def _request(
         self, model: Model, tensor: torch.Tensor, options: Mapping[str, Any]
@@ -226,6 +371,10 @@ class _Run:
 
         requested = self.settings.batch_size
         images = min(requested, len(tensor)) if self.settings.slices else 1
+        if self.without_maps:
+            # All slices at once, since targets are resolved on the whole output.
+            count = len(tensor)
+            return fitting_images(model, tensor, count, gradients=False, at_least=count)
         size = fitting_images(model, tensor, images, gradients=True)
         if size == images:
             # As many as requested, of other images.
@@ -269,17 +418,31 @@ class _Run:
         captured = attribution.captured
         target, layer_calls = captured.targets[t], captured.layer_calls[t]
         layers, maps = selected_maps(attribution, t)
-        prepared, gradients = given.prepared, captured.input_gradients
+        gradients = captured.input_gradients
         input_gradient = gradients[t].cpu().float() if t < len(gradients) else None
         if not layers:
             statuses = [info.status for info in layer_calls]
             raise LayerError(_why_none(self.method, statuses, input_gradient))
         notes = [*self.notes, *filter(None, [gradient_note(target, input_gradient)])]
-        values = target.value(captured.output)
-        return Result(
+        return replace(
+            self._plain_result(model, given, target, captured.output),
             maps=maps,
             layers=layers,
             layer_calls=layer_calls,
+            input_gradient=input_gradient,
+            guided=attribution.guided[t] if t < len(attribution.guided) else None,
+            forward_seconds=captured.forward_seconds / len(given.prepared.tensor),
+            notes=list(dict.fromkeys(notes)),
+        )
+
+    def _plain_result(self, model: Model, given: _Input, target: Target, output: Any) -> Result:
+        """Return the result of a target without its maps."""
+        prepared = given.prepared
+        values = target.value(output)
+        return Result(
+            maps=[],
+            layers=[],
+            layer_calls=[],
             method=self.method.name,
             target=target,
             probability=float(as_float64(values).mean()),
@@ -288,32 +451,36 @@ class _Run:
             tensor=prepared.tensor.cpu().float(),
             model=model,
             provenance=given.provenance | {"method": self.method.name, "target": target.describe()},
-            input_gradient=input_gradient,
-            guided=attribution.guided[t] if t < len(attribution.guided) else None,
-            forward_seconds=captured.forward_seconds / len(prepared.tensor),
-            notes=list(dict.fromkeys(notes)),
+            notes=list(dict.fromkeys(self.notes)),
+            placement=given.placement,
             # Without the caller's callback, and for the device of the network at that time.
             computed_with=(self.method, replace(self.settings, progress=silent, device=None)),
         )
 
 
-def _provenance(model: Model, image: Any, prepared: Prepared) -> dict[str, Any]:
-    """Return what a result depends on, so that it can be computed again."""
+def network_record(model: Model, prepared: Prepared) -> dict[str, Any]:
+    """Return the versions, the network and the input that a result depends on."""
     import torch
     import torchvision
 
-    array = np.ascontiguousarray(image)
     return {
         "camanim": __version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        "model": model.name,
+        "model": model.shown_name,
+        **({"weights": "random"} if model.random_weights else {}),
         "weights sha256": model.weights_hash(),
+        "input shape": list(prepared.tensor.shape),
+        "device": str(prepared.tensor.device),
+    }
+
+
+def _image_record(image: Any) -> dict[str, Any]:
+    array = np.ascontiguousarray(image)
+    return {
         "image sha256": hashlib.sha256(array.tobytes()).hexdigest(),
         "image shape": list(array.shape),
         "image dtype": str(array.dtype),
-        "input shape": list(prepared.tensor.shape),
-        "device": str(prepared.tensor.device),
     }
 
 

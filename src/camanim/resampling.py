@@ -1,10 +1,12 @@
-"""Linear resizing of channels and maps."""
+"""Linear resizing of channels and maps, and averages over cells of another grid."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     import torch
@@ -36,3 +38,27 @@ def resize(
     flat = channels.reshape(math.prod(leading), 1, *space)
     resized = interpolate(flat, list(size), mode=mode, align_corners=align_corners)
     return resized.reshape(*leading, *size)
+
+
+def overlap_matrix(cells: int, pixels: int, scale: float, offset: float) -> Any:
+    """Return the fraction of each cell that each pixel covers, as a sparse (cells, pixels) matrix.
+
+    Parameters
+    ----------
+    cells, pixels : int
+        Number of cells and of pixels along an axis.
+    scale : float
+        Pixels per cell.
+    offset : float
+        Distance from the first edge of the pixels to that of the cells, in pixels.
+    """
+    from scipy.sparse import csr_array
+
+    edges = offset + scale * np.arange(cells + 1)
+    first = np.clip(np.floor(edges[:-1]), 0, pixels).astype(int)
+    last = np.clip(np.ceil(edges[1:]), first, pixels).astype(int)
+    counts = last - first
+    rows = np.repeat(np.arange(cells), counts)
+    columns = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - first, counts)
+    lengths = np.minimum(edges[rows + 1], columns + 1) - np.maximum(edges[rows], columns)
+    return csr_array((np.maximum(lengths, 0) / scale, (rows, columns)), shape=(cells, pixels))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from camanim.models import Model
     from camanim.settings import Settings
     from camanim.targets import Target
+    from camanim.window_grid import Windows
 
 
 @dataclass(repr=False)
@@ -66,6 +67,12 @@ class Result:
         Deviations from the settings, such as smaller batches when memory ran out.
     extremes : list of (min, max) or None
         Extremes of the raw maps of the whole volume, if `maps` are planes of them (see `plane`).
+    placement : Geometry or None
+        Maps coordinates of `image` to the larger image that it was taken from, where a box of that was
+        explained or its picture was reduced; None for a whole image. See `source_geometry`.
+    windows : Windows or None
+        The windows of `animate_windows`. With windows, `tensor` is on the meta device: it has a shape
+        and no values, and findings that need the network's input are refused.
     computed_with : (Method, Settings) or None
         Method and settings, for `camanim.pipeline.recompute`; None if the result was not computed by
         `animate`.
@@ -88,13 +95,16 @@ class Result:
     forward_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     extremes: list[tuple[float, float]] | None = None
+    placement: Geometry | None = None
+    windows: Windows | None = None
     computed_with: tuple[Method, Settings] | None = None
 
     def __repr__(self) -> str:
         findings = f", {', '.join(self.findings)}" if self.findings else ""
+        random = " (random weights)" if self.random_weights else ""
         return (
             f"<{type(self).__name__}: {self.method} of {self.target.name} ({self.probability:.3g}), "
-            f"{len(self)} layers, {getattr(self.model, 'name', 'no model')}{findings}>"
+            f"{len(self)} layers, {getattr(self.model, 'name', 'no model')}{random}{findings}>"
         )
 
     def __len__(self) -> int:
@@ -102,8 +112,16 @@ class Result:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run was stopped before all selected layers had a map."""
-        return any(layer.status == Status.CANCELLED for layer in self.layer_calls)
+        """Whether the run was stopped before all layers, or all windows, had a map."""
+        unfinished = self.windows is not None and not self.windows.complete
+        return unfinished or any(info.status == Status.CANCELLED for info in self.layer_calls)
+
+    @property
+    def source_geometry(self) -> Geometry:
+        """Maps coordinates of the network's input to the image that was passed, as of a whole slide."""
+        if self.placement is None:
+            return self.geometry
+        return self.geometry.within(self.placement)
 
     @property
     def initial_index(self) -> int:
@@ -118,6 +136,11 @@ class Result:
         """Warnings of the findings, such as a failed check."""
         return [text for finding in self.findings.values() for text in finding.warnings()]
 
+    @property
+    def random_weights(self) -> bool:
+        """Whether the network had random weights, which nothing was learnt with."""
+        return self.provenance.get("weights") == "random"
+
     def add(self, finding: Finding) -> None:
         """Store a finding; it replaces a finding with the same key."""
         self.findings = in_order({**self.findings, finding.key: finding}.values())
@@ -127,6 +150,8 @@ class Result:
         layer = self.layers[i]
         value = format(self.probability, ".2f" if self.target.unit == "probability" else ".3g")
         facts = [f"{layer.kind}  {i + 1}/{len(self)}", f"{self.target.name} {value}"]
+        if self.random_weights:
+            facts.append("random weights")
         highest = float(self.maps[i].max()) if self.extremes is None else self.extremes[i][1]
         # Normalised by its maximum, weak evidence would look like strong evidence.
         facts.append(f"raw max {highest:.2g}" if highest > 0 else "no positive evidence")

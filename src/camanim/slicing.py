@@ -50,10 +50,15 @@ def take_plane(result: R, z: int | None = None) -> R:
         result,
         maps=[plane_at(raw, center / depth) for raw in result.maps],
         image=result.image[at],
-        geometry=Geometry(geometry.size[1:], geometry.scale[1:], geometry.offset[1:]),
+        geometry=_without_depth(geometry),
+        placement=None if result.placement is None else _without_depth(result.placement),
         extremes=extremes,
         findings=dict(result.findings),
     )
+
+
+def _without_depth(geometry: Geometry) -> Geometry:
+    return Geometry(geometry.size[1:], geometry.scale[1:], geometry.offset[1:])
 
 
 def _checked_index(z: int, count: int) -> int:

@@ -42,7 +42,8 @@ def add_animation(
     viewer : napari.Viewer
         Or a `napari.components.ViewerModel`, without a window.
     animation : Animation
-        Result for the slice of `image_layer` that the viewer shows, or for its last three axes.
+        Result for the slice of `image_layer` that the viewer shows, or for its last three axes; or for
+        a box of these.
     image_layer : napari.layers.Image
         Must be in the viewer.
     normalization : {"local", "global"}
@@ -65,7 +66,16 @@ def add_animation(
     space = len(animation.geometry.size)
     shown = take_view(viewer, image_layer).read(space)
     explained_shape, shown_shape = animation.image.shape[:space], shown.pixels.shape[:space]
-    if explained_shape != shown_shape:
+    if animation.placement is not None:
+        # A box of the image, or all of it with a reduced picture.
+        placed = animation.placement
+        ends = zip(placed.offset, placed.scale, placed.size, strict=True)
+        # The last pixel of a reduced picture may extend beyond the image.
+        lasts = [start + scale * (n - 1) for start, scale, n in ends]
+        matches = all(last < side for last, side in zip(lasts, shown_shape, strict=True))
+    else:
+        matches = explained_shape == shown_shape
+    if not matches:
         raise ImageError(
             f"The animation has the shape {explained_shape}, the shown image {shown_shape}."
         )

@@ -36,6 +36,7 @@ def show_demo(viewer: Viewer) -> CamWidget:
     widget: CamWidget
     _, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
     viewer.layers.selection.active = viewer.layers[SAMPLE]
-    widget.form.road.setChecked(True)
+    widget.network.value = "demo/ultrasound"
+    widget.road.value = True
     widget.run()
     return widget

@@ -154,12 +154,14 @@ class Session:
     @property
     def run(self) -> Run | None:
         """The run of the current stack."""
-        return None if self.current is None else self.current.data.run
+        stack = self.current
+        return None if stack is None else stack.data.run
 
     @property
     def animation(self) -> Animation | None:
         """The result of the current stack."""
-        return None if self.current is None else self.current.data.animation
+        stack = self.current
+        return None if stack is None else stack.data.animation
 
     def add(
         self,
@@ -217,17 +219,18 @@ class Session:
             Metadata of the layer; by default it is computed.
         """
         image = run.image
-        label = None
-        if self.current is stack and self.index is not None:
-            label = stack.data.animation.layers[self.index].label
-        data = stack.data.altered(run=run, indices=_same_layers(stack.data, run.animation))
-        named = stack.name.startswith(name_of(stack.data.run))
+        label, before = None, stack.data
+        if stack is self.current and self.index is not None:
+            shown: Animation = before.animation
+            label = shown.layers[self.index].label
+        # Unless the user has renamed it.
+        is_named = stack.name.startswith(name_of(before.run))
+        data = before.altered(run=run, indices=_same_layers(before, run.animation))
         set_data(stack, data, about)
-        if named and not stack.name.startswith(name_of(run)):
-            # A name that was not given by the user is that of the run.
-            stack.name = name_of(run)
         if about is None:
             update_metadata(stack)
+        if is_named and not stack.name.startswith(name_of(run)):
+            stack.name = name_of(run)
         if image is not None:
             place = stack_placement(data, image)
             for name in ("scale", "translate"):
@@ -278,7 +281,8 @@ class Session:
         before = viewer.dims.ndim - stack.ndim
         corner = stack.data_to_world((0,) * stack.ndim)
         for axis, along in enumerate(stack.data.axes, start=1):
-            if not along:
+            # Also channels are no axis of the maps, which are the same for all of them.
+            if not along and stack.data.shape[axis] == 1:
                 viewer.dims.set_point(before + axis, corner[axis])
         self._set_position(stack, stack.data.position_of(index))
         self._on_move()
@@ -382,7 +386,8 @@ def _seen(viewer: ViewerModel, stacks: Sequence[Image]) -> tuple[Image | None, i
         return None, None
     active = unwrapped(viewer.layers.selection.active)
     # From top to bottom, the selected one first.
-    visible = sorted(reversed(visible), key=lambda stack: stack is not active)
+    visible.reverse()
+    visible.sort(key=lambda stack: stack is not active)
     for stack in visible:
         index = shown_index(viewer, stack)
         if index is not None:

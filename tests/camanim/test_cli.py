@@ -360,3 +360,51 @@ def test_a_test_without_a_layer_is_refused_before_the_scores(picture):
     assert code == 1
     assert "features.conv0" in err
     assert "ROAD" not in out
+
+
+def test_a_box_and_windows_on_the_command_line(picture, tmp_path):
+    table = tmp_path / "layers.csv"
+    box = "10,20,140,160"
+    code, out, err = camanim_cli(
+        "run", picture, "--layers", "blocks", "--box", box, "--table", table
+    )
+    assert code == 0, err
+    expected = camanim.animate(
+        camanim.load_model("demo/ultrasound"), samples.image("benign_1")[10:140, 20:160],
+        layers="blocks",
+    )  # fmt: skip
+    with table.open() as file:
+        highest = [float(row["raw max"]) for row in csv.DictReader(file) if row["status"] == "ok"]
+    assert highest == [float(m.max()) for m in expected.maps]
+
+    code, out, err = camanim_cli(
+        "run", picture, "--layers", "blocks", "--windows", "--windows-size", "128", "--overlap", "0.5",
+        "--blending", "constant", "--target", "benign", "--table", table,
+    )  # fmt: skip
+    assert code == 0, err
+    expected = camanim.animate_windows(
+        camanim.load_model("demo/ultrasound"), samples.image("benign_1"), layers="blocks", size=128,
+        overlap=0.5, blending="constant", target="benign",
+    )  # fmt: skip
+    assert len(expected.windows) > 1
+    with table.open() as file:
+        highest = [float(row["raw max"]) for row in csv.DictReader(file) if row["status"] == "ok"]
+    assert highest == [float(m.max()) for m in expected.maps]
+    assert f"probability {expected.probability:.3f}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected_code", "message"),
+    [
+        (["--box", "1,2,3"], 1, "y0, x0, y1, x1"),
+        (["--box", "here"], 1, "y0, x0, y1, x1"),
+        (["--box", "9000,0,9100,50"], 1, "contains no pixel"),
+        (["--overlap", "0.5"], 2, "needs --windows"),
+        (["--windows", "--road"], 1, "--box"),
+        (["--windows", "--windows-size", "0"], 1, "positive integer"),
+    ],
+)
+def test_wrong_boxes_and_windows_are_refused(picture, arguments, expected_code, message):
+    code, _, err = camanim_cli("run", picture, *arguments)
+    assert code == expected_code
+    assert message in err

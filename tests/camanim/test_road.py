@@ -10,6 +10,7 @@ from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 
 import camanim
+from camanim.road import scores
 from camanim.road.masks import kept_pixels, tie_break
 from camanim.road.predictor import IMPUTATION_BATCH
 from camanim.road.result import CANCELLED, CONSTANT, NOT_FINITE, NOTHING_POSITIVE
@@ -190,6 +191,23 @@ def test_a_cancel_keeps_the_layers_scored_so_far(animation):
     with pytest.raises(camanim.Cancelled):
         animation.score(progress=cancel_immediately)
     assert animation.road is road
+
+
+def test_partial_scores_are_those_of_the_end(animation, monkeypatch):
+    monkeypatch.setattr(scores, "INTERVAL", 0.0)
+    animation.maps = [RNG.random((8, 8)).astype(np.float32) for _ in range(5)]
+    animation.layers = (animation.layers * 5)[:5]
+    partial = []
+    road = animation.score(batch_size=8, partial_scores=partial.append)
+    assert road.complete
+    known = [np.isfinite(each.scores) for each in partial]
+    counts = [int(k.sum()) for k in known]
+    assert counts == sorted(counts)
+    assert 0 < counts[0] < 5
+    for each, k in zip(partial, known, strict=True):
+        np.testing.assert_array_equal(each.scores[k], road.scores[k])
+        assert not each.complete
+    assert "partial_scores" not in road.parameters
 
 
 @pytest.mark.parametrize(

@@ -11,21 +11,21 @@ from qtpy.QtCore import Qt
 
 import camanim
 import napari_camanim
-from camanim.errors import CamError, ImageError, LayerError, SettingError
+from camanim.errors import CamError, ImageError, SettingError
 from camanim.images import Geometry
 from camanim.layer_info import LayerInfo, Status
 from napari_camanim.comparison.alignment import align
 from napari_camanim.comparison.badges import grid_shape, place_of
-from napari_camanim.comparison.difference import difference
 from napari_camanim.comparison.requests import variants
 from napari_camanim.comparison.run_table import RunTable, runs_of, write_runs
-from napari_camanim.comparison.view import CompareView, compare_normalizations, show_runs, subtract
+from napari_camanim.comparison.usual import compare_normalizations, show_runs, subtract
+from napari_camanim.comparison.view import CompareView
 from napari_camanim.layers.run import Run
 from napari_camanim.layers.stack import StackData, is_input, is_stack
 from napari_camanim.layers.views import take_view
 from napari_camanim.session import Session
-from napari_camanim.work.jobs import RunRequest
 from napari_camanim.work.networks import ModelSpec
+from napari_camanim.work.request import RunRequest
 
 SIZE = 16
 
@@ -212,32 +212,6 @@ def test_cells_are_as_large_as_the_canvas_allows():
 def test_each_cell_has_its_place_for_a_badge(shape):
     places = [place_of(at, shape) for at in np.ndindex(shape)]
     assert len(set(places)) == len(places)
-
-
-# -- The difference --------------------------------------------------------------------------------
-
-
-def test_difference_of_maps_divided_by_their_maxima(make_result):
-    rng = np.random.default_rng(0)
-    one, two = make_result(4), make_result(4, kept=[1, 2, 3])
-    one.maps = [rng.normal(size=(8, 8)).astype(np.float32) * 1e-3 for _ in one.maps]
-    two.maps = [rng.normal(size=(8, 8)).astype(np.float32) * 50 for _ in two.maps]
-    result = difference(one, two)
-    assert [layer.label for layer in result.layers] == ["block.1", "block.2", "block.3"]
-    for i, got in enumerate(result.maps):
-        a, b = one.maps[i + 1], two.maps[i]
-        expected = np.clip(a, 0, None) / a.max() - np.clip(b, 0, None) / b.max()
-        np.testing.assert_allclose(got, expected, atol=1e-6)
-    np.testing.assert_array_equal(difference(two, two).maps[0], 0)
-    np.testing.assert_allclose(difference(two, one).maps[0], -result.maps[0])
-    assert result.findings == {}
-
-
-def test_no_difference_of_other_images_or_networks(make_result):
-    with pytest.raises(ImageError):
-        difference(make_result(), make_result(shape=(64, 128)))
-    with pytest.raises(LayerError):
-        difference(make_result(), make_result(prefix="other"))
 
 
 # -- Cells -----------------------------------------------------------------------------------------
@@ -858,9 +832,9 @@ def test_the_table_is_written(viewer, make, tmp_path):
     path = write_runs(tmp_path / "runs.csv", stacks)
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["run"] for row in rows] == ['a, "b"\nc', stacks[1].name]
-    assert [float(row["max"]) for row in rows] == pytest.approx([0.05, 0.1])
-    assert [row["best layer"] for row in rows] == ["block.5"] * 2
+    assert [row["name"] for row in rows] == ['a, "b"\nc', stacks[1].name]
+    assert [float(row["ROAD max"]) for row in rows] == pytest.approx([0.05, 0.1])
+    assert [row["method"] for row in rows] == ["GradCAM", "M"]
     with pytest.raises(CamError):
         write_runs(tmp_path / "runs.txt", stacks)
 
@@ -874,6 +848,15 @@ def test_the_closed_table_ends_the_comparison(viewer, qtbot, make, session):
     viewer.layers.remove(stacks[0])
     assert widget.model.rowCount() == 2
     widget.deleteLater()
+
+
+def test_the_widget_of_the_manifest(viewer, make):
+    stack = make()
+    _, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "Compare runs")
+    assert widget.model.stacks == [stack]
+    widget.select([stack])
+    assert widget.normalizations.isEnabled()
+    viewer.window.remove_dock_widget(widget)
 
 
 def test_the_table_fits_a_narrow_dock(viewer, qtbot, table):

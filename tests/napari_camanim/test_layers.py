@@ -316,3 +316,20 @@ def test_progress_includes_road(viewer):
     stages = []
     animate_layer(viewer, image, tiny(), road=True, progress=lambda s, d, n: stages.append(s))
     assert {"forward", "maps", "masks", "ROAD"} <= set(stages)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_the_stack_of_a_box_lies_on_its_pixels_of_the_image(viewer, placement):
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 80), np.uint8)
+    image = viewer.add_layer(Image(pixels, **placement))
+    box = (10, 20, 42, 68)
+    expected = [image.data_to_world((y - 0.5, x - 0.5)) for y in (10, 42) for x in (20, 68)]
+    of_box = animate_layer(viewer, image, tiny(), box=box)
+    np.testing.assert_allclose(edges(of_box, (1, 2)), expected, atol=1e-6)
+    animation = camanim.animate_windows(tiny(), pixels, box=box, target=0)
+    of_windows = add_animation(viewer, animation, image)
+    np.testing.assert_allclose(edges(of_windows, (1, 2)), expected, atol=1e-6)
+    assert of_windows.metadata["camanim"]["provenance"]["windows"]["size"] == [16, 24]
+    smaller = viewer.add_layer(Image(pixels[:30, :40]))
+    with pytest.raises(camanim.ImageError, match="shape"):
+        add_animation(viewer, animation, smaller)

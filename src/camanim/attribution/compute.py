@@ -35,6 +35,7 @@ from camanim.execution.capture import capture
 from camanim.execution.consumer import ForwardOutput, Layer
 from camanim.execution.control_flow import max_batch
 from camanim.execution.request import AttributionRequest
+from camanim.layer_info import Status
 from camanim.targets import Target
 
 #: Ingredients that are equal for two layers with the same activation and gradient.
@@ -190,6 +191,6 @@ class _MapConsumer:
         if self.means:
             means = self.means[len(self.target_maps) - 1].get(layer.index)
             if means is None:
-                raise NoMap("different control flow")
+                raise NoMap(Status.OTHER_PATH)
             ingredients |= {name: as_float32(mean[b]) for name, mean in means.items()}
         return self.settings.map_of(layer.index, ingredients)

@@ -21,8 +21,6 @@ ComputeMaps = Callable[[AttributionRequest], AttributionMaps]
 
 #: Factors on the input, for the image as it is and for its mirror image; as in grad-cam.
 FACTORS = (0.9, 1.0, 1.1)
-#: Status of a layer that not all of the images go through.
-OTHER_PATH = "different control flow"
 
 
 def augmented(compute: ComputeMaps, request: AttributionRequest) -> AttributionMaps:
@@ -151,11 +149,11 @@ def _layer_calls(parts: list[AttributionMaps], maps: list[Maps]) -> list[list[La
                 statuses = [
                     part.captured.layer_calls[t][i].status
                     if _call(part, t, i) == call
-                    else OTHER_PATH
+                    else Status.OTHER_PATH
                     for part in parts
                 ]
                 lost = [status for status in statuses if status != Status.OK]
-                infos[i] = layer.with_status(lost[0] if lost else OTHER_PATH)
+                infos[i] = layer.with_status(lost[0] if lost else Status.OTHER_PATH)
     return layer_calls
 
 

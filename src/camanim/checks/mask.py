@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from camanim.errors import ImageError, ScoreError
+from camanim.errors import CamError, ImageError, ScoreError
 from camanim.images import checked_array
+from camanim.resampling import overlap_matrix
 
 if TYPE_CHECKING:
     from camanim.images import Geometry
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
+#: Message for a mask that marks no pixel within the network's input.
+OUTSIDE = "The mask is outside of the network's input: use fit='stretch', or mark an object inside."
 #: Tolerance for rounding errors in sums of area fractions.
 _ROUNDING = 1e-9
 
@@ -47,28 +50,71 @@ def object_cells(mask: Any, label: int | None, shape: tuple[int, ...], geometry:
     ScoreError
         If the mask is invalid, or empty or full within the network's input.
     """
-    covered = covered_fractions(_read(mask, label, shape), geometry)
-    most = covered.max()
-    if most <= _ROUNDING:
-        raise ScoreError(
-            "The mask is outside of the network's input: use fit='stretch', or mark an object inside."
-        )
-    inside: Bools = covered >= min(0.5, most) - _ROUNDING
+    values = _mask_values(mask, shape, ScoreError)
+    pixels = _marked(values, label)
+    if not pixels.any():
+        present = ", ".join(str(v) for v in np.unique(values)[:12])
+        missing = "values other than 0" if label is None else f"the label {label}"
+        raise ScoreError(f"The mask does not contain {missing}, only {present}.")
+    inside = covered_cells(pixels, geometry)
+    if not inside.any():
+        raise ScoreError(OUTSIDE)
     if inside.all():
         raise ScoreError("The mask covers the whole input of the network: mark only the object.")
     return inside
 
 
-def _read(mask: Any, label: int | None, shape: tuple[int, ...]) -> Bools:
-    """Return the pixels of the object."""
+def covered_cells(pixels: Bools, geometry: Geometry) -> Bools:
+    """Return the cells of which at least half is covered, or else those that are covered most.
+
+    Parameters
+    ----------
+    pixels : (H, W) or (Z, Y, X) bool array
+    geometry : Geometry
+
+    Returns
+    -------
+    (*S) bool array
+        All False if no pixel is within the network's input.
+    """
+    covered = covered_fractions(pixels, geometry)
+    most = covered.max()
+    if most <= _ROUNDING:
+        return np.zeros(covered.shape, bool)
+    inside: Bools = covered >= min(0.5, most) - _ROUNDING
+    return inside
+
+
+def mask_pixels(
+    mask: Any, label: int | None, shape: tuple[int, ...], error: type[CamError] = ScoreError
+) -> Bools:
+    """Return the pixels that a mask marks, which may be none.
+
+    Parameters
+    ----------
+    mask, label, shape
+        As for `object_cells`.
+    error : type
+        Class of the error for an invalid mask.
+    """
+    return _marked(_mask_values(mask, shape, error), label)
+
+
+def _marked(values: npt.NDArray[Any], label: int | None) -> Bools:
+    pixels: Bools = values != 0 if label is None else values == label
+    return pixels
+
+
+def _mask_values(mask: Any, shape: tuple[int, ...], error: type[CamError]) -> npt.NDArray[Any]:
+    """Return the values of a mask, checked."""
     if hasattr(mask, "detach"):
         mask = mask.detach().cpu()
     try:
         values = checked_array(mask, "mask")
-    except ImageError as error:
-        raise ScoreError(str(error)) from error
+    except ImageError as unreadable:
+        raise error(str(unreadable)) from unreadable
     if values.shape != shape:
-        raise ScoreError(
+        raise error(
             f"The mask has the shape {values.shape}, the image {shape}: pass a mask of equal shape."
         )
     integral = values.dtype.kind in "bui" or (
@@ -76,16 +122,11 @@ def _read(mask: Any, label: int | None, shape: tuple[int, ...]) -> Bools:
         and bool((np.isfinite(values) & (values == np.round(values))).all())
     )
     if not integral:
-        raise ScoreError(
+        raise error(
             f"A mask must be boolean or have integer values, not {values.dtype} values: "
             "apply a threshold."
         )
-    pixels: Bools = values != 0 if label is None else values == label
-    if not pixels.any():
-        present = ", ".join(str(v) for v in np.unique(values)[:12])
-        missing = "values other than 0" if label is None else f"the label {label}"
-        raise ScoreError(f"The mask does not contain {missing}, only {present}.")
-    return pixels
+    return values
 
 
 def covered_fractions(mask: Bools, geometry: Geometry) -> Floats:
@@ -101,26 +142,18 @@ def covered_fractions(mask: Bools, geometry: Geometry) -> Floats:
     (*S) array
         In [0, 1]; pixels beyond the image count as not covered.
     """
+    if not mask.any():
+        return np.zeros(geometry.size)
     areas: npt.NDArray[Any] = mask
     for axis, cells in enumerate(geometry.size):
-        weights = _overlap_matrix(
-            cells, areas.shape[axis], geometry.scale[axis], geometry.offset[axis]
+        # Most of the mask is empty.
+        occupied = np.flatnonzero(areas.any(axis=tuple(a for a in range(areas.ndim) if a != axis)))
+        first, last = (int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else (0, 1)
+        areas = np.moveaxis(np.moveaxis(areas, axis, 0)[first:last], 0, axis)
+        weights = overlap_matrix(
+            cells, last - first, geometry.scale[axis], geometry.offset[axis] - first
         )
         front = np.moveaxis(areas, axis, 0)
         averaged = weights @ front.reshape(len(front), -1)
         areas = np.moveaxis(averaged.reshape(cells, *front.shape[1:]), 0, axis)
     return areas
-
-
-def _overlap_matrix(cells: int, pixels: int, scale: float, offset: float) -> Any:
-    """Return the fraction of each cell that each pixel covers, as a sparse (cells, pixels) matrix."""
-    from scipy.sparse import csr_array
-
-    edges = offset + scale * np.arange(cells + 1)
-    first = np.clip(np.floor(edges[:-1]), 0, pixels).astype(int)
-    last = np.clip(np.ceil(edges[1:]), first, pixels).astype(int)
-    counts = last - first
-    rows = np.repeat(np.arange(cells), counts)
-    columns = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - first, counts)
-    lengths = np.minimum(edges[rows + 1], columns + 1) - np.maximum(edges[rows], columns)
-    return csr_array((np.maximum(lengths, 0) / scale, (rows, columns)), shape=(cells, pixels))

@@ -1,4 +1,4 @@
-"""Options of ``camanim run``, generated from the declarations of settings.
+"""Options of ``camanim run`` and ``camanim what-if``, generated from the declarations of settings.
 
 Type, range, choices, default and help of an option are those of the setting. `SHELL` holds the
 exceptions, and `EXTRA_OPTIONS` the options that are not settings: files and short forms.
@@ -7,7 +7,7 @@ exceptions, and `EXTRA_OPTIONS` the options that are not settings: files and sho
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -17,11 +17,13 @@ import typer
 
 from camanim.catalogue import finding_kinds
 from camanim.declarations import Setting, settings_of
+from camanim.editing import Replacement
 from camanim.models.overrides import ModelOverrides
 from camanim.render.movie import write_movie
-from camanim.settings import Settings
+from camanim.settings import Settings, WindowSettings
 
 NETWORK, EXPLAIN, SCORE, OUTPUT = "The network", "What is explained, and how", "Scores", "Output"
+EDIT = "The region, and what replaces it"
 
 # -- Parsing ---------------------------------------------------------------------------------------
 
@@ -110,8 +112,26 @@ SHELL = {
         ("--layout",),
         help="Layout of outputs by glob over layer names, such as blocks.*=tokens:1; can be repeated.",
     ),
+    "box": Shell(
+        str | None,
+        lambda text: None if text is None else numbers(text),
+        help="Region of the image to explain at its full resolution, in pixels: y0,x0,y1,x1, or "
+        "z0,y0,x0,z1,y1,x1 of a volume.",
+    ),
+    "windows_size": Shell(
+        str | None,
+        lambda text: None if text is None else size(text),
+        help="Size of the windows in image pixels, such as 224 or 96,96,96; by default that of the "
+        "network's input.",
+    ),
     "window": Shell(tuple[float, float] | None),
     "device": Shell(str | None),
+    "offset": Shell(
+        str | None,
+        lambda text: None if text is None else numbers(text),
+        help="Distance in pixels from the region to the pixels that replace it, dy,dx or dz,dy,dx, for "
+        "--by paste.",
+    ),
     "classes": Shell(Path | None),
     "size": Shell(
         str | None,
@@ -231,8 +251,11 @@ class Group:
 
 
 #: The other settings of a network can be set in a card.
-NETWORK_OPTIONS = Group(ModelOverrides, NETWORK, ("resize", "interpolation", "dims", "name"))
+NETWORK_OPTIONS = Group(
+    ModelOverrides, NETWORK, ("resize", "interpolation", "dims", "name", "domain")
+)
 RUN_OPTIONS = Group(Settings, EXPLAIN, ("progress",))
+WINDOW_OPTIONS = Group(WindowSettings, EXPLAIN, prefix="windows", prefixed=("size",))
 MOVIE_OPTIONS = Group(
     write_movie, OUTPUT, ("progress",), prefix="movie", prefixed=("size", "layers", "window")
 )
@@ -251,6 +274,16 @@ ROAD_OPTIONS = Group(
         "progress",
     ),
 )
+INPUT_OPTIONS = Group(
+    Settings,
+    EXPLAIN,
+    tuple(
+        name
+        for name in settings_of(Settings)
+        if name not in ("fit", "window", "slices", "device", "precision")
+    ),
+)
+REPLACEMENT_OPTIONS = Group(Replacement, EDIT)
 
 
 def _parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
@@ -284,6 +317,14 @@ EXTRA_OPTIONS = {
     "target": _extra(
         EXPLAIN, str | None, None,
         "Class to explain, by number or name, or 'A - B'; by default the likeliest.",
+    ),
+    "windows": _extra(
+        EXPLAIN, bool, False,
+        "Explain a large image window by window, and stitch the maps of each layer.",
+        "--windows",
+    ),
+    "estimate": _extra(
+        EXPLAIN, bool, False, "Print the expected passes and seconds, and stop.", "--estimate"
     ),
     "road": _extra(SCORE, bool, False, "Score every layer with ROAD.", "--road"),
     "checks": _extra(
@@ -320,13 +361,51 @@ EXTRA_OPTIONS = {
 }  # fmt: skip
 
 
-def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Set the signature of a command to the image, `EXTRA_OPTIONS` and the options of all groups."""
+#: Further options of ``camanim what-if``.
+EDIT_OPTIONS = {
+    **{name: EXTRA_OPTIONS[name] for name in ("model", "weights", "trust")},
+    "target": _extra(
+        EXPLAIN, str | None, None,
+        "Class whose probability is compared, by number or name, or 'A - B'; by default the likeliest.",
+    ),
+    "mask": _extra(
+        EDIT, Path | None, None, "Mask of the region, an image file of the same size as the image."
+    ),
+    "mask_label": _extra(
+        EDIT, int | None, None, "Value of the region in the mask; by default all values but 0."
+    ),
+    "box": _extra(
+        EDIT, str | None, None,
+        "The region as a box, y0,x0,y1,x1 in pixels, the ends excluded; z0,y0,x0,z1,y1,x1 in a volume.",
+    ),
+    "out": _extra(
+        OUTPUT, Path | None, None, "Write the edited image to this file (.png; .tif of a volume)."
+    ),
+}  # fmt: skip
+
+Command = Callable[..., None]
+
+
+def with_options(
+    extra: Mapping[str, tuple[Any, Any]], groups: Sequence[Group]
+) -> Callable[[Command], Command]:
+    """Return a decorator that sets the signature of a command: the image, and these options.
+
+    Parameters
+    ----------
+    extra : mapping
+        Options that are not settings, by keyword.
+    groups : sequence of Group
+    """
     image = Annotated[Path, typer.Argument(help="The image file.", show_default=False)]
     parameters = [_parameter("image", image).replace(kind=Parameter.POSITIONAL_OR_KEYWORD)]
-    parameters += [_parameter(name, *option) for name, option in EXTRA_OPTIONS.items()]
-    for group in (NETWORK_OPTIONS, RUN_OPTIONS, ROAD_OPTIONS, MOVIE_OPTIONS):
+    parameters += [_parameter(name, *option) for name, option in extra.items()]
+    for group in groups:
         parameters += [option.parameter() for option in group.options]
-    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    return command
+
+    def decorate(command: Command) -> Command:
+        command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate

@@ -11,21 +11,32 @@ from rich.console import Console
 import camanim
 from camanim.cli import options
 from camanim.cli.findings import check_plot_kind, compute, parse_requests
+from camanim.cli.masks import read_mask
 from camanim.cli.report import listing, report
 from camanim.errors import ScoreError
-from camanim.findings import FindingRequest
+from camanim.findings import NO_SINGLE_INPUT, FindingRequest
 from camanim.models.overrides import ModelOverrides
-from camanim.progress import console
+from camanim.progress import Progress, console
 from camanim.render.plots import SCORES, checked_plot
-from camanim.settings import Settings
+from camanim.settings import Settings, WindowSettings
 from camanim.writing import checked_path
 
 
-@options.with_options
+@options.with_options(
+    options.EXTRA_OPTIONS,
+    (
+        options.NETWORK_OPTIONS,
+        options.RUN_OPTIONS,
+        options.WINDOW_OPTIONS,
+        options.ROAD_OPTIONS,
+        options.MOVIE_OPTIONS,
+    ),
+)
 def run(image: Path, **arguments: Any) -> None:
     """Explain one image: maps of all layers, their scores, a movie, a table, a plot.
 
-    Without --table the layers are listed in the terminal.
+    Without --table the layers are listed in the terminal. With --estimate, only the expected passes and
+    seconds are printed.
 
     Example: camanim run cat.jpg --model torchvision/mobilenet_v2 --road --movie cat.mp4
     """
@@ -38,28 +49,30 @@ def run(image: Path, **arguments: Any) -> None:
     settings = options.RUN_OPTIONS.values(arguments)
     ModelOverrides(**overrides)
     Settings(**settings)
+    windows = _window_settings(arguments)
     requests = _requests(arguments)
+    if windows is not None:
+        _check_computable(requests)
     if arguments["plot"] is not None:
         checked_plot(arguments["plot"])
         check_plot_kind(arguments["plot_kind"], requests)
     pixels = camanim.read_image(image)
-    mask = None if arguments["mask"] is None else _read_mask(arguments["mask"])
+    mask = None if arguments["mask"] is None else read_mask(arguments["mask"])
+    run_settings = {"method": arguments["method"], "target": arguments["target"], **settings}
+    if arguments["estimate"]:
+        if windows is not None:
+            raise typer.BadParameter("--estimate is not known for --windows.")
+        with console() as progress:
+            model = _load(arguments, overrides, progress)
+            cost = camanim.estimate(
+                model, pixels, findings=requests, **run_settings, progress=progress
+            )
+        Console(soft_wrap=True, highlight=False).print(cost.words, markup=False)
+        return
     with console() as progress:
-        model = camanim.load_model(
-            arguments["model"],
-            None if arguments["weights"].lower() == "none" else arguments["weights"],
-            **overrides,
-            trust=arguments["trust"],
-            progress=progress,
-        )
-        animation = camanim.animate(
-            model,
-            pixels,
-            method=arguments["method"],
-            target=arguments["target"],
-            **settings,
-            progress=progress,
-        )
+        model = _load(arguments, overrides, progress)
+        explain = camanim.animate if windows is None else camanim.animate_windows
+        animation = explain(model, pixels, **run_settings, **(windows or {}), progress=progress)
         defaults = {
             "mask": mask,
             "label": arguments["mask_label"],
@@ -90,6 +103,37 @@ def run(image: Path, **arguments: Any) -> None:
         raise ScoreError(" ".join(problems))
 
 
+def _window_settings(arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the checked settings of ``--windows``; None without it."""
+    values = options.WINDOW_OPTIONS.values(arguments)
+    if arguments["windows"]:
+        WindowSettings(**values)
+        return values
+    changed = options.WINDOW_OPTIONS.changed(arguments)
+    if changed:
+        raise typer.BadParameter(f"{', '.join(changed)} needs --windows.")
+    return None
+
+
+def _check_computable(requests: list[FindingRequest]) -> None:
+    """Raise `ScoreError` if a finding needs the network's input, which windows do not have."""
+    for request in requests:
+        if request.kind.needs_input:
+            raise ScoreError(NO_SINGLE_INPUT)
+
+
+def _load(
+    arguments: dict[str, Any], overrides: dict[str, Any], progress: Progress
+) -> camanim.Model:
+    return camanim.load_model(
+        arguments["model"],
+        None if arguments["weights"].lower() == "none" else arguments["weights"],
+        **overrides,
+        trust=arguments["trust"],
+        progress=progress,
+    )
+
+
 def _requests(arguments: dict[str, Any]) -> list[FindingRequest]:
     """Return the requested findings, including ROAD by ``--road``."""
     masked = arguments["mask"] is not None
@@ -113,24 +157,3 @@ def _check_output_options(arguments: dict[str, Any]) -> None:
         raise typer.BadParameter(f"{', '.join(changed)} needs --movie.")
     if arguments["plot_kind"] != SCORES and arguments["plot"] is None:
         raise typer.BadParameter("--plot-kind needs --plot.")
-
-
-def _read_mask(path: Path) -> Any:
-    """Read a mask; one with three equal colour channels is reduced to a single channel.
-
-    Raises
-    ------
-    ScoreError
-        If the mask is a JPEG, or in colour.
-    """
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        raise ScoreError(
-            f"{path} is a JPEG, which blurs labels: save the mask as a PNG or TIFF file."
-        )
-    labels = camanim.read_image(path)
-    if labels.ndim == 3 and labels.shape[2] in (3, 4):
-        colours = labels[..., :3]
-        if (colours == colours[..., :1]).all():
-            return colours[..., 0]
-        raise ScoreError(f"{path} is in colour: save the mask with one grey value for each object.")
-    return labels

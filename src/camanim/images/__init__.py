@@ -5,14 +5,17 @@ A coordinate of the network's input and the image's coordinate on the same axis 
 ``image = scale * input + offset``.
 """
 
+from camanim.images.contents import color_of, why_labels
 from camanim.images.files import read_image
 from camanim.images.geometry import Geometry
 from camanim.images.preprocess import Fit, Prepared, Preprocess
+from camanim.images.regions import LazyImage, Region, is_box, take_region
 from camanim.images.values import (
     Window,
     as_array,
     checked_array,
     display_image,
+    intensity_window,
     is_window,
     to_display,
     unit_image,
@@ -21,14 +24,21 @@ from camanim.images.values import (
 __all__ = [
     "Fit",
     "Geometry",
+    "LazyImage",
     "Prepared",
     "Preprocess",
+    "Region",
     "Window",
     "as_array",
     "checked_array",
+    "color_of",
     "display_image",
+    "intensity_window",
+    "is_box",
     "is_window",
     "read_image",
+    "take_region",
     "to_display",
     "unit_image",
+    "why_labels",
 ]

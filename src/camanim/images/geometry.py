@@ -47,6 +47,21 @@ class Geometry:
         translate = [o + c / 2 - 0.5 for o, c in zip(self.offset, per_cell, strict=True)]
         return tuple(per_cell), tuple(translate)
 
+    def within(self, outer: Geometry) -> Geometry:
+        """Return this geometry on the larger image in which `outer` places its image.
+
+        Parameters
+        ----------
+        outer : Geometry
+            Position and scale of the image in a larger one.
+        """
+        axes = list(zip(outer.scale, outer.offset, self.scale, self.offset, strict=True))
+        return Geometry(
+            self.size,
+            tuple(factor * scale for factor, _, scale, _ in axes),
+            tuple(start + factor * offset for factor, start, _, offset in axes),
+        )
+
     @property
     def box(self) -> tuple[float, float, float, float]:
         """Top, left, bottom and right edge of the input on the last two axes of the image, in pixels."""

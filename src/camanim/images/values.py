@@ -164,10 +164,31 @@ def _default_window(array: npt.NDArray[Any], note: Callable[[str], object]) -> W
         return 0.0, 1.0
     if array.dtype == np.uint8:
         return 0.0, 255.0
-    low, high = float(array.min()), float(array.max())
-    if array.dtype.kind == "f":
+    return intensity_window(array.dtype, float(array.min()), float(array.max()), note)
+
+
+def intensity_window(
+    dtype: np.dtype[Any], low: float, high: float, note: Callable[[str], object]
+) -> Window:
+    """Return the window of an image whose values have a type and extremes.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Floating, or an integer type other than uint8.
+    low, high : float
+        Lowest and highest value of the image.
+    note : callable
+        Called where the window depends on the values.
+
+    Raises
+    ------
+    ImageError
+        If the values are floating and outside [0, 1].
+    """
+    if dtype.kind == "f":
         # Division by the maximum can end above 1, by as much as the type rounds.
-        tolerance = max(_ROUNDING, 2 * float(np.finfo(array.dtype).eps))
+        tolerance = max(_ROUNDING, 2 * float(np.finfo(dtype).eps))
         if low < -tolerance or high > 1 + tolerance:
             raise ImageError(
                 f"The floating image has values from {low:.4g} to {high:.4g}, outside [0, 1]: pass "
@@ -176,7 +197,7 @@ def _default_window(array: npt.NDArray[Any], note: Callable[[str], object]) -> W
         return 0.0, 1.0
     # The range of the type says nothing: 16 bits hold 12 of a camera, 64 bits those of a list.
     note(
-        f"The {array.dtype.name} image has values from {low:.15g} to {high:.15g}, which became black "
+        f"The {dtype.name} image has values from {low:.15g} to {high:.15g}, which became black "
         "and white: set a window for other limits."
     )
     # A constant image is black.

@@ -59,7 +59,24 @@ def write_plot(
         If `layer` is out of range.
     """
     target = checked_plot(path)
-    figure = plot(result, what, layer)
+    return _write(plot(result, what, layer), target)
+
+
+def write_described(described: Plot, path: str | Path) -> Path:
+    """Write a plot that is not of one result, such as that of `camanim.comparison.overlaid`.
+
+    Raises
+    ------
+    ScoreError
+        If a panel has no values.
+    RenderError
+        If the suffix is not ``.png``, ``.pdf`` or ``.svg``, or the file cannot be written.
+    """
+    target = checked_plot(path)
+    return _write(_figure(described, wrap(plain(described.title), 80), None, share_x=False), target)
+
+
+def _write(figure: Figure, target: Path) -> Path:
     content = BytesIO()
     # In memory, as the writers of matplotlib fail in their own ways on a full disk.
     figure.savefig(content, format=target.suffix[1:].lower(), dpi=DPI)
@@ -90,23 +107,27 @@ def plot(result: Result, what: str = SCORES, layer: int | None = None) -> Figure
             f"Layer {layer} is out of range: the layers are 0 to {len(result) - 1}."
         )
     described = over_layers(result) if what == SCORES else _of_finding(result, what, layer)
+    names = (result.target.name, result.method, str(result.provenance.get("model", "")))
+    lines = [", ".join(shortened(name) for name in names if name)]
+    for sentence in dict.fromkeys((described.title, *result.warnings)):
+        lines += wrap(plain(sentence), 80)
+    return _figure(described, lines, layer, share_x=what == SCORES)
+
+
+def _figure(described: Plot, lines: list[str], layer: int | None, *, share_x: bool) -> Figure:
     panels = described.panels
     empty = next((p.instead for p in panels if isinstance(p, Panel) and p.instead), "")
     if empty:
         raise ScoreError(empty)
     height = 2.2 + 1.6 * len(panels)
-    figure, axes = new_figure(WIDTH, height, len(panels), PRINT, share_x=what == SCORES)
-    names = (result.target.name, result.method, str(result.provenance.get("model", "")))
-    lines = [", ".join(shortened(name) for name in names if name)]
-    for sentence in dict.fromkeys((described.title, *result.warnings)):
-        lines += wrap(plain(sentence), 80)
+    figure, axes = new_figure(WIDTH, height, len(panels), PRINT, share_x=share_x)
     # A dollar in a name does not start a formula.
     figure.suptitle("\n".join(lines), fontsize=10, parse_math=False)
     for each, panel in zip(axes, panels, strict=True):
         draw(figure, each, panel, PRINT)
         if layer is not None and isinstance(panel, Panel) and panel.by_layer:
             each.axvline(layer + 1, color=PRINT.quiet, linewidth=0.8, linestyle=":")
-        if what == SCORES and each is not axes[-1]:
+        if share_x and each is not axes[-1]:
             each.set_xlabel("")
     return figure
 

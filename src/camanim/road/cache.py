@@ -7,7 +7,6 @@ so that the same call returns identical numbers.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 from collections import OrderedDict
@@ -23,6 +22,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
+from camanim.cache_folder import cache_folder
 from camanim.errors import RenderError, ScoreError
 from camanim.road.imputation import is_builtin
 from camanim.road.inference_settings import BATCH_SIZES, InferenceOverrides, InferenceSettings
@@ -32,8 +32,6 @@ from camanim.writing import write_file
 if TYPE_CHECKING:
     from camanim.models import Model
 
-#: Environment variable with the folder of the file; by default the user's cache folder.
-CACHE_VARIABLE = "CAMANIM_CACHE"
 #: Maximum number of records in the file.
 MAX_RECORDS = 500
 #: Size of a file in bytes above which it is not one of this module.
@@ -137,12 +135,7 @@ def _settings_of(record: Any, overrides: InferenceOverrides) -> InferenceSetting
 
 
 def _file() -> Path:
-    folder = os.environ.get(CACHE_VARIABLE)
-    if folder:
-        return Path(folder) / "inference_settings.json"
-    import pooch
-
-    return Path(pooch.os_cache("camanim")) / "inference_settings.json"
+    return cache_folder() / "inference_settings.json"
 
 
 _value_sets: WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Values]] = WeakKeyDictionary()

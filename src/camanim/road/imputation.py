@@ -30,6 +30,14 @@ def weights(ndim: int) -> dict[tuple[int, ...], float]:
     return {step: prod(2 - abs(d) for d in step) / (4**ndim - 2**ndim) for step in steps}
 
 
+def noise_field(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Return standard normal noise, drawn on the CPU, so that it does not depend on the device."""
+    import torch
+
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(shape, generator=generator, device="cpu")
+
+
 class Imputer(Protocol):
     """Callable that fills the removed pixels of one image, for a batch of masks."""
 

@@ -16,7 +16,7 @@ from camanim.execution.control_flow import ValueAccessDetector
 from camanim.execution.fast_copy import FACTORS
 from camanim.execution.forward import Forward
 from camanim.model_state import is_out_of_memory, run_callback
-from camanim.road.imputation import Imputer, is_builtin
+from camanim.road.imputation import Imputer, is_builtin, noise_field
 from camanim.road.inference_settings import ConfiguredNetworks, InferenceSettings, SpeedMeasurement
 from camanim.road.masks import Masks
 from camanim.road.plan import CACHED_SEEDS
@@ -99,9 +99,7 @@ class Predictor:
         if seed not in self._fields:
             if len(self._fields) >= CACHED_SEEDS:
                 self._fields.clear()
-            # Drawn on the CPU, so that the noise does not depend on the device.
-            generator = torch.Generator("cpu").manual_seed(seed)
-            field = torch.randn(self._image.shape, generator=generator, device="cpu")
+            field = noise_field(tuple(self._image.shape), seed)
             self._fields[seed] = self._noise * field.to(self._image.device)
         return self._fields[seed]
 

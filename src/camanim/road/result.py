@@ -196,6 +196,11 @@ class Road(Finding):
 
     # -- Presentation ------------------------------------------------------------------------------
 
+    def comparison(self) -> dict[str, Any]:
+        """Return the mean and the highest score over the layers, and the layer of the latter."""
+        layer = None if self.highest is None else self.highest.label
+        return {"ROAD mean": self.mean, "ROAD max": self.max, "ROAD max layer": layer}
+
     def columns(self) -> dict[str, Any]:
         """Return score, spread, baseline, excess, above noise, and the reason if undefined."""
         known = ~np.isnan(self.excess - self.margin)

@@ -10,6 +10,7 @@ Modules that import torch are imported within functions, so that settings can be
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -51,8 +52,24 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 T = TypeVar("T")
 
+#: Seconds between two reports of partial scores.
+INTERVAL = 0.25
 
-@register_finding(Road)
+
+def passes(
+    result: Result,
+    repeats: Annotated[int, Range(1, 1000)] = 1,
+    baseline: bool = True,
+    percentiles: Annotated[tuple[float, ...], Range(0.01, 99.99)] = (20, 40, 60, 80),
+    draws: Annotated[int, Range(2, 1000)] = 8,
+) -> int:
+    """Return the largest number of images that are predicted: equal masks are predicted once."""
+    resolutions = {raw.shape for raw in result.maps if raw.size > 1}
+    random = draws * len(resolutions) if baseline else 0
+    return 2 * len(percentiles) * (repeats * len(result.maps) + random)
+
+
+@register_finding(Road, passes=passes)
 def score(
     result: Result,
     seed: Seed = 0,
@@ -67,6 +84,7 @@ def score(
     memory_format: MemoryFormat | None = None,
     precision: Precision | None = None,
     progress: Progress = silent,
+    partial_scores: Callable[[Road], None] | None = None,
 ) -> Road:
     """Score how well each layer's map explains the target with ROAD.
 
@@ -104,6 +122,9 @@ def score(
     progress : Progress
         Called after every batch. When it raises `Cancelled`, the layers scored so far are kept and the
         others are NaN; if no layer is scored yet, `Cancelled` is raised.
+    partial_scores : callable, optional
+        Called with the scores so far, at most every `INTERVAL` seconds, to show them while others are
+        computed. Layers that are not scored yet are undefined.
 
     Returns
     -------
@@ -125,26 +146,76 @@ def score(
         memory_format=memory_format,
         precision=precision,
     )
-    return score_maps(result, settings, progress)
+    return score_maps(result, settings, progress, partial_scores)
 
 
-def score_maps(result: Result, scoring: ScoringSettings, progress: Progress) -> Road:
+def score_maps(
+    result: Result,
+    scoring: ScoringSettings,
+    progress: Progress,
+    partial_scores: Callable[[Road], None] | None = None,
+) -> Road:
     """Return the ROAD scores of a result's maps with validated settings; see `score`."""
     check_scorable(result)
     size = tuple(result.tensor.shape[2:])
     entries, undefined, random = _entries(result.maps, size, scoring)
     plan = Plan(entries, size, scoring.percentiles, scoring.seeds, progress)
-    values, predicted, attributes = with_scorer(
-        result, scoring, progress, partial(_predicted_values, plan, progress)
-    )
+    road = partial(_road, result, scoring, plan, undefined, random)
+
+    def predict(scorer: Scorer) -> Road:
+        report = (
+            progress
+            if partial_scores is None
+            else _Reporter(progress, partial_scores, scorer, road)
+        )
+        # After a cancel, the values predicted so far are kept and the others are NaN.
+        with suppress(Cancelled):
+            scorer.predict(plan, report)
+        return road(scorer)
+
+    return with_scorer(result, scoring, progress, predict)
+
+
+class _Reporter:
+    """Progress callback that also passes on the scores so far."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        partial_scores: Callable[[Road], None],
+        scorer: Scorer,
+        road: Callable[[Scorer], Road],
+    ) -> None:
+        self._progress, self._partial_scores = progress, partial_scores
+        self._scorer, self._road = scorer, road
+        self._last = time.monotonic()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self._progress(stage, done, total)
+        if stage == "ROAD" and 0 < done < total and time.monotonic() - self._last > INTERVAL:
+            self._partial_scores(self._road(self._scorer))
+            self._last = time.monotonic()
+
+
+def _road(
+    result: Result,
+    scoring: ScoringSettings,
+    plan: Plan,
+    undefined: Sequence[str | None],
+    random: npt.NDArray[np.intp],
+    scorer: Scorer,
+) -> Road:
+    """Return the scores by the values that are predicted so far."""
+    values, predicted = scorer.values_of(plan)
     morfs, lerfs = plan.look_up(values)
     is_predicted = np.stack(plan.look_up(predicted))
     count = len(result.maps)
+    reasons = list(undefined)
     for i in range(count):
-        if undefined[i] is None and (is_predicted[:, :, i] == 0).any():
-            undefined[i] = CANCELLED
-        elif undefined[i] is None and np.isnan(morfs[:, i] + lerfs[:, i]).any():
-            undefined[i] = OUTPUT_NOT_FINITE
+        if reasons[i] is None and (is_predicted[:, :, i] == 0).any():
+            reasons[i] = CANCELLED
+        elif reasons[i] is None and np.isnan(morfs[:, i] + lerfs[:, i]).any():
+            reasons[i] = OUTPUT_NOT_FINITE
     # Each random map is scored in one repeat and NaN in the others.
     single = np.nanmax(((lerfs - morfs) / 2).mean(axis=2), axis=0, initial=-np.inf)
     single = np.where(np.isfinite(single), single, np.nan)
@@ -153,12 +224,14 @@ def score_maps(result: Result, scoring: ScoringSettings, progress: Progress) -> 
         percentiles=scoring.percentiles,
         morfs=morfs[:, :count],
         lerfs=lerfs[:, :count],
-        undefined=tuple(undefined),
+        undefined=tuple(reasons),
         random_scores=single[random],
         seed=scoring.seed,
         noise=scoring.noise,
         unit=result.target.unit,
-        **attributes,
+        probability=scorer.probability,
+        forwards=scorer.forwards,
+        settings=scorer.settings,
     )
 
 
@@ -212,23 +285,6 @@ def _entries(
     # The index of an undefined layer selects NaN as its baseline.
     random = [[i] * draws if undefined[i] else by_shape[raw.shape] for i, raw in enumerate(maps)]
     return entries, undefined, np.array(random, np.intp).reshape(len(maps), draws)
-
-
-def _predicted_values(
-    plan: Plan, progress: Progress, scorer: Scorer
-) -> tuple[Floats, Floats, dict[str, Any]]:
-    """Return the values of a plan's images, which are predicted, and attributes of `Road`.
-
-    After a cancel, the values predicted so far are kept and the others are NaN.
-    """
-    with suppress(Cancelled):
-        scorer.predict(plan, progress)
-    attributes = {
-        "probability": scorer.probability,
-        "forwards": scorer.forwards,
-        "settings": scorer.settings,
-    }
-    return *scorer.values_of(plan), attributes
 
 
 def with_scorer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -159,15 +160,30 @@ def largest_class(scores: torch.Tensor, kind: Kind) -> int:
     """Return the class predicted on most pixels; the background only if no other class is predicted."""
     if kind == "values":
         return 0
-    fractions = class_fractions(scores, kind)
+    means = as_float64(scores).transpose(0, 1).flatten(1).mean(1)
+    return largest_of(class_fractions(scores, kind), means.tolist(), kind)
+
+
+def largest_of(fractions: Sequence[float], means: Sequence[float], kind: Kind) -> int:
+    """Return the class with the largest fraction of pixels; the background only if there is no other.
+
+    Parameters
+    ----------
+    fractions : sequence of float
+        Of each class, see `class_fractions`.
+    means : sequence of float
+        Mean score of each channel, which decides between independent labels that are predicted nowhere.
+    kind : str
+        Kind of the scores.
+    """
     # Independent labels have no background class, except for the negative side of a single logit.
-    first = 0 if are_independent(kind) and scores.shape[1] > 1 else 1
+    first = 0 if are_independent(kind) and len(means) > 1 else 1
     best = max(range(first, len(fractions)), key=lambda i: fractions[i])
     if fractions[best] > 0:
         return best
     if first == 1:
         return 0
-    return int(as_float64(scores).transpose(0, 1).flatten(1).mean(1).argmax())
+    return max(range(len(means)), key=lambda i: means[i])
 
 
 def _class_count(scores: torch.Tensor, kind: Kind) -> int:

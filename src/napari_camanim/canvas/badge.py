@@ -205,7 +205,7 @@ class Badge:
 
     def _text(self, viewer: ViewerModel, stack: Image, index: int | None) -> str:
         width = viewer.canvas.size[1]
-        lines = []
+        lines: list[str] = []
         if index is not None:
             run = stack.data.run
             if self._whole:

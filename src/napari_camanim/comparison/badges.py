@@ -18,6 +18,8 @@ CHARACTER, MARGINS = 7.4, 26
 SEPARATOR = "  "
 #: Key of the metadata of differences: the short names of both runs.
 DIFFERENCE = f"{KEY} difference"
+#: Minus sign of names.
+MINUS = " − "
 #: Most columns and rows of cells; the canvas has a place for a text in each.
 COLUMNS, ROWS = ("left", "center", "right"), ("top", "bottom")
 

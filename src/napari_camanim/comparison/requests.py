@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from camanim.errors import SettingError
 
 if TYPE_CHECKING:
-    from napari_camanim.work.jobs import RunRequest
     from napari_camanim.work.networks import ModelSpec
+    from napari_camanim.work.request import RunRequest
 
 #: Selections of layers that any network has.
 GENERAL = ("unique", "all", "blocks")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import napari.viewer
 import numpy as np
 from napari.layers import Image
 from napari.utils.notifications import show_error
@@ -33,21 +30,16 @@ from qtpy.QtWidgets import (
 )
 from superqt import QFlowLayout
 
+from camanim.comparison import write_comparison
 from camanim.errors import CamError
 from camanim.findings import short
-from camanim.writing import checked_path, write_file
-from napari_camanim.comparison.view import (
-    FEWEST,
-    MOST,
-    TEMPORARY,
-    CompareView,
-    compare_normalizations,
-    subtract,
-)
+from napari_camanim.comparison.usual import compare_normalizations, subtract
+from napari_camanim.comparison.view import FEWEST, MOST, TEMPORARY, CompareView
 from napari_camanim.layers.metadata import KEY
 from napari_camanim.session import Session
 
 if TYPE_CHECKING:
+    import napari
     from napari.components import ViewerModel
 
 #: Key of the metadata of stacks that are kept when others are removed.
@@ -127,12 +119,12 @@ def runs_of(session: Session) -> list[Image]:
 
 
 def write_runs(path: str | Path, stacks: Sequence[Image]) -> Path:
-    """Write one row for each run as CSV.
+    """Write one row for each run as CSV; see `camanim.comparison.comparison_table`.
 
     Parameters
     ----------
-    path : str or path
-        Ends in ``.csv``.
+    path : path-like
+        Must end in ``.csv``.
     stacks : sequence of napari.layers.Image
 
     Returns
@@ -142,17 +134,9 @@ def write_runs(path: str | Path, stacks: Sequence[Image]) -> Path:
     Raises
     ------
     camanim.RenderError
-        If the path cannot be written, or has another suffix.
+        If there is no run, the suffix differs, or the file cannot be written.
     """
-    checked = checked_path(path, ".csv")
-    columns = [column for column in COLUMNS if column.title not in (PIN, SHOWN)]
-    text = StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(column.title for column in columns)
-    for stack in stacks:
-        writer.writerow(_plain(column.value(stack)) for column in columns)
-    write_file(checked, text.getvalue().encode("utf-8", "backslashreplace"))
-    return checked
+    return write_comparison({stack.name: stack.data.animation for stack in stacks}, path)
 
 
 def _plain(value: Any) -> Any:
@@ -476,9 +460,16 @@ class RunTable(QWidget):
         self._session.release()
 
 
-def run_table(viewer: napari.viewer.Viewer) -> RunTable:
-    """Return the table of the runs of a viewer, to be added as a dock widget."""
-    return RunTable(Session.of(viewer))
+class CompareWidget(RunTable):
+    """The table of the runs as a widget of napari.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__(Session.of(napari_viewer))
 
 
 def _view(model: QSortFilterProxyModel) -> QTableView:

@@ -24,7 +24,6 @@ from napari_camanim.comparison.badges import (
     place_of,
     short_names,
 )
-from napari_camanim.comparison.difference import MINUS, difference
 from napari_camanim.comparison.frame import Matrix, common_frame
 from napari_camanim.layers.metadata import KEY
 from napari_camanim.layers.placement import with_layer_axis
@@ -89,7 +88,7 @@ class _State:
 
     @classmethod
     def of(cls, viewer: ViewerModel) -> _State:
-        layers, selection, camera = _layers(viewer), viewer.layers.selection, viewer.scene.camera
+        layers, selection, camera = layers_of(viewer), viewer.layers.selection, viewer.scene.camera
         names = ("stride", "shape", "spacing", "enabled")
         return cls(
             order=layers,
@@ -141,7 +140,7 @@ class CompareView:
         viewer = session.viewer
         assert viewer is not None, "the viewer was deleted"
         stacks = list(map(unwrapped, stacks))
-        _check(session, stacks)
+        check_stacks(session, stacks)
         previous = self.of(session)
         if previous is not None:
             kept = [stack for stack in stacks if TEMPORARY in stack.metadata]
@@ -151,7 +150,7 @@ class CompareView:
                 )
             previous.close()
         regions = [stack.data.region for stack in stacks]
-        images = [_image_of(stack) for stack in stacks]
+        images = [image_of(stack) for stack in stacks]
         frames = common_frame(images, regions)
         self._session = session
         self._state = _State.of(viewer)
@@ -160,7 +159,7 @@ class CompareView:
         self.cells = [
             Cell(
                 stack=stack,
-                image=_copy(image, name=f"{image.name} (cell {i + 1})"),
+                image=copy_layer(image, name=f"{image.name} (cell {i + 1})"),
                 name=name,
                 badge=TextOverlay(visible=False, font_size=FONT_SIZE, box=True),
                 indices=stack.data.indices,
@@ -272,7 +271,7 @@ class CompareView:
         with viewer.layers.batched_update():
             for cell in list(self.cells):
                 self._drop(cell)
-            layers = _layers(viewer)
+            layers = layers_of(viewer)
             order = [layer for layer in state.order if layer in layers]
             _sort(viewer, order)
             # A new stack stays visible alone, as when it is added without a comparison.
@@ -289,7 +288,7 @@ class CompareView:
     def _restore_view(self) -> None:
         """Restore selection, sliders and camera."""
         viewer, state = self._viewer, self._state
-        layers = _layers(viewer)
+        layers = layers_of(viewer)
         selection = viewer.layers.selection
         selection.clear()
         selection.update(layer for layer in state.selected if layer in layers)
@@ -313,7 +312,7 @@ class CompareView:
     def _drop(self, cell: Cell) -> None:
         """Remove a cell; its stack stays in the viewer as it was, unless it is temporary."""
         viewer = self._viewer
-        layers = _layers(viewer)
+        layers = layers_of(viewer)
         self.cells.remove(cell)
         cell.badge.visible = False
         if cell.image in layers:
@@ -365,7 +364,7 @@ class CompareView:
     def _new(self) -> list[Layer]:
         """Return layers that were added during the comparison."""
         known = [*self._state.order, *self._ours()]
-        return [layer for layer in _layers(self._viewer) if layer not in known]
+        return [layer for layer in layers_of(self._viewer) if layer not in known]
 
     def _lay_out(self) -> None:
         """Choose the rows and columns of the grid by the size of the canvas."""
@@ -385,7 +384,7 @@ class CompareView:
             return
         self._working = True
         try:
-            layers = _layers(self._viewer)
+            layers = layers_of(self._viewer)
             for layer in [layer for layer in self._state.order if layer not in layers]:
                 # No reference keeps what was removed.
                 self._state.order.remove(layer)
@@ -407,7 +406,7 @@ class CompareView:
                         if cell.stack in layers and TEMPORARY not in cell.stack.metadata:
                             cell.stack.visible = False
                 self._align()
-            if _layers(self._viewer)[: len(self._ours())] != self._ours():
+            if layers_of(self._viewer)[: len(self._ours())] != self._ours():
                 with self._viewer.layers.batched_update():
                     self._arrange()
             self._lay_out()
@@ -444,7 +443,7 @@ class CompareView:
 
     def _locate(self) -> None:
         """Set the row and column of each cell, and the places of the badges."""
-        viewer, layers = self._viewer, _layers(self._viewer)
+        viewer, layers = self._viewer, layers_of(self._viewer)
         grid = viewer.canvas.grid
         for cell in self.cells:
             shown = [layer for layer in (cell.image, cell.stack) if layer.visible]
@@ -461,7 +460,7 @@ class CompareView:
         self._clamp()
         viewer = self._viewer
         width = viewer.canvas.size[1] / viewer.canvas.grid.shape[1]
-        layers = _layers(viewer)
+        layers = layers_of(viewer)
         # In 3-D, the maps of all layers of an image are one volume.
         volume = viewer.dims.ndim - self.cells[0].stack.ndim in viewer.dims.displayed
         for cell in self.cells:
@@ -490,134 +489,8 @@ class CompareView:
             cell.badge.box = True
 
 
-def compare_normalizations(viewer: ViewerModel, stack: Image) -> CompareView:
-    """Show one run twice: normalised locally, and globally.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-    stack : napari.layers.Image
-        A stack of the viewer. The other normalisation is a layer that is removed in the end.
-
-    Returns
-    -------
-    CompareView
-
-    Raises
-    ------
-    camanim.ImageError
-        If the layer is not a stack of the viewer.
-    """
-    session, stack = Session.of(viewer), unwrapped(stack)
-    _check(session, [stack], fewest=1)
-    previous = CompareView.of(session)
-    if previous is not None:
-        previous.close()
-    other = "global" if stack.data.normalization == "local" else "local"
-    about = {**stack.metadata[KEY], "normalization": other}
-    twin = _copy(
-        stack,
-        data=stack.data.altered(normalization=other),
-        name=f"{stack.name} {other}",
-        metadata={KEY: about, TEMPORARY: True},
-        visible=False,
-    )
-    # Into the list directly, as an added stack hides others.
-    active = viewer.layers.selection.active
-    viewer.layers.insert(_layers(viewer).index(stack) + 1, twin)
-    viewer.layers.selection.active = active
-    pair = [stack, twin] if other == "global" else [twin, stack]
-    try:
-        return CompareView(session, pair)
-    except BaseException:
-        viewer.layers.remove(twin)
-        raise
-
-
-def show_runs(
-    viewer: ViewerModel, runs: Sequence[Run], normalization: Normalization = "local"
-) -> CompareView | Image | None:
-    """Add finished runs as stacks, in their order, and show them side by side.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-    runs : sequence of Run
-        Of images that are in the viewer. Of more than six, the first six are shown side by side.
-    normalization : {"local", "global"}
-
-    Returns
-    -------
-    CompareView, napari.layers.Image or None
-        The comparison; the stack, if there is one run; None without runs.
-
-    Raises
-    ------
-    camanim.ImageError
-        If an image was removed, or the images cannot be shown side by side; the stacks are added.
-    """
-    session = Session.of(viewer)
-    previous = CompareView.of(session)
-    if previous is not None:
-        previous.close()
-    stacks = []
-    for run in runs:
-        image = run.image
-        if image is None or image not in _layers(viewer):
-            raise ImageError(
-                f"The image {run.image_name} was removed: add it again, and run again."
-            )
-        stacks.append(session.add(run, image, normalization))
-    Badge.on(session)
-    if len(stacks) < FEWEST:
-        return stacks[0] if stacks else None
-    return CompareView(session, stacks[:MOST])
-
-
-def subtract(viewer: ViewerModel, first: Image, second: Image) -> Image:
-    """Add the signed difference of two stacks of one image as another stack, above the first one.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-    first, second : napari.layers.Image
-        Stacks of the viewer. Each map is divided by its maximum before it is subtracted.
-
-    Returns
-    -------
-    napari.layers.Image
-        The stack, in a diverging colormap: positive where `first` is higher.
-
-    Raises
-    ------
-    camanim.CamError
-        If a layer is not a stack, the images differ in size, or no layer has a map in both.
-    """
-    session = Session.of(viewer)
-    first, second = unwrapped(first), unwrapped(second)
-    _check(session, [first, second])
-    run, other = first.data.run, second.data.run
-    image = _image_of(first)
-    result = difference(run.animation, other.animation)
-    previous = CompareView.of(session)
-    if previous is not None:
-        previous.close()
-    label = None
-    if session.current in (first, second) and session.index is not None:
-        label = session.animation.layers[session.index].label if session.animation else None
-    # One scale for all layers: small differences stay small.
-    stack = session.add(Run.of(result, run.region, image), image, "global", signed=True)
-    what = MINUS.join(short_names([first, second]))
-    stack.name = f"{run.image_name} {what}"
-    stack.metadata = {**stack.metadata, DIFFERENCE: what}
-    labels = [layer.label for layer in result.layers]
-    if label in labels:
-        session.go_to(labels.index(label))
-    Badge.on(session)
-    return stack
-
-
-def _check(session: Session, stacks: Sequence[Any], fewest: int = FEWEST) -> None:
+def check_stacks(session: Session, stacks: Sequence[Any], fewest: int = FEWEST) -> None:
+    """Raise `ImageError` unless the layers are distinct stacks of the session, of a valid number."""
     known = session.stacks
     if any(stack not in known for stack in stacks):
         raise ImageError("Compare layers of maps that are in the viewer.")
@@ -627,14 +500,15 @@ def _check(session: Session, stacks: Sequence[Any], fewest: int = FEWEST) -> Non
         raise ImageError("A run cannot be compared with itself: choose each of them once.")
 
 
-def _image_of(stack: Image) -> Image:
+def image_of(stack: Image) -> Image:
+    """Return the image of a stack; raise `ImageError` if it was removed."""
     image = stack.data.run.image
     if image is None:
         raise ImageError(f"The image of {stack.name} was removed: add it again, and run again.")
     return image
 
 
-def _copy(layer: Image, **changes: Any) -> Image:
+def copy_layer(layer: Image, **changes: Any) -> Image:
     """Return a layer with the same data, transforms and appearance."""
     data, attributes, kind = layer.as_layer_data_tuple()
     defaults = {"visible": True, "metadata": {KEY: {"copy of": layer.name}, TEMPORARY: True}}
@@ -642,16 +516,17 @@ def _copy(layer: Image, **changes: Any) -> Image:
     return Layer.create(attributes.pop("data", data), attributes, kind)
 
 
-def _layers(viewer: ViewerModel) -> list[Layer]:
+def layers_of(viewer: ViewerModel) -> list[Layer]:
+    """Return the layers of a viewer, from bottom to top."""
     return [unwrapped(layer) for layer in viewer.layers]
 
 
 def _sort(viewer: ViewerModel, order: Sequence[Layer], *, first: bool = False) -> None:
     """Move layers so that they are in an order: from the bottom, or at the places that they have."""
-    layers = _layers(viewer)
+    layers = layers_of(viewer)
     places = range(len(order)) if first else [i for i, layer in enumerate(layers) if layer in order]
     for place, layer in zip(places, order, strict=True):
-        at = _layers(viewer).index(layer)
+        at = layers_of(viewer).index(layer)
         if at != place:
             # Layers between move up by one place.
             viewer.layers.move(at, place)

@@ -1,37 +1,70 @@
-"""Forms of settings, generated from their declarations with widgets of magicgui."""
+"""Forms of settings: magicgui fields made from the engine's declarations."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
-from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import (
-    QAbstractSpinBox,
-    QComboBox,
-    QFormLayout,
-    QLabel,
-    QSizePolicy,
-    QWidget,
-)
+from qtpy.QtWidgets import QComboBox
 
 from camanim.declarations import Setting
 from camanim.errors import CamError, SettingError
+from napari_camanim.dock.form import Form
+from napari_camanim.dock.search_field import narrow
 
 #: A field of any type.
 Field = ValueWidget[Any]
 
-#: Minimum width of labels in pixels, which aligns the forms.
-LABEL = 70
 #: The largest value of Qt's spin boxes.
 MAX_INT = 2**31 - 1
 
 
-class SettingsForm:
-    """A form with one field for each setting; an empty field stands for the default.
+class LiteralEdit(LineEdit):
+    """A line with a Python literal, such as ``0.1`` or ``20, 80``; an empty line is the default.
+
+    Parameters
+    ----------
+    setting : Setting
+    placeholder : str
+        Shown in the empty line; by default the default value.
+    **kwargs
+        Of magicgui's widgets.
+    """
+
+    def __init__(self, setting: Setting, placeholder: str = "", **kwargs: Any) -> None:
+        super().__init__(value="", **kwargs)
+        self._setting = setting
+        default = "none" if setting.default is None else str(setting.default)
+        self.native.setPlaceholderText(placeholder or default)
+
+    def literal(self) -> Any:
+        """Return the value; invalid literals are returned as text, and fail the later check."""
+        setting, text = self._setting, self.value.strip()
+        if not text:
+            return setting.default
+        if setting.count is None and setting.kind is str:
+            return text
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+        single = setting.count is not None and not isinstance(value, tuple)
+        return (value,) if single else value
+
+    def set_literal(self, value: Any) -> None:
+        """Show a value; the default as an empty line."""
+        if value is None or value == self._setting.default:
+            self.value = ""
+        else:
+            is_sequence = self._setting.count is not None
+            self.value = ", ".join(map(str, value)) if is_sequence else str(value)
+
+
+class SettingsForm(Form):
+    """A form with one field for each setting.
 
     Parameters
     ----------
@@ -47,11 +80,6 @@ class SettingsForm:
         Class of the error for an invalid value.
     placeholder : str
         Placeholder of empty lines; by default the default value.
-
-    Attributes
-    ----------
-    native : QWidget
-        The widget.
     """
 
     def __init__(
@@ -64,51 +92,25 @@ class SettingsForm:
         placeholder: str = "",
     ) -> None:
         self._error = error
-        labels = labels or {}
         self._settings: dict[str, Setting] = {}
-        widgets: dict[str, Field] = {}
+        fields = []
         for name, setting in settings.items():
-            label = labels.get(name, _label(name))
-            widget = None
+            label = (labels or {}).get(name, name.replace("_", " ").capitalize())
+            options = {"name": name, "label": label, "tooltip": setting.help}
+            field: Field | None = None
             if name in lines:
-                widget = _line(setting, label)
+                field = LiteralEdit(setting, placeholder, **options)
             elif name not in hidden:
-                widget = _field(setting, label)
-            if widget is not None:
-                self._settings[name], widgets[name] = setting, widget
-        self._widgets = widgets
-        self.native = QWidget()
-        form = QFormLayout(self.native)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for widget in widgets.values():
-            widget.native.setToolTip(widget.tooltip)
-            if isinstance(widget, CheckBox):
-                form.addRow(widget.native)
-                continue
-            label = QLabel(widget.label)
-            label.setMinimumWidth(LABEL)
-            form.addRow(label, widget.native)
-            if isinstance(widget, LineEdit) and placeholder:
-                widget.native.setPlaceholderText(placeholder)
-        self._wheel = IgnoreWheel()
-        self._wheel.watch(self.native)
-
-    def __getitem__(self, name: str) -> Field:
-        return self._widgets[name]
-
-    def __len__(self) -> int:
-        return len(self._widgets)
+                field = _field(setting, placeholder, options)
+            if field is not None:
+                self._settings[name] = setting
+                fields.append(field)
+        super().__init__(fields)
 
     @property
     def names(self) -> list[str]:
         """Names of the settings with a field."""
-        return list(self._widgets)
-
-    def connect(self, slot: Callable[[], Any]) -> None:
-        """Call a function whenever a field changes."""
-        for widget in self._widgets.values():
-            widget.changed.connect(lambda *_: slot())
+        return list(self._settings)
 
     def values(self) -> dict[str, Any]:
         """Return the values that differ from their defaults.
@@ -120,7 +122,8 @@ class SettingsForm:
         """
         values = {}
         for name, setting in self._settings.items():
-            value = _value(setting, self._widgets[name])
+            field: Any = self[name]
+            value = field.literal() if isinstance(field, LiteralEdit) else field.value
             if value != setting.default:
                 values[name] = setting.checked(value, self._error)
         return values
@@ -128,106 +131,46 @@ class SettingsForm:
     def set_values(self, values: Mapping[str, Any]) -> None:
         """Set the values of fields; names without a field are ignored."""
         for name, value in values.items():
-            if name in self._widgets:
-                self._widgets[name].value = _shown(self._settings[name], value)
+            if name in self._settings:
+                field: Any = self[name]
+                if isinstance(field, LiteralEdit):
+                    field.set_literal(value)
+                else:
+                    field.value = value
 
     def reset(self) -> None:
         """Set all fields to their defaults."""
         self.set_values({name: setting.default for name, setting in self._settings.items()})
 
 
-class IgnoreWheel(QObject):
-    """Event filter that scrolls the dock instead of changing a field below the mouse wheel."""
-
-    def watch(self, parent: QWidget) -> None:
-        """Install the filter for all fields within a widget."""
-        for kind in (QComboBox, QAbstractSpinBox):
-            for field in parent.findChildren(kind):
-                field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-                field.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Ignore wheel events of a field without focus."""
-        if event.type() == QEvent.Type.Wheel and not watched.hasFocus():
-            event.ignore()
-            return True
-        return False
-
-
-def _label(name: str) -> str:
-    return name.replace("_", " ").capitalize()
-
-
-def _field(setting: Setting, label: str) -> Field | None:
+def _field(setting: Setting, placeholder: str, options: dict[str, Any]) -> Field | None:
     """Return the field of a setting; None if its type has no field."""
-    options: dict[str, Any] = {"name": setting.name, "label": label, "tooltip": setting.help}
     low, high = setting.range.low, setting.range.high
-    if setting.count is None and setting.kind is bool and not setting.optional:
-        return CheckBox(value=bool(setting.default), text=label, **{**options, "label": ""})
+    single = setting.count is None and not setting.optional
+    if setting.kind is bool and single:
+        return CheckBox(
+            value=bool(setting.default), text=options["label"], **options | {"label": ""}
+        )
     if setting.choices:
-        choices = [*([""] if setting.optional else []), *setting.choices]
-        widget = ComboBox(value=setting.default or choices[0], choices=choices, **options)
-        _narrow(widget)
-        return widget
-    if setting.count is None and not setting.optional and setting.kind is int:
-        options |= {
-            "min": -MAX_INT if low is None else int(low),
-            "max": MAX_INT if high is None else int(min(high, MAX_INT)),
-        }
-        return SpinBox(value=setting.default, **options)
-    if (
-        setting.count is None
-        and not setting.optional
-        and setting.kind is float
-        and high is not None
-    ):
-        return FloatSpinBox(value=setting.default, min=low or 0.0, max=high, step=0.05, **options)
-    return _line(setting, label) if setting.kind in (int, float, str) else None
+        field = ComboBox(choices=setting.choices, nullable=setting.optional, **options)
+        field.value = setting.default
+        for box in _boxes(field):
+            narrow(box, 8)
+        return field
+    if setting.kind is int and single:
+        lowest = -MAX_INT if low is None else int(low)
+        highest = MAX_INT if high is None else int(min(high, MAX_INT))
+        return SpinBox(value=setting.default, min=lowest, max=highest, **options)
+    if setting.kind is float and single and high is not None:
+        low = low or 0.0
+        # Twenty steps over the range, of a round size.
+        step = float(f"{(high - low) / 20:.0e}")
+        return FloatSpinBox(value=setting.default, min=low, max=high, step=step, **options)
+    if setting.kind in (int, float, str):
+        return LiteralEdit(setting, placeholder, **options)
+    return None
 
 
-def _line(setting: Setting, label: str) -> Field:
-    line = LineEdit(value="", name=setting.name, label=label, tooltip=setting.help)
-    line.native.setPlaceholderText("none" if setting.default is None else str(setting.default))
-    return line
-
-
-def _narrow(widget: ComboBox) -> None:
-    """Limit the width of a combo box, as long choices would widen the dock."""
-    box = (
-        widget.native
-        if isinstance(widget.native, QComboBox)
-        else widget.native.findChild(QComboBox)
-    )
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(8)
-    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-
-
-def _shown(setting: Setting, value: Any) -> Any:
-    """Return the value of the field's widget; for a line its text, which is empty for the default."""
-    if setting.choices:
-        return value or ""
-    is_line = setting.optional or setting.count is not None or setting.kind is str
-    is_line |= setting.kind is float and setting.range.high is None
-    if not is_line or setting.kind is bool:
-        return value
-    if value is None or value == setting.default:
-        return ""
-    return ", ".join(map(str, value)) if setting.count is not None else str(value)
-
-
-def _value(setting: Setting, widget: Field) -> Any:
-    """Return the value of a field; invalid literals are returned as text and fail the later check."""
-    if not isinstance(widget, LineEdit):
-        return widget.value or None if isinstance(widget, ComboBox) else widget.value
-    text = widget.value.strip()
-    if not text:
-        return setting.default
-    if setting.count is None and setting.kind is str:
-        return text
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-    single = setting.count is not None and not isinstance(value, tuple)
-    return (value,) if single else value
+def _boxes(field: ComboBox) -> Iterable[QComboBox]:
+    native = field.native
+    return [native] if isinstance(native, QComboBox) else native.findChildren(QComboBox)

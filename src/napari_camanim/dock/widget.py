@@ -1,4 +1,4 @@
-"""The dock widget: connects form, runner and viewer."""
+"""The dock widget: explains images of the viewer, and shows what is computed."""
 
 from __future__ import annotations
 
@@ -6,51 +6,54 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
 
+from magicgui.widgets import CheckBox, ComboBox, Container, Label, PushButton, RadioButtons
 from napari.layers import Image, Labels
-from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent
-from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtWidgets import QFileDialog, QWidget
 
-from camanim.errors import CamError, Cancelled
+from camanim.cache_folder import set_cache_folder
+from camanim.errors import CamError
 from camanim.writing import checked_path
-from napari_camanim.canvas.badge import Caption
-from napari_camanim.dock.form import DockForm
-from napari_camanim.dock.networks import confirm_trust
-from napari_camanim.layers.stack import (
-    current_stack,
-    is_input,
-    is_stack,
-    set_normalization,
-    show_index,
-    shown_index,
-    shown_plane,
-    unwrapped,
-    update_metadata,
-)
-from napari_camanim.layers.views import Mask, take_mask, take_view
+from napari_camanim.commands import bind_keys, unbind_keys
+from napari_camanim.dock.class_field import ClassField
+from napari_camanim.dock.form import Column, Form, fit_width
+from napari_camanim.dock.method_field import MethodField
+from napari_camanim.dock.network_field import NetworkField, confirm_trust
+from napari_camanim.dock.remembered import remember, remembered
+from napari_camanim.dock.search_field import IgnoreWheel, narrow
+from napari_camanim.dock.sections import Section, SettingsSection
+from napari_camanim.dock.status import Status
+from napari_camanim.layers.stack import is_input
+from napari_camanim.layers.views import Mask, View, axis_names, take_mask, take_view
+from napari_camanim.preferences import preferences
+from napari_camanim.session import Session, shown_plane, unwrapped
 from napari_camanim.work import jobs
-from napari_camanim.work.jobs import RunRequest, RunResult
+from napari_camanim.work.collection import include_all
+from napari_camanim.work.explainer import Explainer
 from napari_camanim.work.networks import ModelSpec
-from napari_camanim.work.runner import Runner
+from napari_camanim.work.request import RunRequest
+from napari_camanim.work.runner import Job, Runner
 from napari_camanim.work.task import Task
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from camanim.findings import FindingRequest
-    from camanim.models import Prediction
     from camanim.progress import Progress
     from camanim.stack import Normalization
+    from napari_camanim.work.jobs import Classes, Explained
+
+#: Milliseconds after the last change until a live run starts.
+DELAY = 40
+#: Choices of the field for channels: grey or colours as shown, and the selected layers.
+AS_SHOWN, SELECTED = "shown", "selected"
+#: The longest axis that can hold channels.
+MOST_CHANNELS = 16
+#: Width in pixels that the dock requests.
+WIDTH = 290
 
 
-#: An event of the viewer and the connected slot.
-Connection = tuple[Any, Callable[..., None]]
-
-
-class CamWidget(QWidget):
+class CamWidget(Container[Any]):
     """The dock widget: explains the active image layer with a network.
 
     Parameters
@@ -60,285 +63,463 @@ class CamWidget(QWidget):
 
     Attributes
     ----------
-    form : DockForm
-    runner : Runner
+    session : Session
+    explainer : Explainer
+    settings : SettingsSection
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
         self.viewer = napari_viewer
-        self.form = DockForm()
-        self.runner = Runner(partial(confirm_trust, self))
+        self.session = Session.of(napari_viewer)
+        self.session.retain()
+        self._connections: list[tuple[Any, Callable[..., None]]] = []
         self._device_search: Task | None = None
-        self._image: Image | None = None
+        self._explained_image: Image | None = None
+        #: Sliders of the image when it was last described.
+        self._place: Any = None
         #: Incremented when inputs of Predict change, to discard outdated results.
         self._input_version = 0
-        self._mask_changed = False
-        self._images: WeakKeyDictionary[Image, ref[Image]] = WeakKeyDictionary()
-        self._connections: list[Connection] = []
-        box = QVBoxLayout(self)
-        box.setContentsMargins(0, 0, 0, 0)
-        box.addWidget(self.form)
-        self._connect_form()
-        self._connect_runner()
-        self._connect_viewer()
-        # Closing napari deletes the widget without an event; results of a job can still arrive.
-        self.destroyed.connect(self.runner.close)
-        self.destroyed.connect(partial(_disconnect, self._connections))
+        self._predicted_version = -1
+        self._closed = False
+        self._create_fields()
+        super().__init__(widgets=self._fields(), scrollable=True, labels=False)
+        self.runner = Runner(partial(confirm_trust, self.native))
+        self.explainer = Explainer(self.session, self.runner)
+        self._lay_out()
+        self._connect_fields()
+        self._connect_session()
+        self._restore()
         self._refresh()
+        self._keys = bind_keys(napari_viewer)
 
-    # -- Connections -----------------------------------------------------------------------------
+    # -- Fields ------------------------------------------------------------------------------------
 
-    def _connect_form(self) -> None:
-        form = self.form
-        form.predict_button.clicked.connect(self.predict)
-        form.run_button.clicked.connect(self._run_or_cancel)
-        form.export_button.clicked.connect(self._choose_and_export)
-        form.network.currentTextChanged.connect(self._on_network)
-        form.image.currentIndexChanged.connect(self._on_image)
-        form.method.currentTextChanged.connect(self._on_method)
-        form.advanced.network_changed.connect(self._on_network)
-        form.advanced.maps.connect(self._on_input)
-        form.advanced.toggled.connect(self._list_devices)
-        form.advanced.save_button.clicked.connect(self._choose_and_save)
-        form.advanced.scoring.mask.chosen.connect(self._on_mask)
-        form.advanced.scoring.checked.connect(self._show_price)
-        form.normalization.currentTextChanged.connect(self._on_normalization)
-        form.curve.moved.connect(self._on_curve)
+    def _create_fields(self) -> None:
+        self.image = ComboBox(
+            name="image",
+            label="Image",
+            choices=self._images,
+            tooltip="The image to explain; follows the selected layer.",
+        )
+        self.channels = ComboBox(
+            name="channels",
+            label="Channels",
+            choices=self._channel_choices,
+            tooltip="Axis or layers with the channels of the network's input.",
+            visible=False,
+        )
+        self.view_words = Label(name="view", tooltip="What is explained by Run.")
+        self.network = NetworkField(
+            name="network", label="Network", value="", tooltip=NetworkField.hint
+        )
+        self.classes = ClassField(
+            name="class",
+            label="Class",
+            tooltip="The class to explain; A - B for a contrast, A; B for a stack of each.",
+        )
+        self.method = MethodField(name="method", label="Method")
+        self.road = CheckBox(
+            name="road",
+            text="Score every layer (ROAD)",
+            label="",
+            tooltip="Score each map by removing the pixels that it marks as important.",
+        )
+        self.live = CheckBox(
+            name="live",
+            text="Live",
+            tooltip="Run again whenever slice, class, method or network change.",
+        )
+        self.run_button = PushButton(
+            name="run", text="Run", tooltip="Compute the maps of all layers."
+        )
+        self.predict_button = PushButton(
+            name="predict", text="Predict", tooltip="List the likeliest classes."
+        )
+        self.normalization = RadioButtons(
+            name="scale",
+            label="Scale",
+            choices=["local", "global"],
+            orientation="horizontal",
+            tooltip="local: a separate scale for each layer; global: a common scale.",
+        )
+        self.normalization.value = "local"
+        self.signed = CheckBox(
+            name="signed",
+            text="Show negative evidence",
+            label="",
+            tooltip="Show evidence against the class, too, with a diverging colormap.",
+        )
+        self.export_button = PushButton(
+            name="export",
+            text="Export movie…",
+            label="",
+            tooltip="Write a movie of all layers (mp4); of a volume, the shown plane.",
+        )
+        self.status = Status()
+        self.settings = SettingsSection(self._masks)
 
-    def _connect_runner(self) -> None:
+    def _fields(self) -> list[Any]:
+        return [
+            Form([self.image]),
+            self.view_words,
+            Form([self.channels, self.network, self.classes, self.method]),
+            self.road,
+            Column([self.run_button, self.predict_button, self.live], "horizontal"),
+            Form([self.normalization]),
+            self.signed,
+            self.status,
+        ]
+
+    @property
+    def native(self) -> QWidget:
+        """The widget that scrolls, as napari docks this one."""
+        return self.root_native_widget
+
+    def _lay_out(self) -> None:
+        narrow(self.image.native, 10)
+        self.network.native.parentWidget().layout().addWidget(self.network.button)
+        layout = super().native.layout()
+        layout.setSpacing(6)
+        self.view_words.native.setWordWrap(True)
+        fit_width(self.view_words)
+        self.sections = {
+            "Save": Section("Save", "Movies and cards.", self._make_save),
+            "Settings": Section(
+                "Settings",
+                "Settings of network, maps, scores and computation.",
+                self._make_settings,
+            ),
+        }
+        for section in self.sections.values():
+            layout.addWidget(section)
+        layout.addStretch()
+        root = self.native
+        root.setMinimumWidth(WIDTH)
+        root.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._wheel = IgnoreWheel()
+        self._wheel.watch(root)
+        self._closing = _Closing(self.close_dock, self._abandon)
+        root.installEventFilter(self._closing)
+        # Closing napari deletes the widget without an event; results of a job can still arrive.
+        root.destroyed.connect(self._closing.abandon)
+
+    def _make_save(self) -> QWidget:
+        self._save = Column([self.export_button, self.settings.save])
+        return self._save.native
+
+    def _make_settings(self) -> QWidget:
+        self._list_devices()
+        self._wheel.watch(self.settings.native)
+        return self.settings.native
+
+    def _images(self, widget: Any = None) -> list[tuple[str, Image]]:
+        layers = [unwrapped(layer) for layer in self.viewer.layers]
+        return [(layer.name, layer) for layer in layers if is_input(layer)]
+
+    def _channel_choices(self, widget: Any = None) -> list[tuple[str, Any]]:
+        """Return the axes and layers that can hold the channels of the network's input."""
+        image = self._explained_image
+        choices: list[tuple[str, Any]] = [("as shown", AS_SHOWN)]
+        if image is None or image.rgb:
+            return choices
+        names, shape = axis_names(image), image.data.shape
+        first = self.viewer.dims.ndim - image.ndim
+        displayed = [axis - first for axis in self.viewer.dims.displayed]
+        choices += [
+            (f"axis {names[axis]} ({shape[axis]})", axis)
+            for axis in range(image.ndim)
+            if axis not in displayed and 2 <= shape[axis] <= MOST_CHANNELS
+        ]
+        selected = [unwrapped(layer) for layer in self.viewer.layers.selection]
+        if sum(is_input(layer) for layer in selected) > 1:
+            choices.append(("the selected layers", SELECTED))
+        return choices
+
+    def _channels(self) -> int | list[Image] | None:
+        """Return the axis, or the other layers, with the channels of the network's input."""
+        chosen = self.channels.value
+        if isinstance(chosen, int):
+            return chosen
+        if chosen != SELECTED:
+            return None
+        images = [layer for _, layer in self._images()]
+        selected = [unwrapped(layer) for layer in self.viewer.layers.selection]
+        image = self._explained_image
+        return [layer for layer in images if layer in selected and layer is not image]
+
+    def _view(self) -> View:
+        """Return what is explained.
+
+        Raises
+        ------
+        ImageError
+            If the selected layers cannot be channels of one image.
+        """
+        return take_view(self.viewer, self.image.value, self._channels())
+
+    def _show_view(self) -> None:
+        """Show what Run explains."""
+        words = ""
+        if self.image.value is not None:
+            loaded = self.runner.networks.model
+            space = 3 if self.settings.all_slices() or (loaded and loaded.dims == 3) else 2
+            try:
+                words = self._view().words(space)
+            except CamError as error:
+                words = str(error)
+        self.view_words.value = words
+
+    def _masks(self, widget: Any = None) -> list[tuple[str, Labels]]:
+        layers = [unwrapped(layer) for layer in self.viewer.layers]
+        return [(layer.name, layer) for layer in layers if isinstance(layer, Labels)]
+
+    # -- Connections -------------------------------------------------------------------------------
+
+    def _connect_fields(self) -> None:
+        self.image.changed.connect(self._on_image)
+        self.channels.changed.connect(self._on_channels)
+        self.network.changed.connect(self._on_network)
+        self.classes.changed.connect(self._on_change)
+        self.method.changed.connect(self._on_method)
+        self.live.changed.connect(self._on_change)
+        self.normalization.changed.connect(self.session.set_normalization)
+        self.signed.changed.connect(self.session.set_signed)
+        self.run_button.clicked.connect(self.run_or_cancel)
+        self.predict_button.clicked.connect(self.predict)
+        self.export_button.clicked.connect(self.choose_and_export)
+        self.status.offer.clicked.connect(self._show_unplaced)
+        self.settings.save.clicked.connect(self._choose_and_save)
+        self.settings.mask.changed.connect(self._on_mask)
+        self.settings.changed.connect(self._on_change)
+        for form in (self.settings.overrides, self.settings.weights, self.settings.classes):
+            form.changed.connect(self._on_network)
         self.runner.started.connect(self._on_started)
-        self.runner.progressed.connect(self.form.show_progress)
-        self.runner.failed.connect(self._on_failed)
         self.runner.finished.connect(self._on_finished)
+        self.explainer.said.connect(self._on_message)
+        self.explainer.progressed.connect(self.status.show_progress)
+        self.explainer.shown.connect(self._on_shown)
+        self.explainer.listed.connect(self._on_classes)
+        self._delay = QTimer()
+        self._delay.setSingleShot(True)
+        self._delay.setInterval(DELAY)
+        self._delay.timeout.connect(self._run_live)
 
-    def _connect_viewer(self) -> None:
-        layers = self.viewer.layers
+    def _connect_session(self) -> None:
+        layers = self.viewer.layers.events
         for event, slot in (
-            (layers.events.inserted, self._refresh),
-            (layers.events.removed, self._refresh),
-            (layers.events.reordered, self._refresh),
-            (layers.events.renamed, self._refresh),
-            (layers.selection.events.active, self._on_active),
-            (self.viewer.dims.events.point, self._on_slider),
-            (self.viewer.dims.events.ndisplay, self._on_slider),
+            (layers.inserted, self._refresh),
+            (layers.removed, self._on_removed),
+            (layers.reordered, self._refresh),
+            (layers.renamed, self._refresh),
+            (self.viewer.layers.selection.events.changed, self._on_selection),
+            (self.session.current_changed, self._on_stack),
+            (self.session.updated, self._on_stack),
+            (self.session.moved, self._on_moved),
         ):
-            self._listen(event, slot)
-
-    def _listen(self, event: Any, slot: Callable[..., None]) -> None:
-        event.connect(slot)
-        self._connections.append((event, slot))
+            event.connect(slot)
+            self._connections.append((event, slot))
 
     # -- Layers of the viewer ----------------------------------------------------------------------
 
     def _refresh(self, event: Any = None) -> None:
         """Update the lists of images and masks, keeping the choices."""
-        layers = [unwrapped(layer) for layer in self.viewer.layers]
-        self._list_images([layer for layer in layers if is_input(layer)])
-        labels = [layer for layer in layers if isinstance(layer, Labels)]
-        self.form.advanced.scoring.mask.set_layers(labels)
-        self._watch_stacks()
+        self.image.reset_choices()
+        self.channels.reset_choices()
+        self.settings.mask.reset_choices()
+        self._follow_selection()
+        # A change of the list is not announced as a change of the value.
+        self._on_image(self.image.value)
         self._on_stack()
 
-    def _list_images(self, images: list[Image]) -> None:
-        field = self.form.image
-        # Without signals, as clearing the list is not a change of the choice.
-        field.blockSignals(True)
-        field.clear()
-        for layer in images:
-            field.addItem(layer.name, layer)
-        if self._image in images:
-            field.setCurrentIndex(images.index(self._image))
-        field.blockSignals(False)
-        self._on_image()
-        self._follow_selection()
+    def _on_removed(self, event: Any = None) -> None:
+        # Layers can be garbage now.
+        include_all()
+        images = [layer for _, layer in self._images()]
+        removed = unwrapped(getattr(event, "value", None))
+        if removed is not None and removed not in images and isinstance(removed, Image):
+            self.explainer.forget(removed)
+        self._refresh()
 
-    def _follow_selection(self) -> None:
+    def _follow_selection(self, event: Any = None) -> None:
         """Choose the selected layer, if it is one of the listed images."""
         active = unwrapped(self.viewer.layers.selection.active)
-        for row in range(self.form.image.count()):
-            if self.form.image.itemData(row) is active:
-                self.form.image.setCurrentIndex(row)
+        if any(layer is active for _, layer in self._images()):
+            self.image.value = active
 
-    def _watch_stacks(self) -> None:
-        """Connect to the visibility of stacks, as a hidden stack is never the current one."""
-        watched = [event for event, _ in self._connections]
-        for layer in self.viewer.layers:
-            if is_stack(layer) and layer.events.visible not in watched:
-                self._listen(layer.events.visible, self._on_visible)
+    def _on_stack(self, stack: Any = None) -> None:
+        """Show the normalisation of the current stack."""
+        current = self.session.current
+        self.export_button.enabled = current is not None
+        if current is not None:
+            with self.normalization.changed.blocked(), self.signed.changed.blocked():
+                self.normalization.value = current.data.normalization
+                self.signed.value = current.data.signed
 
-    def _on_active(self, event: Any = None) -> None:
+    def _on_moved(self) -> None:
+        image = self._explained_image
+        if image is None:
+            return
+        dims = self.viewer.dims
+        # The sliders of the image are part of the input, that of the layers is not.
+        place = (tuple(dims.point[-image.ndim :]), tuple(dims.displayed), image.contrast_limits)
+        if place != self._place:
+            self._place = place
+            self._show_view()
+            self._on_change()
+
+    def _on_selection(self, event: Any = None) -> None:
+        self.channels.reset_choices()
+        self.channels.visible = len(self.channels.choices) > 1
         self._follow_selection()
-        self._on_stack()
-
-    def _on_visible(self, event: Any = None) -> None:
-        self._on_stack()
-
-    def _on_stack(self) -> None:
-        """Show findings and normalisation of the current stack."""
-        stack = current_stack(self.viewer)
-        self.form.export_button.setEnabled(stack is not None and not self.runner.running)
-        has_plots = False
-        if stack is not None:
-            self.form.normalization.setCurrentText(stack.data.normalization)
-            has_plots = self.form.curve.show_findings(stack.data.animation.findings)
-        self.form.curve.setVisible(has_plots)
-        self._on_slider()
-
-    def _on_slider(self, event: Any = None) -> None:
-        stack = current_stack(self.viewer)
-        self.form.curve.set_index(None if stack is None else shown_index(self.viewer, stack))
 
     # -- Changes of fields -------------------------------------------------------------------------
 
-    def _on_image(self, row: int = -1) -> None:
-        image = self.form.image.currentData()
-        if image is not self._image:
-            self._image = image
-            self._on_network()
-            self.form.advanced.set_depth(image is not None and image.ndim > 2)
-
-    def _on_network(self) -> None:
-        self.form.classes.clear_classes()
-        self._on_input()
-
-    def _on_input(self) -> None:
-        self._input_version += 1
-
-    def _on_method(self) -> None:
-        self.form.advanced.set_method(self.form.method.method())
-
-    def _on_curve(self, index: int) -> None:
-        stack = current_stack(self.viewer)
-        if stack is not None:
-            show_index(self.viewer, stack, index)
-
-    def _on_normalization(self, normalization: Normalization) -> None:
-        stack = current_stack(self.viewer)
-        if stack is not None:
-            set_normalization(stack, normalization)
-
-    def _on_mask(self) -> None:
-        self._mask_changed = True
-        self._localise()
-
-    def _show_price(self, request: FindingRequest) -> None:
-        """Show what a finding would cost for the current stack."""
-        stack = current_stack(self.viewer)
-        if stack is None or self.runner.running:
+    def _on_image(self, image: Image | None) -> None:
+        if image is self._explained_image:
             return
-        try:
-            price = request.kind.price(stack.data.animation, request.settings)
-        except CamError as error:
-            price = str(error)
-        if price:
-            self.form.show_message(price)
+        self._explained_image = image
+        self._on_selection()
+        self._place = None
+        self._on_moved()
+        self.settings.set_depth(image is not None and image.ndim > 2)
+        self._suggest_network()
+        self._on_network()
 
-    def _list_devices(self, expanded: bool) -> None:
-        """List the devices when the advanced fields are first shown, as this imports torch."""
-        if expanded and self._device_search is None:
-            self._device_search = Task(lambda progress: jobs.devices())
-            self._device_search.succeeded.connect(self.form.advanced.set_devices)
+    def _on_channels(self, value: Any = None) -> None:
+        self._show_view()
+        self._on_network()
+
+    def _on_network(self, value: Any = None) -> None:
+        self.classes.clear_classes()
+        self._input_version += 1
+        self._on_change()
+
+    def _on_method(self, value: Any = None) -> None:
+        self.settings.set_method(self.method.method())
+        self.sections["Settings"].adapt()
+        self._on_change()
+
+    def _on_change(self, value: Any = None) -> None:
+        """Run again if the dock is live; called for every change of a field."""
+        if self.live.value:
+            self._delay.start()
+
+    def _on_mask(self, layer: Labels | None) -> None:
+        stack = self.session.current
+        if stack is not None and stack.data.run.image is self.image.value:
+            self.explainer.compare_with_mask(stack, self._mask())
+
+    def _suggest_network(self) -> None:
+        if not self.network.value:
+            self.network.value = "demo/ultrasound"
+
+    def _list_devices(self) -> None:
+        """List the devices of the computer, which imports torch."""
+        if self._device_search is None:
+            self._device_search = Task(_devices)
+            self._device_search.succeeded.connect(self.settings.set_devices)
             self._device_search.start()
+
+    # -- Explaining --------------------------------------------------------------------------------
+
+    def request(self) -> RunRequest | None:
+        """Return the contents of the dock, or show what is missing or invalid."""
+        image = self.image.value
+        if image is None:
+            text = "Open an image first, such as one of File > Open Sample."
+            self.status.show_message(text, error=True)
+            return None
+        self.classes.complete()
+        self.method.complete()
+        try:
+            return RunRequest(
+                network=ModelSpec(self.network.source(), self.settings.network()),
+                view=self._view(),
+                slices=self.settings.all_slices(),
+                targets=self.classes.requests(),
+                method=self.method.value,
+                settings=self.settings.run(),
+                findings=self.settings.findings(road=bool(self.road.value)),
+                mask=self._mask(),
+            )
+        except CamError as error:
+            self.status.show_message(str(error), error=True)
+            return None
+
+    def run(self) -> None:
+        """Explain the chosen image and add the stack to the viewer."""
+        request = self.request()
+        if request is not None:
+            self.explainer.run(request, self.image.value, self._normalization())
+
+    def run_or_cancel(self) -> None:
+        """Run, or cancel what is running."""
+        if self.runner.running:
+            self.explainer.cancel()
+            self.run_button.text, self.run_button.enabled = "Cancelling…", False
+        else:
+            self.run()
+
+    def _run_live(self) -> None:
+        """Show the maps of what the viewer and the dock show now, in the current stack of the image."""
+        if not self.live.value or self._closed or self.image.value is None:
+            return
+        request, stack = self.request(), self.session.current
+        if request is None:
+            return
+        if stack is not None and stack.data.run.image is not self.image.value:
+            stack = None
+        shown = None if stack is None else stack.data.run.request
+        if shown is None or shown.key != request.key:
+            self.explainer.run(request, self.image.value, self._normalization(), into=stack)
+
+    def predict(self) -> None:
+        """List the likeliest classes, followed by the others."""
+        request = self.request()
+        if request is not None:
+            self._predicted_version = self._input_version
+            self.explainer.predict(request)
+
+    def _normalization(self) -> Normalization:
+        chosen: Normalization = self.normalization.value
+        return chosen
+
+    def _mask(self) -> Mask | None:
+        layer = self.settings.mask.value
+        return None if layer is None else take_mask(layer)
+
+    def _on_shown(self, explained: Explained) -> None:
+        self.network.add_item(explained.request.network.source)
+
+    def _show_unplaced(self) -> None:
+        self.explainer.show_unplaced()
+        self.status.offer.visible = False
+
+    def _on_classes(self, classes: Classes) -> None:
+        if self._predicted_version != self._input_version:
+            self.status.show_message("Network, image or fit were changed: press Predict again.")
+            return
+        self.classes.set_classes(classes)
+        best = classes.predictions[0]
+        suffix = " over all slices" if self.settings.all_slices() else ""
+        text = f"{best.name}, with probability {best.probability:.3f}{suffix}."
+        self.status.show_message(text)
 
     # -- State of the runner -----------------------------------------------------------------------
 
     def _on_started(self) -> None:
-        self.form.set_running(True)
-        self.form.export_button.setEnabled(False)
-        self.form.show_message("")
-
-    def _on_failed(self, error: CamError) -> None:
-        self.form.show_message(str(error), error=not isinstance(error, Cancelled))
+        self.run_button.text = "Cancel"
+        self.status.set_running(True)
 
     def _on_finished(self) -> None:
-        self.form.set_running(False)
-        self._on_stack()
-        if self._mask_changed:
-            self._localise()
+        self.run_button.text, self.run_button.enabled = "Run", True
+        self.status.set_running(False)
 
-    # -- Actions -----------------------------------------------------------------------------------
+    def _on_message(self, text: str, error: bool) -> None:
+        self.status.show_message(text, error)
+        self.status.offer.visible = self.explainer.unplaced is not None
 
-    def predict(self) -> None:
-        """List the five likeliest classes, followed by the others."""
-        request, version = self._request(), self._input_version
-        if request is not None:
-            self.runner.start(
-                lambda progress: jobs.predict(request, self.runner.networks, progress),
-                lambda result: self._list_classes(result, version, request.slices),
-            )
-
-    def _list_classes(
-        self, result: tuple[list[Prediction], list[str] | None], version: int, slices: bool
-    ) -> None:
-        if version != self._input_version:
-            self.form.show_message("Network, image or fit were changed: press Predict again.")
-            return
-        predictions, names = result
-        self.form.classes.set_classes(predictions, names)
-        best = predictions[0]
-        suffix = " over all slices" if slices else ""
-        self.form.show_message(f"{best.name}, with probability {best.probability:.3f}{suffix}.")
-
-    def run(self) -> None:
-        """Explain the chosen image and add the stack to the viewer."""
-        request, layer = self._request(), self._image
-        if request is not None and layer is not None:
-            self.runner.start(
-                lambda progress: jobs.run(request, self.runner.networks, progress),
-                lambda result: self._add_stacks(result, request, layer),
-            )
-
-    def _add_stacks(self, result: RunResult, request: RunRequest, layer: Image) -> None:
-        from napari_camanim import _add_stack
-
-        self.form.network.add_source(request.network.source)
-        if layer not in self.viewer.layers:
-            self.form.show_message("The image was removed during the run.", error=True)
-            return
-        normalization = self.form.normalization.currentText()
-        # In reverse, as the stack added last remains visible.
-        for animation in reversed(result.animations):
-            stack = _add_stack(self.viewer, animation, layer, result.shown, normalization)
-            self._images[stack] = ref(layer)
-        self._on_stack()
-        self.form.show_message(jobs.summary(result))
-        if result.problem:
-            show_error(result.problem)
-
-    def _run_or_cancel(self) -> None:
-        if self.runner.running:
-            self.runner.cancel()
-            self.form.show_cancelling()
-        else:
-            self.run()
-
-    def _localise(self) -> None:
-        """Compare the current stack with the chosen mask, unless a job is running."""
-        if self.runner.running:
-            return
-        self._mask_changed = False
-        stack = unwrapped(current_stack(self.viewer))
-        # Only a stack of the chosen image, which the mask belongs to.
-        image = None if stack is None else self._images.get(stack)
-        if stack is None or image is None or image() is not self._image:
-            return
-        animation, region, mask = stack.data.animation, stack.data.region, self._mask()
-        self.runner.start(
-            lambda progress: jobs.localise(animation, mask, region),
-            lambda result: self._show_localisation(stack, result),
-        )
-
-    def _show_localisation(self, stack: Image, result: tuple[str, str]) -> None:
-        summary, problem = result
-        update_metadata(stack)
-        self._on_stack()
-        Caption.on(self.viewer)
-        self.form.show_message(problem or summary, error=bool(problem))
-
-    def _mask(self) -> Mask | None:
-        layer = self.form.advanced.scoring.mask.layer()
-        return None if layer is None else take_mask(layer)
+    # -- Files -------------------------------------------------------------------------------------
 
     def export(self, path: str | Path) -> None:
         """Write the movie of the current stack; of a volume, of the shown plane.
@@ -348,9 +529,9 @@ class CamWidget(QWidget):
         path : path-like
             Must end in ``.mp4``.
         """
-        stack = current_stack(self.viewer)
+        stack = self.session.current
         if stack is None:
-            self.form.show_message("No stack to export: press Run first.", error=True)
+            self.status.show_message("No stack to export: press Run first.", error=True)
             return
         animation, normalization = stack.data.animation, stack.data.normalization
         z = shown_plane(self.viewer, stack)
@@ -361,15 +542,7 @@ class CamWidget(QWidget):
             )
             return written
 
-        self.runner.start(job, self._show_written)
-
-    def _show_written(self, path: Path) -> None:
-        self.form.show_message(f"Wrote {path}.")
-
-    def _choose_and_export(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Export movie", "layers.mp4", "Movie (*.mp4)")
-        if path:
-            self.export(path if path.lower().endswith(".mp4") else f"{path}.mp4")
+        self.runner.start(Job(job, self._show_written))
 
     def save_card(self, path: str | Path) -> None:
         """Write the network and its settings as a card.
@@ -379,81 +552,116 @@ class CamWidget(QWidget):
         path : path-like
             Must end in ``.toml``.
         """
-        spec = self._model_spec()
-        if spec is None:
+        request = self.request()
+        if request is None:
             return
+        spec, networks = request.network, self.runner.networks
 
         def job(progress: Progress) -> Path:
             # Before the network is loaded, which may download weights.
             checked_path(path, ".toml")
-            return self.runner.networks.load(spec, progress).save_card(path)
+            return networks.load(spec, progress).save_card(path)
 
-        self.runner.start(job, self._show_written)
+        self.runner.start(Job(job, self._show_written))
+
+    def _show_written(self, path: Path) -> None:
+        self.status.show_message(f"Wrote {path}.")
+
+    def choose_and_export(self) -> None:
+        """Choose a file and write a movie of the current stack."""
+        self._choose("Export movie", "layers.mp4", "Movie (*.mp4)", self.export)
 
     def _choose_and_save(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Save card", "network.toml", "Card (*.toml)")
+        self._choose("Save card", "network.toml", "Card (*.toml)", self.save_card)
+
+    def _choose(self, title: str, name: str, pattern: str, write: Callable[[str], None]) -> None:
+        path, _ = QFileDialog.getSaveFileName(self.native, title, name, pattern)
         if path:
-            self.save_card(path if path.lower().endswith(".toml") else f"{path}.toml")
+            suffix = Path(name).suffix
+            write(path if path.lower().endswith(suffix) else f"{path}{suffix}")
 
-    def _model_spec(self) -> ModelSpec | None:
-        """Return the chosen network, or show why it is invalid."""
-        try:
-            return ModelSpec(self.form.network.source(), self.form.advanced.network())
-        except CamError as error:
-            self.form.show_message(str(error), error=True)
-            return None
+    # -- Between sessions --------------------------------------------------------------------------
 
-    def _request(self) -> RunRequest | None:
-        """Return the contents of the form, or show what is missing or invalid."""
-        form = self.form
-        if self._image is None:
-            form.show_message("Open an image first, such as one of File > Open Sample.", error=True)
-            return None
-        form.classes.complete_text()
-        form.method.complete_text()
-        network = self._model_spec()
-        if network is None:
-            return None
-        try:
-            settings = form.advanced.run()
-            findings = form.advanced.scoring.requests(road=form.road.isChecked())
-        except CamError as error:
-            form.show_message(str(error), error=True)
-            return None
-        return RunRequest(
-            network=network,
-            view=take_view(self.viewer, self._image),
-            slices=form.advanced.all_slices(),
-            targets=form.classes.requests(),
-            method=form.method.currentText(),
-            settings=settings,
-            findings=findings,
-            mask=self._mask(),
+    def _restore(self) -> None:
+        """Set the fields to the user's preferences, or as they were in the last session."""
+        preferred = preferences()
+        if preferred.cache_folder:
+            set_cache_folder(preferred.cache_folder)
+        values = remembered()
+        self.network.value = preferred.network or str(values.get("network", ""))
+        self.method.value = preferred.method or str(values.get("method", self.method.value))
+        self.road.value = bool(values.get("road", False))
+        if values.get("scale") in self.normalization.choices:
+            self.normalization.value = values["scale"]
+        settings = dict(values.get("settings", {}))
+        if preferred.device:
+            settings["device"] = preferred.device
+        self.settings.restore(settings)
+        self.settings.set_method(self.method.method())
+
+    def _remember(self) -> None:
+        remember(
+            {
+                "network": self.network.source(),
+                "method": self.method.value,
+                "road": self.road.value,
+                "scale": self.normalization.value,
+                "settings": self.settings.record(),
+            }
         )
 
     # -- Closing -----------------------------------------------------------------------------------
 
-    def changeEvent(self, event: QEvent) -> None:
-        # napari removes a dock by setting the widget's parent to None, without closing the widget.
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self._close()
-        super().changeEvent(event)
+    def close_dock(self) -> None:
+        """Cancel the running job, release the network, and disconnect from the viewer.
 
-    def closeEvent(self, event: QCloseEvent) -> None:
-        self._close()
-        super().closeEvent(event)
+        What was computed until then is still added to the viewer.
+        """
+        if not self._closed:
+            self._delay.stop()
+            self._remember()
+            unbind_keys(self.viewer, self._keys)
+            self._disconnect()
 
-    def _close(self) -> None:
-        """Cancel the running job, release the network, and disconnect from the viewer."""
+    def _disconnect(self) -> None:
+        """Close what has no widget; the widgets may be deleted already."""
+        if self._closed:
+            return
+        self._closed = True
         self.runner.close()
+        self.explainer.forget_all()
         if self._device_search is not None:
             self._device_search.succeeded.disconnect()
-        self._image = None
-        _disconnect(self._connections)
+        while self._connections:
+            event, slot = self._connections.pop()
+            event.disconnect(slot)
+        self.session.release()
+        include_all()
+
+    def _abandon(self) -> None:
+        """Drop what is still computed, as napari has deleted the window."""
+        self.explainer.abandon()
+        self._disconnect()
 
 
-def _disconnect(connections: list[Connection], *_: object) -> None:
-    """Disconnect slots from events of the viewer, and remove them from the list."""
-    while connections:
-        event, slot = connections.pop()
-        event.disconnect(slot)
+class _Closing(QObject):
+    """Notices that napari closes the dock: by a close event, or by removing its parent."""
+
+    def __init__(self, close: Callable[[], None], abandon: Callable[[], None]) -> None:
+        super().__init__()
+        self._close, self._abandon = close, abandon
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Close the dock after its last event."""
+        parted = event.type() == QEvent.Type.ParentChange and watched.parent() is None
+        if parted or event.type() == QEvent.Type.Close:
+            self._close()
+        return False
+
+    def abandon(self, *_: object) -> None:
+        """Close the dock without its widgets, which are deleted."""
+        self._abandon()
+
+
+def _devices(progress: Progress) -> list[str]:
+    return jobs.devices()

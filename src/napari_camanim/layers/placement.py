@@ -10,17 +10,17 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from camanim.images import Geometry
+    from camanim import Animation
     from napari_camanim.layers.views import Region
 
 
-def placement(geometry: Geometry, image: Image, region: Region) -> dict[str, Any]:
+def placement(animation: Animation, image: Image, region: Region) -> dict[str, Any]:
     """Return the transform from pixels of the network's input to world coordinates.
 
     Parameters
     ----------
-    geometry : Geometry
-        From the network's input to the explained region.
+    animation : Animation
+        Result of the region, or of a box of it.
     image : napari.layers.Image
     region : Region
         Explained region of the image.
@@ -31,7 +31,7 @@ def placement(geometry: Geometry, image: Image, region: Region) -> dict[str, Any
         Arguments of a napari layer: scale, translate, rotate, shear, affine, units and axis_labels.
     """
     # From pixels of the map to pixels of the image ...
-    cell, start = geometry.affine(geometry.size)
+    cell, start = animation.source_geometry.affine(animation.geometry.size)
     pixel, origin = np.ones(image.ndim), np.array(region.position, float)
     pixel[list(region.axes)], origin[list(region.axes)] = cell, start
     # ... and from these to world coordinates.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from camanim import Animation
-    from napari_camanim.work.jobs import RunRequest
+    from napari_camanim.work.request import RunRequest
 
 
 @dataclass(eq=False)

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image
+from napari.utils.colormaps import AVAILABLE_COLORMAPS
 
 from camanim.stack import is_basic_index
 from napari_camanim.layers.metadata import KEY, CamMetadata, metadata
 from napari_camanim.layers.placement import placement, with_layer_axis
 from napari_camanim.layers.run import Run
+from napari_camanim.preferences import Preferences, preferences
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -69,7 +71,8 @@ class StackData:
         self.axes = tuple(axis in run.region.axes for axis in range(len(run.region.shape)))
         self._stack = run.animation.stack(normalization, signed=signed)
         lengths = iter(self._stack.shape[1:])
-        self.shape = (len(self.indices), *(next(lengths) if along else 1 for along in self.axes))
+        sides = zip(self.axes, run.region.lengths, strict=True)
+        self.shape = (len(self.indices), *(next(lengths) if a else n for a, n in sides))
         self.ndim = len(self.shape)
         self.size = int(np.prod(self.shape))
         self._insert = tuple(i + 1 for i, along in enumerate(self.axes) if not along)
@@ -94,7 +97,8 @@ class StackData:
         if parts and len(parts) <= self.ndim and all(is_basic_index(part) for part in parts):
             # The indexing of napari, which computes only the displayed planes.
             return self._section((*parts, *[slice(None)] * (self.ndim - len(parts))))
-        return np.expand_dims(np.asarray(self._stack[list(self.indices)]), self._insert)[key]
+        planes = np.expand_dims(np.asarray(self._stack[list(self.indices)]), self._insert)
+        return np.broadcast_to(planes, self.shape)[key]
 
     def _section(self, parts: tuple[Any, ...]) -> Any:
         """Return a section by an integer or a slice along every axis."""
@@ -105,14 +109,18 @@ class StackData:
         section = self._plane(layer, rest)
         new_axes: list[slice | None] = []
         slices: list[slice] = []
-        for part, is_along in zip(parts, along, strict=True):
+        lengths: list[int] = []
+        for part, is_along, length in zip(parts, along, self.shape, strict=True):
             if isinstance(part, slice):
                 new_axes.append(slice(None) if is_along else None)
                 slices.append(slice(None) if is_along else part)
+                lengths.append(-1 if is_along else length)
             elif not is_along:
-                # Raises an IndexError unless the index is 0 or -1, as in numpy.
-                range(1)[part]
-        return section[tuple(new_axes)][tuple(slices)]
+                # Raises an IndexError outside of the axis, as in numpy.
+                range(length)[part]
+        section = section[tuple(new_axes)]
+        shape = [n if m < 0 else m for n, m in zip(section.shape, lengths, strict=True)]
+        return np.broadcast_to(section, shape)[tuple(slices)]
 
     def _plane(self, layer: int | list[int], rest: list[Any]) -> Any:
         """Return a section of the maps, from those that were shown last where it is a whole plane."""
@@ -159,10 +167,6 @@ def diverging_colormap() -> Colormap:
     return Colormap("berlin").to_napari()
 
 
-#: Colormap of relevance; the signed view has a diverging one.
-COLORMAP = "turbo"
-
-
 def name_of(run: Run) -> str:
     """Return the name of the layer of a run."""
     return f"{run.image_name} {run.animation.method} {run.animation.target.name}"
@@ -198,8 +202,8 @@ def stack_layer(data: StackData, image: Image, about: CamMetadata | None = None)
 
 
 def stack_placement(data: StackData, image: Image) -> dict[str, Any]:
-    """Return where a stack lies in world coordinates, as arguments of a layer; `layer` is the first axis."""
-    place = placement(data.animation.geometry, image, data.region)
+    """Return the transform of a stack to world coordinates, as arguments of a layer."""
+    place = placement(data.animation, image, data.region)
     return {
         "scale": (1, *place["scale"]),
         "translate": (0, *place["translate"]),
@@ -214,7 +218,9 @@ def stack_placement(data: StackData, image: Image) -> dict[str, Any]:
 def _appearance(data: StackData) -> dict[str, Any]:
     if data.signed:
         return {"colormap": diverging_colormap(), "contrast_limits": (-1, 1)}
-    return {"colormap": COLORMAP, "contrast_limits": (0, 1)}
+    name = preferences().colormap
+    known = name in AVAILABLE_COLORMAPS
+    return {"colormap": name if known else Preferences.colormap, "contrast_limits": (0, 1)}
 
 
 def guided_layer(run: Run, image: Image) -> Image | None:
@@ -248,7 +254,7 @@ def guided_layer(run: Run, image: Image) -> Image | None:
         contrast_limits=(-highest, highest),
         interpolation2d="nearest",
         metadata={KEY: {"guided": True, "method": animation.method}},
-        **placement(animation.geometry, image, run.region),
+        **placement(animation, image, run.region),
     )
 
 

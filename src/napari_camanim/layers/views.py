@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,8 @@ class Region:
         World coordinates of the layer's first pixel, and of the last pixel along each axis.
     labels : tuple of str
         Names of the axes of the layer.
+    channel_axis : int or None
+        Axis of the layer whose positions are the channels of the network's input.
     """
 
     shape: tuple[int, ...]
@@ -39,11 +42,31 @@ class Region:
     position: tuple[int, ...]
     corners: npt.NDArray[np.float64]
     labels: tuple[str, ...]
+    channel_axis: int | None = None
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Length of the maps along each axis of the layer, in pixels of the image.
+
+        1 along an axis with a slice; the maps are the same for all channels.
+        """
+        whole = (*self.axes, self.channel_axis)
+        return tuple(n if axis in whole else 1 for axis, n in enumerate(self.shape))
 
     def cut(self, data: Any) -> npt.NDArray[Any]:
         """Return the region of an array with the axes of the layer."""
-        key = [slice(None) if i in self.axes else at for i, at in enumerate(self.position)]
-        return as_array(data[tuple(key)])
+        whole = (*self.axes, self.channel_axis)
+        key = [slice(None) if i in whole else at for i, at in enumerate(self.position)]
+        pixels: npt.NDArray[Any] = as_array(data[tuple(key)])
+        if self.channel_axis is None:
+            return pixels
+        return np.moveaxis(pixels, sum(axis < self.channel_axis for axis in self.axes), -1)
+
+    def at_origin(self) -> Region:
+        """Return the same region of an image that consists of it alone."""
+        along = range(len(self.shape))
+        shape = tuple(self.shape[i] if i in self.axes else 1 for i in along)
+        return replace(self, shape=shape, position=tuple(0 for _ in along))
 
 
 @dataclass(frozen=True)
@@ -80,8 +103,12 @@ class View:
         Whether the range of values is known, as for 8-bit and colour images.
     limits : (low, high)
         Contrast limits of the layer.
-    corners, labels
+    corners, labels, channel_axis
         See `Region`.
+    name : str
+        Name of the layer.
+    others : tuple of (array-like, (low, high))
+        Data and contrast limits of layers with further channels.
     """
 
     data: Any
@@ -91,6 +118,9 @@ class View:
     limits: tuple[float, float]
     corners: npt.NDArray[np.float64]
     labels: tuple[str, ...]
+    channel_axis: int | None = None
+    name: str = ""
+    others: tuple[tuple[Any, tuple[float, float]], ...] = ()
 
     def read(self, space: int) -> RegionData:
         """Return the shown slice (2), or the volume along the last three axes (3).
@@ -100,31 +130,66 @@ class View:
         ImageError
             If the view shows no slice, the image has no depth, or the sliders are outside of it.
         """
-        region = self._region(self._plane() if space == 2 else self._volume())
+        region = self.region(space)
+        if self.others:
+            layers = ((self.data, self.limits), *self.others)
+            channels = [_scaled(region.cut(data), limits) for data, limits in layers]
+            return RegionData(np.stack(channels, -1), (0.0, 1.0), region)
         return RegionData(region.cut(self.data), None if self.fixed_range else self.limits, region)
+
+    def region(self, space: int) -> Region:
+        """Return the region that `read` returns the pixels of; see there."""
+        return self._region(self._plane() if space == 2 else self._volume())
+
+    def words(self, space: int) -> str:
+        """Return what `read` returns in words, such as ``"slice z = 12 of CT, 512 x 512"``.
+
+        Raises
+        ------
+        ImageError
+            As of `read`.
+        """
+        region = self.region(space)
+        sides = _sides(tuple(region.shape[axis] for axis in region.axes))
+        fixed = [
+            f"{self.labels[axis]} = {at}"
+            for axis, at in enumerate(region.position)
+            if axis not in (*region.axes, region.channel_axis)
+        ]
+        what = f"{'slice' if space == 2 else 'volume'} {', '.join(fixed)} of " if fixed else ""
+        parts = [f"{what}{self.name}", sides]
+        if region.channel_axis is not None:
+            count = region.shape[region.channel_axis]
+            parts.append(f"{count} channels along {self.labels[region.channel_axis]}")
+        if self.others:
+            parts.append(f"{1 + len(self.others)} layers as channels")
+        elif not self.fixed_range:
+            parts.append(f"shown as {self.limits[0]:.4g}..{self.limits[1]:.4g}")
+        return ", ".join(parts)
 
     def _plane(self) -> tuple[int, ...]:
         if len(self.displayed) != 2:
             raise ImageError("The network explains a slice: switch to the 2-D view first.")
         if len(self.index) == 2:
             return (0, 1)
-        if self.displayed[0] < 0:
+        if self.displayed[0] < 0 or self.channel_axis in self.displayed:
             raise ImageError("The view shows no slice of the image: roll the dimensions.")
         return self.displayed
 
     def _volume(self) -> tuple[int, ...]:
-        ndim = len(self.index)
-        if ndim < 3:
+        axes = tuple(axis for axis in range(len(self.index)) if axis != self.channel_axis)
+        if len(axes) < 3:
             raise ImageError("The network needs a volume (z, y, x), and the image has no depth.")
-        return (ndim - 3, ndim - 2, ndim - 1)
+        return axes[-3:]
 
     def _region(self, axes: tuple[int, ...]) -> Region:
         shape = tuple(self.data.shape[: len(self.index)])
-        sliced = [axis for axis in range(len(shape)) if axis not in axes]
+        whole = (*axes, self.channel_axis)
+        sliced = [axis for axis in range(len(shape)) if axis not in whole]
         if any(not 0 <= self.index[axis] < shape[axis] for axis in sliced):
             raise ImageError("The sliders are outside of the image: move them into it first.")
         position = tuple(i if axis in sliced else 0 for axis, i in enumerate(self.index))
-        return Region(shape, axes, position, self.corners, self.labels)
+        return Region(shape, axes, position, self.corners, self.labels, self.channel_axis)
 
 
 @dataclass(frozen=True)
@@ -177,26 +242,63 @@ def _sides(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def take_view(viewer: ViewerModel, layer: Image) -> View:
+def _scaled(pixels: npt.NDArray[Any], limits: tuple[float, float]) -> npt.NDArray[np.float32]:
+    """Return intensities as shares of the contrast limits, clipped to [0, 1]."""
+    low, high = limits
+    shares = (pixels.astype(np.float64) - low) / max(high - low, np.finfo(float).tiny)
+    return np.clip(shares, 0, 1).astype(np.float32)
+
+
+def take_view(
+    viewer: ViewerModel, layer: Image, channels: int | Sequence[Image] | None = None
+) -> View:
     """Return the view of an image layer in a viewer.
 
     Parameters
     ----------
     viewer : napari viewer
     layer : napari.layers.Image
+    channels : int or sequence of Image, optional
+        Axis of the layer with the channels of the network's input, or layers of the same shape and
+        position with further channels.
+
+    Raises
+    ------
+    ImageError
+        If another layer has another shape or position, or is a colour image.
     """
     data = layer.data[0] if layer.multiscale else layer.data
     before = viewer.dims.ndim - layer.ndim
-    low, high = layer.contrast_limits
+    others = () if channels is None or isinstance(channels, int) else tuple(channels)
+    for other in others:
+        same = not (layer.rgb or other.rgb) and other.data.shape == layer.data.shape
+        if layer.multiscale or other.multiscale or not same:
+            raise ImageError(
+                f"{other.name} and {layer.name} cannot be channels of one image: choose grey layers of "
+                "the same shape."
+            )
+        if not np.allclose(_corners(other, other.data), _corners(layer, data)):
+            raise ImageError(
+                f"{other.name} has another position than {layer.name}: set the same scale and "
+                "translation for both layers."
+            )
     return View(
         data=data,
         index=index_in(viewer, layer),
         displayed=tuple(sorted(axis - before for axis in viewer.dims.displayed)),
         fixed_range=layer.rgb or data.dtype == np.uint8 or data.dtype == bool,
-        limits=(float(low), float(high)),
+        limits=_limits(layer),
         corners=_corners(layer, data),
         labels=axis_names(layer),
+        channel_axis=channels if isinstance(channels, int) else None,
+        name=layer.name,
+        others=tuple((other.data, _limits(other)) for other in others),
     )
+
+
+def _limits(layer: Image) -> tuple[float, float]:
+    low, high = layer.contrast_limits
+    return float(low), float(high)
 
 
 def axis_names(layer: Layer) -> tuple[str, ...]:

@@ -1,72 +1,76 @@
-"""Jobs of the dock that run in a thread: run, predict, compare with a mask."""
+"""Jobs of the dock that run in a thread: maps, findings, prediction."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import CamError, Cancelled, ScoreError
 from camanim.findings import FindingRequest, find_kind
 from camanim.progress import Progress
-from napari_camanim.layers.views import Mask, Region, RegionData, View
-from napari_camanim.work.networks import ModelSpec, Networks
+from napari_camanim.layers.metadata import CamMetadata, metadata
+from napari_camanim.layers.run import Run
+from napari_camanim.layers.views import Mask
+from napari_camanim.work.networks import Networks
+from napari_camanim.work.request import RunRequest
 
 if TYPE_CHECKING:
+    from napari.layers import Image
+
     from camanim import Animation, Model
+    from camanim.findings import Finding
     from camanim.models import Prediction
+    from camanim.stack import Normalization
+
+#: Receives a run with findings that have been computed or are being computed.
+Report = Callable[[Run], None]
+#: Number of likeliest classes that are listed.
+LIKELY = 20
 
 
 @dataclass(frozen=True)
-class RunRequest:
-    """Contents of the dock when a button was pressed.
+class Classes:
+    """The likeliest classes of an image, and the names of all classes, if the network has names."""
+
+    predictions: list[Prediction]
+    names: list[str] | None
+
+
+@dataclass
+class Explained:
+    """Maps of one request.
 
     Attributes
     ----------
-    network : ModelSpec
-    view : View
-        View of the image.
-    slices : bool
-        Whether a 2-D network explains every slice.
-    targets : list
-        Targets to explain, one stack for each.
-    method : str
-    settings : dict
-        Settings of `camanim.animate`.
-    findings : list of FindingRequest
-        Findings to compute.
-    mask : Mask or None
-        Mask to compare the maps with.
+    request : RunRequest
+    runs : list of Run
+        One for each target; fewer after a cancel.
+    about : list of CamMetadata
+        Metadata of their layers.
+    cancelled : bool
+        Whether maps are missing because of a cancel.
+    classes : Classes or None
+        The likeliest classes; None if they are not known.
     """
 
-    network: ModelSpec
-    view: View
-    slices: bool = False
-    targets: list[Any] = field(default_factory=lambda: [None])
-    method: str = "GradCAM"
-    settings: dict[str, Any] = field(default_factory=dict)
-    findings: list[FindingRequest] = field(default_factory=list)
-    mask: Mask | None = None
-
-    def input_for(self, model: Model) -> tuple[RegionData, dict[str, Any]]:
-        """Return the part of the image for a network, and the settings of its preprocessing."""
-        slices = self.slices and model.dims == 2
-        shown = self.view.read(3 if slices else model.dims)
-        return shown, {"fit": self.settings["fit"], "window": shown.window, "slices": slices}
+    request: RunRequest
+    runs: list[Run]
+    about: list[CamMetadata]
+    cancelled: bool = False
+    classes: Classes | None = None
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """One animation for each target, and messages about findings that could not be computed."""
-
-    animations: list[Animation]
-    shown: RegionData
-    problem: str = ""
-
-
-def run(request: RunRequest, networks: Networks, progress: Progress) -> RunResult:
-    """Compute maps and findings; after a cancel, return those computed so far."""
+def explain(
+    request: RunRequest,
+    image: Image,
+    normalization: Normalization,
+    networks: Networks,
+    progress: Progress,
+) -> Explained:
+    """Compute the maps of all targets; after a cancel, return those computed so far."""
     from camanim.animation import animate_targets
 
     model = networks.load(request.network, progress)
@@ -79,55 +83,76 @@ def run(request: RunRequest, networks: Networks, progress: Progress) -> RunResul
         **request.settings | preprocessing,
         progress=progress,
     )
-    problem = ""
     cancelled = len(animations) < len(request.targets) or any(a.cancelled for a in animations)
-    if not cancelled:
-        problem = _compute(_computations(request, animations, shown.region, progress))
     for animation in animations:
         # The copy of the network on the GPU is released; the stack may exist for long.
         animation.model = model
-    return RunResult(animations, shown, problem)
+    runs = [Run.of(animation, shown.region, image, request) for animation in animations]
+    # Metadata, and the first plane that is shown, take too long for the thread of the window.
+    about = [metadata(animation, normalization) for animation in animations]
+    return Explained(request, runs, about, cancelled)
 
 
-def _computations(
-    request: RunRequest, animations: list[Animation], region: Region, progress: Progress
-) -> list[Callable[[], Any]]:
-    """Return the computations of findings; masks come first, as a cancel skips the rest."""
-    seed = request.settings["seed"]
+@dataclass(frozen=True)
+class Found:
+    """Why findings could not be computed, if so, and whether they were cancelled."""
+
+    problem: str = ""
+    cancelled: bool = False
+
+
+def find(runs: list[Run], request: RunRequest, report: Report, progress: Progress) -> Found:
+    """Compute the findings of runs.
+
+    Masks come first, as a cancel skips the rest. Findings that are complete already are kept.
+    """
     computations: list[Callable[[], Any]] = []
     if request.mask is not None:
-        computations += [partial(_localise, a, request.mask, region) for a in animations]
+        computations += [partial(_localise, run, request.mask, report) for run in runs]
     for finding in request.findings:
-        arguments = finding.arguments({"seed": seed, "progress": progress})
-        computations += [
-            partial(_find, a, finding, arguments, request.mask, region) for a in animations
-        ]
-    return computations
+        computations += [partial(_find, run, finding, request, report, progress) for run in runs]
+    return _compute(computations)
 
 
 def _find(
-    animation: Animation,
-    finding: FindingRequest,
-    arguments: dict[str, Any],
-    mask: Mask | None,
-    region: Region,
+    run: Run, finding: FindingRequest, request: RunRequest, report: Report, progress: Progress
 ) -> None:
-    if finding.kind.needs_mask:
-        if mask is None:
-            raise ScoreError(f"{finding.kind.title}: choose a Labels layer as the mask.")
-        arguments = arguments | {"mask": mask.read(region)}
-    animation.find(finding.name, **arguments)
+    animation, kind = run.animation, finding.kind
+    known = animation.findings.get(finding.name)
+    if known is not None and getattr(known, "complete", True):
+        return
+    defaults = {"seed": request.settings.get("seed", 0), "progress": progress}
+    arguments = finding.arguments(defaults)
+    if kind.needs_mask:
+        if request.mask is None:
+            raise ScoreError(f"{kind.title}: choose a Labels layer as the mask.")
+        arguments["mask"] = request.mask.read(run.region)
+    if "partial_scores" in signature(kind.compute).parameters:
+        arguments["partial_scores"] = partial(_add, run, report)
+    _add(run, report, kind.compute(animation, **arguments))
 
 
-def _compute(computations: Iterable[Callable[[], Any]]) -> str:
+def _add(run: Run, report: Report, finding: Finding) -> None:
+    run.animation.add(finding)
+    report(run)
+
+
+def _localise(run: Run, mask: Mask, report: Report) -> None:
+    run.animation.localise(mask.read(run.region))
+    report(run)
+
+
+def _compute(computations: Iterable[Callable[[], Any]]) -> Found:
     """Call each computation, and return the messages of those that fail."""
     from camanim.model_state import is_out_of_memory
 
     problems = []
+    cancelled = False
     for computation in computations:
         try:
             computation()
         except Cancelled:
+            cancelled = True
             break
         except CamError as error:
             problems.append(str(error))
@@ -135,33 +160,30 @@ def _compute(computations: Iterable[Callable[[], Any]]) -> str:
             if not is_out_of_memory(error):
                 raise
             problems.append("There is not enough memory to score the maps.")
-    return " ".join(dict.fromkeys(problems))
+    return Found(" ".join(dict.fromkeys(problems)), cancelled)
 
 
-def _localise(animation: Animation, mask: Mask, region: Region) -> None:
-    animation.localise(mask.read(region))
-
-
-def localise(animation: Animation, mask: Mask | None, region: Region) -> tuple[str, str]:
+def localise(run: Run, mask: Mask | None, report: Report) -> tuple[str, str]:
     """Compare the maps with another mask, or with none; return the summary and error messages."""
+    animation = run.animation
     # Those of the mask before.
     for key in [key for key, f in animation.findings.items() if find_kind(f.kind).needs_mask]:
         animation.findings.pop(key)
     if mask is None:
+        report(run)
         return "No mask.", ""
-    problem = _compute([partial(_localise, animation, mask, region)])
+    problem = _compute([partial(_localise, run, mask, report)]).problem
     return "" if animation.localisation is None else animation.localisation.summary(), problem
 
 
-def predict(
-    request: RunRequest, networks: Networks, progress: Progress
-) -> tuple[list[Prediction], list[str] | None]:
-    """Return the five likeliest classes, and the names of all classes."""
+def predict(request: RunRequest, networks: Networks, progress: Progress) -> Classes:
+    """Return the likeliest classes, and the names of all classes."""
     model = networks.load(request.network, progress)
     shown, preprocessing = request.input_for(model)
     progress("predict", 0, 0)
-    device = request.settings["device"]
-    return model.to(device).predict(shown.pixels, 5, **preprocessing), model.classes
+    device = request.settings.get("device")
+    on_device: Model = model if device is None else model.to(device)
+    return Classes(on_device.predict(shown.pixels, LIKELY, **preprocessing), model.classes)
 
 
 def devices() -> list[str]:
@@ -173,22 +195,27 @@ def devices() -> list[str]:
     return [name for name, is_available in available.items() if is_available]
 
 
-def summary(result: RunResult) -> str:
-    """Return the message of the dock after a run."""
-    animations = result.animations
+def summary(explained: Explained) -> str:
+    """Return the message of the dock after the maps were computed."""
+    animations = [run.animation for run in explained.runs]
     first = animations[0]
     size = f"{len(first)} layers"
     if len(animations) > 1:
         size = f"{len(animations)} stacks, the first of {size}"
-    if any(a.cancelled for a in animations):
+    if explained.cancelled:
         size = f"Cancelled: kept {size}"
-    explained = (f"{a.target.name} ({a.target.unit} {a.probability:.3f})" for a in animations)
-    lines = [f"{size}.", f"Explained: {'; '.join(explained)}."]
-    lines += [finding.summary() for finding in first.findings.values()]
-    lines += [*first.warnings, result.problem]
+    words = (f"{a.target.name} ({a.target.unit} {a.probability:.3f})" for a in animations)
+    lines = [f"{size}.", f"Explained: {'; '.join(words)}.", *first.warnings]
     lines += [note for a in animations for note in a.notes]
     if first.guided is not None:
         lines.append("The guided image is a hidden layer.")
     if first.model.name.startswith("demo/"):
         lines.append("A teaching aid, not for diagnosis.")
     return " ".join(filter(None, dict.fromkeys(lines)))
+
+
+def findings_summary(runs: list[Run]) -> str:
+    """Return what the findings of the first run say."""
+    animation: Animation = runs[0].animation
+    lines = [finding.summary() for finding in animation.findings.values()]
+    return " ".join(filter(None, [*lines, *animation.warnings]))

@@ -1,9 +1,9 @@
-"""Runner of background jobs: one at a time, with progress, cancel and a dialog about trust."""
+"""Runner of background jobs: one at a time, the last one wins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
@@ -14,7 +14,24 @@ from camanim.progress import Progress
 from napari_camanim.work.networks import Networks
 from napari_camanim.work.task import Task
 
-Job = Callable[[Progress], Any]
+
+@dataclass(frozen=True)
+class Job:
+    """One job.
+
+    Attributes
+    ----------
+    work : callable
+        ``work(progress) -> result``, run in a thread.
+    done : callable
+        Called with the result, in the main thread.
+    kept : bool
+        Whether the result of a cancelled job is passed on, such as maps computed so far.
+    """
+
+    work: Callable[[Progress], Any]
+    done: Callable[[Any], None]
+    kept: bool = True
 
 
 class Runner(QObject):
@@ -28,12 +45,13 @@ class Runner(QObject):
     Signals
     -------
     started : ()
+        The first job of a series starts.
     progressed : (str, int, int)
         Stage, done, total.
     failed : (CamError,)
         `Cancelled` after a cancel, or if the code is not trusted.
     finished : ()
-        After every job, also after an error.
+        No job is running any more.
     """
 
     started = Signal()
@@ -44,76 +62,92 @@ class Runner(QObject):
     def __init__(self, confirm: Callable[[Untrusted], bool]) -> None:
         super().__init__()
         self.networks = Networks()
-        self.task: Task | None = None
         self._confirm = confirm
+        self._task: Task | None = None
         self._job: Job | None = None
-        self._on_success: Callable[[Any], None] | None = None
-        self._retry: Callable[[], None] | None = None
+        self._next: Job | None = None
+        self._untrusted: Untrusted | None = None
+        #: Whether the running job was replaced by another one.
+        self._replaced = False
         self._closed = False
 
     @property
     def running(self) -> bool:
         """Whether a job is running."""
-        return self.task is not None
+        return self._task is not None
 
-    def start(self, job: Job, on_success: Callable[[Any], None]) -> None:
-        """Start a job unless one is running; `on_success` is called with its result."""
-        if self.task is not None:
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def start(self, job: Job) -> None:
+        """Start a job; a running job is cancelled first, and a waiting one is dropped."""
+        if self._closed:
             return
-        self._job, self._on_success = job, on_success
-        self.task = Task(job)
+        if self._task is not None:
+            self._next, self._replaced = job, True
+            self._task.cancel()
+            return
+        self.started.emit()
+        self._start(job)
+
+    def _start(self, job: Job) -> None:
+        self._job, self._replaced = job, False
+        self._task = Task(job.work)
         # Methods of this object, to which Qt holds no reference, unlike to lambdas: these would keep the
         # dock alive, as napari keeps the worker.
-        self.task.progressed.connect(self.progressed)
-        self.task.succeeded.connect(self._on_result)
-        self.task.failed.connect(self._on_failure)
-        self.task.finished.connect(self._on_finished)
-        self.started.emit()
-        self.task.start()
+        self._task.progressed.connect(self.progressed)
+        self._task.succeeded.connect(self._on_result)
+        self._task.failed.connect(self._on_failure)
+        self._task.finished.connect(self._on_finished)
+        self._task.start()
 
     def cancel(self) -> None:
-        """Cancel the running job."""
-        if self.task is not None:
-            self.task.cancel()
+        """Cancel the running job, and drop a waiting one."""
+        self._next = None
+        if self._task is not None:
+            self._task.cancel()
 
     def close(self) -> None:
-        """Cancel the running job, discard its result, and release the network."""
+        """Cancel the running job and release the network; what was computed is still passed on."""
+        if self._closed:
+            return
         self._closed = True
-        self._retry = None
+        self._untrusted = None
+        self.cancel()
         self.networks.release()
-        if self.task is not None:
-            # `finished` stays connected, to release a network that the job still loads.
-            self.task.cancel()
-            self.task.progressed.disconnect(self.progressed)
-            self.task.succeeded.disconnect()
-            self.task.failed.disconnect()
+        if self._task is not None:
+            self._task.progressed.disconnect(self.progressed)
 
     def _on_result(self, result: Any) -> None:
-        if self._on_success is not None:
-            self._on_success(result)
+        job, task = self._job, self._task
+        if job is not None and task is not None and (job.kept or not task.cancelled):
+            job.done(result)
 
     def _on_failure(self, error: CamError) -> None:
-        job, on_success = self._job, self._on_success
-        if isinstance(error, Untrusted) and job is not None and on_success is not None:
+        if isinstance(error, Untrusted) and not self._closed and self._next is None:
             # After the end of the task, as the dialog processes events.
-            self._retry = partial(self._retry_if_trusted, error, job, on_success)
-        else:
+            self._untrusted = error
+        elif not self._closed and not (self._replaced and isinstance(error, Cancelled)):
             self.failed.emit(error)
 
-    def _retry_if_trusted(
-        self, error: Untrusted, job: Job, on_success: Callable[[Any], None]
-    ) -> None:
-        if not self._confirm(error):
-            self.failed.emit(Cancelled(f"Nothing was run: {error.source} is not trusted."))
-        elif not self._closed:
-            self.start(job, on_success)
-
     def _on_finished(self) -> None:
-        self.task = self._job = self._on_success = None
+        job, self._task, self._job = self._job, None, None
+        error, self._untrusted = self._untrusted, None
         if self._closed:
             self.networks.release()
             return
-        self.finished.emit()
-        retry, self._retry = self._retry, None
-        if retry is not None:
-            retry()
+        if error is not None and job is not None:
+            self._repeat_if_trusted(error, job)
+        following, self._next = self._next, None
+        if self._task is None and following is not None:
+            self._start(following)
+        if self._task is None:
+            self.finished.emit()
+
+    def _repeat_if_trusted(self, error: Untrusted, job: Job) -> None:
+        if not self._confirm(error):
+            self.failed.emit(Cancelled(f"Nothing was run: {error.source} is not trusted."))
+        elif not self._closed and self._next is None:
+            self._start(replace(job))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Callable
@@ -10,11 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari.qt.threading import create_worker
-from napari.utils import progress as napari_progress
 from qtpy.QtCore import QObject, Signal
 
 from camanim.errors import CamError, Cancelled, OutOfMemory
 from camanim.progress import Progress
+from napari_camanim.work.collection import (
+    exclude_existing,
+    import_engine,
+    release_device_memory,
+)
 
 #: Seconds between two reports of progress; more reports would slow the run.
 INTERVAL = 0.05
@@ -60,11 +63,6 @@ class Task(QObject):
         self._job: Callable[[Progress], Any] | None = job
         self._cancel = threading.Event()
         self._last: tuple[str, float] = ("", 0.0)
-        self._bar: napari_progress | None = None
-        self._stage = ""
-        self._pending: tuple[str, int, int] | None = None
-        self._showing = self._ended = False
-        self.progressed.connect(self._show)
         self._worker = create_worker(self._work)
         self._worker.returned.connect(self._deliver)
         self._worker.errored.connect(self._break)
@@ -78,9 +76,17 @@ class Task(QObject):
         """Raise `Cancelled` at the next report of progress."""
         self._cancel.set()
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancel.is_set()
+
     def _work(self) -> Outcome:
         assert self._job is not None
+        exclude_existing()
         try:
+            self._report("import", 0, 0)
+            import_engine()
             return Outcome(self._job(self._report))
         except CamError as error:
             return Outcome(error=_without_frames(error))
@@ -90,6 +96,11 @@ class Task(QObject):
                 return Outcome(error=OutOfMemory("There is not enough memory for this run."))
             # napari discards a RuntimeError, and a SystemExit would end the thread without a signal.
             raise _unexpected(error) from error
+        finally:
+            # napari keeps the worker in its list of tasks, and with it this object, until it is closed.
+            self._job = None
+            release_device_memory()
+            exclude_existing()
 
     def _report(self, stage: str, done: int, total: int) -> None:
         """Receive a report in the thread; emit it unless the last one was within `INTERVAL`."""
@@ -99,37 +110,6 @@ class Task(QObject):
         if stage != self._last[0] or now - self._last[1] > INTERVAL or done == total:
             self._last = (stage, now)
             self.progressed.emit(stage, done, total)
-
-    def _show(self, stage: str, done: int, total: int) -> None:
-        # Updating napari's progress bar processes Qt events, so that the next report or the end of the
-        # job can arrive during this call.
-        self._pending = (stage, done, total)
-        if self._showing:
-            return
-        self._showing = True
-        try:
-            while self._pending is not None and not self._ended:
-                report, self._pending = self._pending, None
-                self._move_bar(*report)
-        finally:
-            self._showing = False
-        if self._ended:
-            self._close_bar()
-
-    def _move_bar(self, stage: str, done: int, total: int) -> None:
-        # Only in the main thread.
-        if self._bar is None or stage != self._stage:
-            self._close_bar()
-            self._stage = stage
-            self._bar = napari_progress(total=total, desc=f"CAManim: {stage}")
-        if self._bar.total != total:
-            self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
-    def _close_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
     def _deliver(self, outcome: Outcome) -> None:
         if outcome.error is None:
@@ -142,12 +122,6 @@ class Task(QObject):
         self.failed.emit(error if isinstance(error, CamError) else _unexpected(error))
 
     def _end(self) -> None:
-        self._ended = True
-        # napari keeps the worker in its list of tasks, and with it this object, until it is closed.
-        self._job = None
-        if not self._showing:
-            self._close_bar()
-        _free_memory()
         self.finished.emit()
 
 
@@ -159,13 +133,3 @@ def _without_frames(error: CamError) -> CamError:
     """Remove traceback and causes of an error, as their frames hold references to tensors."""
     error.__traceback__ = error.__cause__ = error.__context__ = None
     return error
-
-
-def _free_memory() -> None:
-    import sys
-
-    gc.collect()
-    # Without torch, no memory of the GPU is in use.
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -1,0 +1,299 @@
+"""Explains images in the background and shows the results: maps first, then scores."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from camanim.errors import CamError, Cancelled
+from napari_camanim.canvas.badge import Badge
+from napari_camanim.layers.metadata import KEY, CamMetadata, metadata
+from napari_camanim.layers.run import Run
+from napari_camanim.session import Session, unwrapped
+from napari_camanim.work import jobs
+from napari_camanim.work.jobs import Classes, Explained, Found
+from napari_camanim.work.runner import Job, Runner
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from camanim.progress import Progress
+    from camanim.stack import Normalization
+    from napari_camanim.layers.views import Mask
+    from napari_camanim.work.request import RunRequest
+
+#: Number of results that are kept, and their memory in bytes.
+KEPT, KEPT_BYTES = 64, 2**30
+
+#: Words for stages of the engine; others are shown as they are.
+STAGES = {"ROAD": "scores", "import": "starting", "load": "loading the network", "wait": "waiting"}
+
+
+class Explainer(QObject):
+    """Runs requests and shows their results in a session.
+
+    Results are kept, so that a request that was run before, such as for another slice, is shown at once.
+
+    Parameters
+    ----------
+    session : Session
+    runner : Runner
+
+    Signals
+    -------
+    said : (str, bool)
+        A message, and whether it is an error.
+    progressed : (str, int, int)
+        One line about the progress, done and total.
+    shown : (Explained,)
+        Maps were added to the viewer.
+    listed : (Classes,)
+        The likeliest classes were predicted.
+    """
+
+    said = Signal(str, bool)
+    progressed = Signal(str, int, int)
+    shown = Signal(object)
+    listed = Signal(object)
+    _reported = Signal(object, object)
+
+    def __init__(self, session: Session, runner: Runner) -> None:
+        super().__init__()
+        self._session = session
+        self._runner = runner
+        self._kept: OrderedDict[tuple[Any, ...], Explained] = OrderedDict()
+        self._began: tuple[str, float] = ("", 0.0)
+        #: A result whose image was removed during the run.
+        self.unplaced: tuple[Explained, Normalization] | None = None
+        self._first_index: int | None = None
+        self._abandoned = False
+        self._scoring: Explained | None = None
+        runner.failed.connect(self._on_failed)
+        runner.progressed.connect(self._on_progress)
+        self._reported.connect(self._on_report)
+
+    # -- Runs --------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        request: RunRequest,
+        image: Image,
+        normalization: Normalization = "local",
+        into: Image | None = None,
+    ) -> None:
+        """Show the maps of a request, computed or kept from before, and compute its findings.
+
+        Parameters
+        ----------
+        request : RunRequest
+        image : napari.layers.Image
+            The image that the request is about.
+        normalization : {"local", "global"}
+        into : napari.layers.Image, optional
+            Stack of the same image that shows the result; by default a new stack is added.
+        """
+        kept = self._kept.get(request.key)
+        show = partial(self._show, image, normalization, into)
+        if kept is not None:
+            self._kept.move_to_end(request.key)
+            self._runner.cancel()
+            show(Explained(request, kept.runs, kept.about, kept.cancelled, kept.classes))
+            return
+        work = partial(_explain, request, image, normalization, self._runner)
+        self._runner.start(Job(work, show))
+
+    def predict(self, request: RunRequest) -> None:
+        """Predict the likeliest classes; `listed` is emitted with them."""
+        work = partial(_predict, request, self._runner)
+        self._runner.start(Job(work, self.listed.emit, kept=False))
+
+    def cancel(self) -> None:
+        """Cancel what is running; what was computed so far is shown."""
+        self._runner.cancel()
+
+    def compare_with_mask(self, stack: Image, mask: Mask | None) -> None:
+        """Measure the agreement of a stack's maps with a mask."""
+        work = partial(_localise, stack.data.run, mask, self._report)
+        self._runner.start(Job(work, self._on_localised))
+
+    def forget(self, image: Image) -> None:
+        """Drop the results that are kept of an image, as its pixels were changed or it was removed."""
+        for key, kept in list(self._kept.items()):
+            if kept.runs and kept.runs[0].image is image:
+                del self._kept[key]
+
+    def forget_all(self) -> None:
+        """Drop all results that are kept."""
+        self._kept.clear()
+        self.unplaced = None
+
+    def abandon(self) -> None:
+        """Drop results that are still computed, as the window was deleted."""
+        self._abandoned = True
+
+    # -- Results -----------------------------------------------------------------------------------
+
+    def _show(
+        self, image: Image, normalization: Normalization, into: Image | None, explained: Explained
+    ) -> None:
+        viewer = self._session.viewer
+        if viewer is None or self._abandoned:
+            return
+        self._keep(explained)
+        if image not in [unwrapped(layer) for layer in viewer.layers]:
+            self.unplaced = (explained, normalization)
+            self.said.emit("The image was removed during the run; its maps are kept.", True)
+            return
+        self._place(explained, image, normalization, into)
+
+    def _place(
+        self, explained: Explained, image: Image, normalization: Normalization, into: Image | None
+    ) -> None:
+        runs = explained.runs
+        if into is not None and into in self._session.stacks and len(runs) == 1:
+            self._session.replace(into, runs[0], explained.about[0])
+        else:
+            # In reverse, as the stack added last remains visible.
+            for run, about in reversed(list(zip(runs, explained.about, strict=True))):
+                self._session.add(run, image, normalization, about=about)
+        Badge.on(self._session)
+        # A live run leaves the slider where it is.
+        self._first_index = self._session.index if into is None else None
+        self.shown.emit(explained)
+        self.said.emit(jobs.summary(explained), False)
+        if not explained.cancelled and not self._runner.closed:
+            self._find(explained)
+
+    def show_unplaced(self) -> None:
+        """Add the maps whose image was removed, over a copy of the image as it was explained."""
+        viewer = self._session.viewer
+        if self.unplaced is None or viewer is None:
+            return
+        (explained, normalization), self.unplaced = self.unplaced, None
+        run = explained.runs[0]
+        others = tuple(i for i in range(len(run.region.shape)) if i not in run.region.axes)
+        picture = run.animation.image
+        rgb = picture.ndim > len(run.region.axes)
+        pixels = picture.reshape(
+            *(1 if i in others else run.region.shape[i] for i in range(len(run.region.shape))),
+            *picture.shape[len(run.region.axes) :],
+        )
+        image = viewer.add_image(
+            pixels, name=run.image_name, rgb=rgb, translate=run.region.position
+        )
+        placed = [
+            Run.of(each.animation, each.region.at_origin(), unwrapped(image), each.request)
+            for each in explained.runs
+        ]
+        self._place(
+            Explained(explained.request, placed, explained.about, True, explained.classes),
+            unwrapped(image),
+            normalization,
+            None,
+        )
+
+    def _keep(self, explained: Explained) -> None:
+        if explained.cancelled:
+            return
+        self._kept[explained.request.key] = explained
+        while len(self._kept) > 1 and (
+            len(self._kept) > KEPT or sum(map(_size, self._kept.values())) > KEPT_BYTES
+        ):
+            self._kept.popitem(last=False)
+
+    # -- Findings ----------------------------------------------------------------------------------
+
+    def _find(self, explained: Explained) -> None:
+        request = explained.request
+        if not request.findings and request.mask is None:
+            return
+        self._scoring = explained
+        work = partial(jobs.find, explained.runs, request, self._report)
+        self._runner.start(Job(work, self._on_found))
+
+    def _report(self, run: Run) -> None:
+        """Announce findings of a run; called in the thread."""
+        # Metadata takes too long for the thread of the window.
+        self._reported.emit(run, metadata(run.animation, "local"))
+
+    def _on_report(self, run: Run, about: CamMetadata) -> None:
+        if self._abandoned:
+            return
+        for stack in self._session.stacks:
+            if stack.data.run is run:
+                updated = dict(about, normalization=stack.data.normalization)
+                self._session.refresh(stack, updated)  # type: ignore[arg-type]
+
+    def _on_found(self, found: Found) -> None:
+        explained, self._scoring = self._scoring, None
+        if explained is None or self._abandoned:
+            return
+        # A kept result is shown with its findings.
+        for stack in self._session.stacks:
+            if stack.data.run in explained.runs:
+                explained.about[explained.runs.index(stack.data.run)] = stack.metadata[KEY]
+        summary = jobs.findings_summary(explained.runs)
+        cancelled = "Scores were cancelled." if found.cancelled else ""
+        text = " ".join(filter(None, [cancelled, found.problem, summary]))
+        self.said.emit(text, bool(found.problem))
+        animation, index = self._session.animation, self._session.index
+        # Only if the slider was not moved in the meantime.
+        is_first = index is not None and index == self._first_index
+        if animation is explained.runs[0].animation and is_first:
+            self._session.go_to(animation.initial_index)
+
+    def _on_localised(self, result: tuple[str, str]) -> None:
+        summary, problem = result
+        self.said.emit(problem or summary, bool(problem))
+
+    # -- Progress ----------------------------------------------------------------------------------
+
+    def _on_failed(self, error: CamError) -> None:
+        self._scoring = None
+        self.said.emit(str(error), not isinstance(error, Cancelled))
+
+    def _on_progress(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if stage != self._began[0]:
+            self._began = (stage, now)
+        words = STAGES.get(stage, stage)
+        if total:
+            words += f" {done}/{total}"
+            elapsed = now - self._began[1]
+            if done and elapsed > 0.5:
+                words += f", {duration(elapsed * (total - done) / done)} left"
+        self.progressed.emit(words, done, total)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words, such as ``"6 s"`` or ``"2 min"``."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _size(explained: Explained) -> int:
+    return sum(each.nbytes for run in explained.runs for each in run.animation.maps)
+
+
+# Functions of a module, which hold no reference to the explainer while napari keeps the worker.
+
+
+def _explain(
+    request: RunRequest,
+    image: Image,
+    normalization: Normalization,
+    runner: Runner,
+    progress: Progress,
+) -> Explained:
+    return jobs.explain(request, image, normalization, runner.networks, progress)
+
+
+def _predict(request: RunRequest, runner: Runner, progress: Progress) -> Classes:
+    return jobs.predict(request, runner.networks, progress)
+
+
+def _localise(run: Run, mask: Mask | None, report: Any, progress: Progress) -> tuple[str, str]:
+    return jobs.localise(run, mask, report)

@@ -1,0 +1,82 @@
+"""What the dock asks for, as plain data that a thread can work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from camanim.findings import FindingRequest
+from napari_camanim.layers.views import Mask, RegionData, View
+from napari_camanim.work.networks import ModelSpec
+
+if TYPE_CHECKING:
+    from camanim import Model
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """Contents of the dock when a run was requested.
+
+    Attributes
+    ----------
+    network : ModelSpec
+    view : View
+        View of the image.
+    slices : bool
+        Whether a 2-D network explains every slice.
+    targets : list
+        Targets to explain, one stack for each.
+    method : str
+    settings : dict
+        Settings of `camanim.animate`.
+    findings : list of FindingRequest
+        Findings to compute.
+    mask : Mask or None
+        Mask to compare the maps with.
+    """
+
+    network: ModelSpec
+    view: View
+    slices: bool = False
+    targets: list[Any] = field(default_factory=lambda: [None])
+    method: str = "GradCAM"
+    settings: dict[str, Any] = field(default_factory=dict)
+    findings: list[FindingRequest] = field(default_factory=list)
+    mask: Mask | None = None
+
+    def input_for(self, model: Model) -> tuple[RegionData, dict[str, Any]]:
+        """Return the part of the image for a network, and the settings of its preprocessing."""
+        slices = self.slices and model.dims == 2
+        shown = self.view.read(3 if slices else model.dims)
+        fit = self.settings.get("fit", "stretch")
+        return shown, {"fit": fit, "window": shown.window, "slices": slices}
+
+    def with_view(self, view: View) -> RunRequest:
+        """Return the same request for another view."""
+        return replace(self, view=view)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What the maps depend on, for comparison; equal requests have equal maps.
+
+        Findings and masks are excluded. The pixels count as unchanged while the layer's data is the same
+        object; see `Explainer.forget`.
+        """
+        view = self.view
+        sliced = tuple(
+            at
+            for axis, at in enumerate(view.index)
+            if axis not in view.displayed and not self.slices
+        )
+        place = (id(view.data), view.displayed, sliced, view.fixed_range or view.limits)
+        made = (self.slices, self.method, _frozen(self.settings), _frozen(self.targets))
+        return (self.network.source, _frozen(self.network.settings), *place, *made)
+
+
+def _frozen(value: Any) -> Any:
+    """Return a value as a hashable one; objects are compared by their text."""
+    if isinstance(value, dict):
+        return tuple(sorted((str(key), _frozen(item)) for key, item in value.items()))
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
