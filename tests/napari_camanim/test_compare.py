@@ -401,7 +401,8 @@ def test_a_volume_of_all_layers_says_so(viewer, qtbot, make):
 # -- The end ---------------------------------------------------------------------------------------
 
 
-def test_everything_is_restored(viewer, qtbot, make, image, session):
+@pytest.mark.parametrize("grid", [False, True])
+def test_everything_is_restored(viewer, qtbot, make, image, session, grid):
     labels = viewer.add_labels(np.zeros((128, 128), int), name="labels", visible=False)
     stacks = [make(6), make(3, first=1, prefix="other"), make(5, first=2, method="M")]
     viewer.layers.move(viewer.layers.index(stacks[0]), len(viewer.layers))
@@ -410,6 +411,7 @@ def test_everything_is_restored(viewer, qtbot, make, image, session):
     viewer.scene.camera.center = (0, 31, 40)
     viewer.dims.set_point(0, 2)
     viewer.canvas.grid.spacing = 7
+    viewer.canvas.grid.enabled = grid
     settle(qtbot)
     before = state_of(viewer)
     view = napari_camanim.compare(viewer, [stacks[2], stacks[0], stacks[1]])
@@ -503,11 +505,14 @@ def test_another_layer_ends_the_comparison(viewer, qtbot, make, image, event):
 
 def test_a_new_run_ends_the_comparison_and_is_shown_alone(viewer, qtbot, make, session):
     stacks = [make(), make(first=1, method="M")]
+    zoom = viewer.scene.camera.zoom
     view = napari_camanim.compare(viewer, stacks)
+    assert viewer.scene.camera.zoom < 0.9 * zoom
     new = make(first=2, method="N")
     settle(qtbot)
     assert view.closed
     assert session.current is new
+    assert viewer.scene.camera.zoom == zoom
     assert [s.visible for s in (*stacks, new)] == [False, False, True]
 
 

@@ -17,7 +17,6 @@ from camanim.errors import ImageError
 from napari_camanim.canvas.badge import REST, Badge
 from napari_camanim.comparison.alignment import align
 from napari_camanim.comparison.badges import (
-    DIFFERENCE,
     FONT_SIZE,
     cell_text,
     grid_shape,
@@ -27,14 +26,12 @@ from napari_camanim.comparison.badges import (
 from napari_camanim.comparison.frame import Matrix, common_frame
 from napari_camanim.layers.metadata import KEY
 from napari_camanim.layers.placement import with_layer_axis
-from napari_camanim.layers.run import Run
 from napari_camanim.layers.stack import is_stack, set_data
 from napari_camanim.session import Session, shown_index, unwrapped
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from camanim.stack import Normalization
 
 #: Smallest and largest number of cells.
 FEWEST, MOST = 2, 6
@@ -156,6 +153,8 @@ class CompareView:
         self._state = _State.of(viewer)
         self._closed = False
         self._working = False
+        #: Whether the user has switched grid mode off.
+        self._switched_off = False
         self.cells = [
             Cell(
                 stack=stack,
@@ -209,7 +208,8 @@ class CompareView:
     def _enter(self, images: Sequence[Image], frames: Sequence[Matrix]) -> None:
         viewer, session = self._viewer, self._session
         current, index = session.current, session.index
-        # Also its colour bar: napari loses bars that are shown and hidden within a grid.
+        # Also its colour bar, and out of a grid: napari loses bars that are hidden within one.
+        viewer.canvas.grid.enabled = False
         if self._badge is not None:
             self._badge.enabled = False
         ours = self.stacks
@@ -265,8 +265,9 @@ class CompareView:
         self._disconnect()
         for key in [key for key, o in viewer.canvas.overlays.items() if o in self._badges()]:
             viewer.canvas.overlays.pop(key)
-        for name, value in state.grid.items():
-            setattr(viewer.canvas.grid, name, value)
+        viewer.canvas.grid.enabled = False
+        for name in ("stride", "shape", "spacing"):
+            setattr(viewer.canvas.grid, name, state.grid[name])
         new = self._new()
         with viewer.layers.batched_update():
             for cell in list(self.cells):
@@ -279,14 +280,18 @@ class CompareView:
             for layer in order:
                 if not (added and is_stack(layer)):
                     layer.visible = state.visible[layer]
+        # What was added is selected, and the sliders are where it is seen.
         if not new:
-            self._restore_view()
+            self._restore_selection()
+        for name, value in state.camera.items():
+            setattr(viewer.scene.camera, name, value)
         if self._badge is not None:
             self._badge.enabled = True
+        viewer.canvas.grid.enabled = state.grid["enabled"] and not self._switched_off
         self.changed.emit()
 
-    def _restore_view(self) -> None:
-        """Restore selection, sliders and camera."""
+    def _restore_selection(self) -> None:
+        """Restore selection and sliders."""
         viewer, state = self._viewer, self._state
         layers = layers_of(viewer)
         selection = viewer.layers.selection
@@ -296,8 +301,6 @@ class CompareView:
             selection.active = state.active
         if viewer.dims.ndim == len(state.point):
             viewer.dims.point = state.point
-        for name, value in state.camera.items():
-            setattr(viewer.scene.camera, name, value)
 
     def _disconnect(self) -> None:
         session, viewer = self._session, self._viewer
@@ -389,12 +392,13 @@ class CompareView:
                 # No reference keeps what was removed.
                 self._state.order.remove(layer)
                 self._state.visible.pop(layer)
+            self._switched_off = not self._viewer.canvas.grid.enabled
             lost = [c for c in self.cells if c.image not in layers or c.stack not in layers]
             ours = self._ours()
             others = [layer for layer in layers if layer not in ours]
             if (
                 len(self.cells) - len(lost) < FEWEST
-                or not self._viewer.canvas.grid.enabled
+                or self._switched_off
                 or any(layer.visible or layer in self._new() for layer in others)
             ):
                 self.close()
