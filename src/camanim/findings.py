@@ -88,6 +88,11 @@ class Finding:
         return self.kind
 
     @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher main value indicates a better map."""
+        return True
+
+    @property
     def best(self) -> LayerInfo | None:
         """The best layer; None if no layer qualifies, or layers cannot be ranked."""
         return None
@@ -151,7 +156,10 @@ class Finding:
         return {}
 
     def panel(self) -> Panel | None:
-        """Return the plot over the layers; by default each numeric column as a line."""
+        """Return the plot over the layers; by default each numeric column as a line.
+
+        The last line is drawn on top and holds the main values: by default those of the first column.
+        """
         colors: tuple[Color, ...] = ("first", "second", "third", "fourth")
         columns = {name: as_numbers(values) for name, values in self.columns().items()}
         columns = {name: y for name, y in columns.items() if np.isfinite(y).any()}
@@ -162,8 +170,21 @@ class Finding:
         )
         tip = f"{self.title} of every layer."
         return Panel.over_layers(
-            len(self.layers), lines=lines, y_label=next(iter(columns)), tip=tip
+            len(self.layers), lines=lines[::-1], y_label=next(iter(columns)), tip=tip
         )
+
+    def main_values(self) -> npt.NDArray[np.float64]:
+        """Return the main value of each layer, (L,): the last line of `panel`; NaN where undefined."""
+        panel = self.panel()
+        if panel is None or not panel.lines:
+            return np.full(len(self.layers), np.nan)
+        return np.asarray(panel.lines[-1].y, np.float64)
+
+    def ranking(self) -> list[int]:
+        """Return the indices of the layers from the best to the worst main value; NaN is left out."""
+        values = self.main_values()
+        ranked = np.argsort(-values if self.higher_is_better else values, kind="stable")
+        return [int(i) for i in ranked if np.isfinite(values[i])]
 
     def plots(self) -> Mapping[str, PlotOffer]:
         """Return additional plots, by their names in `Animation.write_plot`."""

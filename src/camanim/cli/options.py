@@ -356,6 +356,11 @@ EXTRA_OPTIONS = {
         SCORE, str, "scores",
         "Content of the plot: scores, or a plot of a finding: removal, randomisation.",
     ),
+    "plot_second": _extra(
+        SCORE, str | None, None,
+        "A second curve over the layers of the plot: parameters, output size, time, or the title of a "
+        "finding.",
+    ),
     "movie": _extra(OUTPUT, Path | None, None, "Write the movie to this file (.mp4)."),
     "table": _extra(OUTPUT, Path | None, None, "Write one row per layer to this file (.csv)."),
 }  # fmt: skip

@@ -87,7 +87,9 @@ def run(image: Path, **arguments: Any) -> None:
     if arguments["save_card"] is not None:
         model.save_card(arguments["save_card"])
     if arguments["plot"] is not None and not problems:
-        animation.write_plot(arguments["plot"], arguments["plot_kind"])
+        animation.write_plot(
+            arguments["plot"], arguments["plot_kind"], second=arguments["plot_second"]
+        )
     if arguments["table"] is not None:
         animation.write_table(arguments["table"])
     else:
@@ -157,3 +159,5 @@ def _check_output_options(arguments: dict[str, Any]) -> None:
         raise typer.BadParameter(f"{', '.join(changed)} needs --movie.")
     if arguments["plot_kind"] != SCORES and arguments["plot"] is None:
         raise typer.BadParameter("--plot-kind needs --plot.")
+    if arguments["plot_second"] is not None and arguments["plot"] is None:
+        raise typer.BadParameter("--plot-second needs --plot.")

@@ -52,6 +52,7 @@ def badge_line(result: Result, i: int, place: str, width: float) -> str:
     # From the most important one.
     ranked = [
         count,
+        "random weights" if result.random_weights else "",
         evidence(result, i),
         *(finding.badge(i) for finding in result.findings.values()),
         place,
@@ -97,13 +98,13 @@ def hindrance(viewer: ViewerModel, stack: Image, index: int | None) -> str:
         return f"no map here: the maps are of {run.place or 'another position'}"
     image = run.image
     layers = [unwrapped(layer) for layer in viewer.layers]
+    if stack not in layers:
+        # The canvas is resized before the removal of a layer is announced.
+        return ""
     if image is None or image not in layers:
         return f"the image {run.image_name} was removed"
     if not image.visible or image.opacity == 0:
         return f"the image {image.name} is hidden"
-    if stack not in layers:
-        # Its removal changes the size of the canvas before it is announced.
-        return ""
     at, base = layers.index(stack), layers.index(image)
     for place, layer in enumerate(layers):
         if layer is image or layer is stack or not _covers(layer, stack):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from camanim.errors import CamError, Cancelled
+from camanim.words import duration
 from napari_camanim.canvas.badge import Badge
 from napari_camanim.layers.metadata import KEY, CamMetadata, metadata
 from napari_camanim.layers.run import Run
@@ -267,11 +268,6 @@ class Explainer(QObject):
             if done and elapsed > 0.5:
                 words += f", {duration(elapsed * (total - done) / done)} left"
         self.progressed.emit(words, done, total)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in words, such as ``"6 s"`` or ``"2 min"``."""
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _size(explained: Explained) -> int:

@@ -8,8 +8,9 @@ from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from camanim.errors import CamError, Cancelled, ScoreError
+from camanim.errors import CamError, Cancelled, ImageError, ScoreError
 from camanim.findings import FindingRequest, find_kind
+from camanim.images.contents import why_labels
 from camanim.progress import Progress
 from napari_camanim.layers.metadata import CamMetadata, metadata
 from napari_camanim.layers.run import Run
@@ -75,6 +76,11 @@ def explain(
 
     model = networks.load(request.network, progress)
     shown, preprocessing = request.input_for(model)
+    labels = why_labels(shown.pixels)
+    if labels is not None:
+        raise ImageError(
+            f"{labels} Convert it to a Labels layer, or to floating numbers to explain it nevertheless."
+        )
     animations = animate_targets(
         model,
         shown.pixels,
