@@ -25,7 +25,7 @@ CHARACTER, MARGINS = 7.6, 24
 #: Separator of the facts on a line.
 SEPARATOR = "   "
 #: Milliseconds after the last step of the slider until the box is drawn again.
-REST = 150
+REST = 700
 #: Blending modes in which an opaque layer hides what is below.
 COVERING = ("opaque", "translucent", "translucent_no_depth")
 
@@ -198,8 +198,8 @@ class Badge:
         if text and text != self.overlay.text and self.overlay.visible:
             self.overlay.box = False
             self._rest.start()
-        if text:
-            self.overlay.text = text
+        if text and text != self.overlay.text:
+            self._set_text(viewer, text)
         if self.overlay.visible != bool(text):
             self.overlay.visible = bool(text)
         self._show_bar(stack)
@@ -218,6 +218,20 @@ class Badge:
         length = max(12, int((width - MARGINS) / CHARACTER))
         lines += [shortened(problem, length)] if problem else []
         return "\n".join(lines)
+
+    def _set_text(self, viewer: ViewerModel, text: str) -> None:
+        """Set the text; overlays are placed again only if its height changed.
+
+        To place them redraws all, and takes longer than to draw the map. The text starts at the top left,
+        so that its length moves nothing.
+        """
+        placed = getattr(viewer.canvas.events, "_overlay_positions_changed", None)
+        same_height = text.count("\n") == self.overlay.text.count("\n")
+        if placed is not None and same_height and self.overlay.text:
+            with placed.blocker():
+                self.overlay.text = text
+        else:
+            self.overlay.text = text
 
     def _show_box(self) -> None:
         self.overlay.box = True
