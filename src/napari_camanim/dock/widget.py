@@ -19,6 +19,7 @@ from camanim.cache_folder import set_cache_folder
 from camanim.errors import CamError
 from camanim.models.domain import FIRST, suggest_model
 from camanim.writing import checked_path
+from napari_camanim.canvas.glyphs import Glyphs
 from napari_camanim.commands import bind_keys, unbind_keys
 from napari_camanim.dock.class_field import ClassField
 from napari_camanim.dock.form import Column, Form, fit_width, show_words
@@ -103,6 +104,7 @@ class CamWidget(Container[Any]):
         self._connect_session()
         self._restore()
         self._refresh()
+        self._glyphs = Glyphs(unwrapped(napari_viewer))
         self._idle.start()
         self._keys = bind_keys(napari_viewer)
 
@@ -746,6 +748,7 @@ class CamWidget(Container[Any]):
     def _fill(self) -> None:
         """Make the settings, shortly after the dock was opened."""
         self.settings.set_method(self.method.method())
+        self._glyphs.start()
 
     # -- Closing -----------------------------------------------------------------------------------
 
@@ -757,6 +760,7 @@ class CamWidget(Container[Any]):
         if not self._closed:
             self._delay.stop()
             self._idle.stop()
+            self._glyphs.stop()
             self._remember()
             unbind_keys(self.viewer, self._keys)
             self._disconnect()
