@@ -71,6 +71,8 @@ class CamWidget(Container[Any]):
         #: Incremented when inputs of Predict change, to discard outdated results.
         self._input_version = 0
         self._predicted_version = -1
+        #: Whether a mask was chosen during a job, after which the maps are compared with it.
+        self._mask_changed = False
         self._closed = False
         self._create_fields()
         super().__init__(widgets=self._fields(), scrollable=True, labels=False)
@@ -215,6 +217,8 @@ class CamWidget(Container[Any]):
         self.status.offer.clicked.connect(self._show_unplaced)
         self.settings.save.clicked.connect(self._choose_and_save)
         self.settings.mask.changed.connect(self._on_mask)
+        for name, box in self.settings.boxes.items():
+            box.changed.connect(partial(self._show_price, name))
         self.settings.changed.connect(self._on_change)
         for form in (self.settings.overrides, self.settings.weights, self.settings.classes):
             form.changed.connect(self._on_network)
@@ -248,10 +252,18 @@ class CamWidget(Container[Any]):
 
     def _refresh(self, event: Any = None) -> None:
         """Update the lists of images and masks, keeping the choices."""
-        self.image.reset_choices()
-        self.settings.mask.reset_choices()
+        self.reset_choices()
+        self._on_image(self.image.value)
         self._follow_selection()
         self._on_stack()
+
+    def reset_choices(self, *_: Any) -> None:
+        """Update the lists of images and masks; napari calls this, too, when layers change."""
+        if self._closed:
+            return
+        # Without signals: findings remain valid when their mask is removed.
+        _list_again(self.settings.mask)
+        _list_again(self.image, next((layer for _, layer in self._images()), None))
 
     def _on_removed(self, event: Any = None) -> None:
         # Layers can be garbage now.
@@ -271,7 +283,7 @@ class CamWidget(Container[Any]):
     def _on_stack(self, stack: Any = None) -> None:
         """Show the normalisation of the current stack."""
         current = self.session.current
-        self.export_button.enabled = current is not None
+        self.export_button.enabled = current is not None and not self.runner.running
         if current is not None:
             with self.normalization.changed.blocked(), self.signed.changed.blocked():
                 self.normalization.value = current.data.normalization
@@ -308,9 +320,30 @@ class CamWidget(Container[Any]):
             self._delay.start()
 
     def _on_mask(self, layer: Labels | None) -> None:
+        self._mask_changed = True
+        self._compare_with_mask()
+
+    def _compare_with_mask(self) -> None:
+        """Compare the current stack with the chosen mask, unless a job is running."""
+        if self.runner.running:
+            return
+        self._mask_changed = False
         stack = self.session.current
+        # Only a stack of the chosen image, which the mask belongs to.
         if stack is not None and stack.data.run.image is self.image.value:
             self.explainer.compare_with_mask(stack, self._mask())
+
+    def _show_price(self, name: str, checked: bool) -> None:
+        """Show what a finding would cost for the current stack, when its box is checked."""
+        stack = self.session.current
+        if not checked or stack is None or self.runner.running:
+            return
+        try:
+            price = self.settings.price(name, stack.data.animation)
+        except CamError as error:
+            price = str(error)
+        if price:
+            self.status.show_message(price)
 
     def _suggest_network(self) -> None:
         if not self.network.value:
@@ -353,7 +386,9 @@ class CamWidget(Container[Any]):
         """Explain the chosen image and add the stack to the viewer."""
         request = self.request()
         if request is not None:
-            self.explainer.run(request, self.image.value, self._normalization())
+            self.explainer.run(
+                request, self.image.value, self._normalization(), signed=bool(self.signed.value)
+            )
 
     def run_or_cancel(self) -> None:
         """Run, or cancel what is running."""
@@ -374,7 +409,13 @@ class CamWidget(Container[Any]):
             stack = None
         shown = None if stack is None else stack.data.run.request
         if shown is None or shown.key != request.key:
-            self.explainer.run(request, self.image.value, self._normalization(), into=stack)
+            self.explainer.run(
+                request,
+                self.image.value,
+                self._normalization(),
+                stack,
+                signed=bool(self.signed.value),
+            )
 
     def predict(self) -> None:
         """List the likeliest classes, followed by the others."""
@@ -412,11 +453,17 @@ class CamWidget(Container[Any]):
 
     def _on_started(self) -> None:
         self.run_button.text = "Cancel"
+        # Writing a file would replace the job.
+        self.export_button.enabled = self.settings.save.enabled = False
         self.status.set_running(True)
 
     def _on_finished(self) -> None:
         self.run_button.text, self.run_button.enabled = "Run", True
+        self.settings.save.enabled = True
         self.status.set_running(False)
+        self._on_stack()
+        if self._mask_changed:
+            self._compare_with_mask()
 
     def _on_message(self, text: str, error: bool) -> None:
         self.status.show_message(text, error)
@@ -468,6 +515,8 @@ class CamWidget(Container[Any]):
         self.runner.start(Job(job, self._show_written))
 
     def _show_written(self, path: Path) -> None:
+        if self._closed:
+            return
         self.status.show_message(f"Wrote {path}.")
 
     def _choose_and_export(self) -> None:
@@ -486,12 +535,14 @@ class CamWidget(Container[Any]):
 
     def _restore(self) -> None:
         values = remembered()
-        self.network.value = str(values.get("network", ""))
-        self.method.value = str(values.get("method", self.method.value))
+        for name, field in (("network", self.network), ("method", self.method)):
+            if isinstance(values.get(name), str):
+                field.value = values[name]
         self.road.value = bool(values.get("road", False))
         if values.get("scale") in self.normalization.choices:
             self.normalization.value = values["scale"]
-        self.settings.restore(values.get("settings", {}))
+        settings = values.get("settings")
+        self.settings.restore(settings if isinstance(settings, dict) else {})
         self.settings.set_method(self.method.method())
 
     def _remember(self) -> None:
@@ -515,12 +566,20 @@ class CamWidget(Container[Any]):
         self._remember()
         self._delay.stop()
         self.runner.close()
-        self.explainer.forget_all()
+        # Reports that wait in the queue of events would arrive when the fields are deleted.
+        explainer = self.explainer
+        for signal in (explainer.said, explainer.progressed, explainer.shown, explainer.listed):
+            signal.disconnect()
+        explainer.forget_all()
         if self._device_search is not None:
             self._device_search.succeeded.disconnect()
         while self._connections:
             event, slot = self._connections.pop()
             event.disconnect(slot)
+        layers = self.viewer.layers.events
+        # napari connected them.
+        for event in (layers.inserted, layers.removed, layers.reordered):
+            event.disconnect(self.reset_choices)
         self.session.release()
         include_all()
 
@@ -542,6 +601,20 @@ class _Closing(QObject):
     def close(self, *_: object) -> None:
         """Close the dock, as its widgets are deleted."""
         self._close()
+
+
+def _list_again(field: ComboBox, instead: Any = None) -> None:
+    """Update the list of a field without signals.
+
+    The choice is kept, although it can have another name; if it was removed, `instead` is chosen.
+    """
+    with field.changed.blocked():
+        chosen = field.value
+        field.reset_choices()
+        if chosen is not None and chosen in field.choices:
+            field.value = chosen
+        elif instead is not None:
+            field.value = instead
 
 
 def _devices(progress: Progress) -> list[str]:
