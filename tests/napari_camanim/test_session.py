@@ -213,10 +213,14 @@ def test_a_removed_stack_is_freed(viewer, image, session, explain):
 
 
 def test_session_and_badge_are_freed_with_the_viewer(tiny):
-    viewer = ViewerModel()
-    animate_layer(viewer, viewer.add_image(np.zeros((20, 30))), tiny)
-    gone = [ref(viewer), ref(Session.of(viewer)), ref(Badge.on(Session.of(viewer)))]
-    del viewer
+    # napari reads the variables of its caller, which keeps them for as long as the caller runs.
+    def use():
+        viewer = ViewerModel()
+        animate_layer(viewer, viewer.add_image(np.zeros((20, 30))), tiny)
+        session = Session.of(viewer)
+        return [ref(viewer), ref(session), ref(Badge.on(session)), ref(session.current)]
+
+    gone = use()
     collection.include_all()
     gc.collect()
-    assert [each() for each in gone] == [None] * 3
+    assert [each() for each in gone] == [None] * 4
