@@ -1,7 +1,7 @@
 """Rendering of the badge's characters ahead of time.
 
-The first use of each character on the canvas takes 10 to 20 ms; the first badge would freeze the window for
-half a second. The characters are rendered one by one, in a transparent text, while nothing else happens.
+The first use of each character on the canvas takes 10 to 20 ms: the first badge would freeze the window
+for half a second. The characters are rendered one by one, in a transparent text, while nothing happens.
 """
 
 from __future__ import annotations

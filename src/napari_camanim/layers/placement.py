@@ -30,11 +30,22 @@ def placement(animation: Animation, image: Image, region: Region) -> dict[str, A
     dict
         Arguments of a napari layer: scale, translate, rotate, shear, affine, units and axis_labels.
     """
-    # From pixels of the map to pixels of the image ...
+    # From pixels of the map to pixels of the image.
     cell, start = animation.source_geometry.affine(animation.geometry.size)
     pixel, origin = np.ones(image.ndim), np.array(region.position, float)
     pixel[list(region.axes)], origin[list(region.axes)] = cell, start
-    # ... and from these to world coordinates.
+    return _to_world(pixel, origin, image, len(region.axes))
+
+
+def region_placement(image: Image, region: Region) -> dict[str, Any]:
+    """Return the transform from pixels of a region of an image to world coordinates; see `placement`."""
+    return _to_world(np.ones(image.ndim), np.array(region.position, float), image, len(region.axes))
+
+
+def _to_world(
+    pixel: npt.NDArray[Any], origin: npt.NDArray[Any], image: Image, space: int
+) -> dict[str, Any]:
+    """Return the transform to world coordinates, from that to pixels of an image."""
     shear = _shear_matrix(image)
     matrix = np.asarray(image.rotate) @ shear @ np.diag(image.scale)
     return {
@@ -44,7 +55,7 @@ def placement(animation: Animation, image: Image, region: Region) -> dict[str, A
         "shear": shear,
         "affine": image.affine.affine_matrix,
         "units": image.units,
-        "axis_labels": _labels(image, len(region.axes)),
+        "axis_labels": _labels(image, space),
     }
 
 
