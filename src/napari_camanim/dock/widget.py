@@ -20,6 +20,7 @@ from camanim.errors import CamError
 from camanim.models.domain import FIRST, suggest_model
 from camanim.writing import checked_path
 from napari_camanim.canvas.glyphs import Glyphs
+from napari_camanim.canvas.presets import PRESETS, Preset, apply_preset
 from napari_camanim.commands import bind_keys, unbind_keys
 from napari_camanim.dock.class_field import ClassField
 from napari_camanim.dock.form import Column, Form, fit_width, show_words
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from camanim.progress import Progress
     from camanim.stack import Normalization
+    from napari_camanim.comparison.requests import LabelledRequest
     from napari_camanim.work.jobs import Classes, Explained
 
 #: Milliseconds after the last change until a live run starts.
@@ -161,6 +163,12 @@ class CamWidget(Container[Any]):
             tooltip="local: a separate scale for each layer; global: a common scale.",
         )
         self.normalization.value = "local"
+        self.preset = ComboBox(
+            name="view",
+            label="View",
+            choices=PRESETS,
+            tooltip="The map over the image, beside it, or opaque.",
+        )
         self.signed = CheckBox(
             name="signed",
             text="Show negative evidence",
@@ -190,7 +198,7 @@ class CamWidget(Container[Any]):
             self.road,
             Column([self.run_button, self.predict_button, self.live], "horizontal"),
             self.cost,
-            Form([self.normalization]),
+            Form([self.normalization, self.preset]),
             self.signed,
             self.status,
         ]
@@ -212,6 +220,9 @@ class CamWidget(Container[Any]):
         self.sections = {
             "Layers": Section(
                 "Layers", "The network as the tree of its modules.", self._make_layers
+            ),
+            "Compare": Section(
+                "Compare", "Several methods, classes or networks side by side.", self._make_compare
             ),
             "Save": Section("Save", "Movies and cards.", self._make_save),
             "Settings": Section(
@@ -254,6 +265,23 @@ class CamWidget(Container[Any]):
         panel.clear_extra()
         if point is not None and values is not None:
             panel.set_extra(str(point), values)
+
+    def _make_compare(self) -> QWidget:
+        from napari_camanim.comparison.section import CompareSection
+
+        self._compare = CompareSection(self.viewer, self.request, self._run_all, self._refuse)
+        return self._compare.native
+
+    def _run_all(self, labelled: list[LabelledRequest]) -> None:
+        """Run several requests and show them side by side."""
+        notes = [note for each in labelled for note in each.notes]
+        if notes:
+            self.status.show_message(" ".join(dict.fromkeys(notes)))
+        requests = [each.request for each in labelled]
+        self.explainer.compare(requests, self.image.value, self._normalization())
+
+    def _refuse(self, text: str) -> None:
+        self.status.show_message(text, error=True)
 
     def _make_save(self) -> QWidget:
         self._save = Column([self.export_button, self.card_button])
@@ -337,6 +365,7 @@ class CamWidget(Container[Any]):
         self.live.changed.connect(self._on_change)
         self.normalization.changed.connect(self.session.set_normalization)
         self.signed.changed.connect(self.session.set_signed)
+        self.preset.changed.connect(self._on_preset)
         self.run_button.clicked.connect(self.run_or_cancel)
         self.predict_button.clicked.connect(self.predict)
         self.export_button.clicked.connect(self.choose_and_export)
@@ -448,6 +477,9 @@ class CamWidget(Container[Any]):
             self._settings.set_depth(image is not None and image.ndim > 2)
         self._suggest_network()
         self._on_network()
+
+    def _on_preset(self, preset: Preset) -> None:
+        apply_preset(self.viewer, preset)
 
     def _on_channels(self, value: Any = None) -> None:
         self._show_view()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,44 @@ class Explainer(QObject):
             return
         work = partial(_explain, request, image, normalization, self._runner)
         self._runner.start(Job(work, show))
+
+    def compare(
+        self,
+        requests: Sequence[RunRequest],
+        image: Image,
+        normalization: Normalization = "local",
+    ) -> None:
+        """Run several requests for one image, show them side by side, and compute their findings."""
+        work = partial(_explain_all, tuple(requests), image, normalization, self._runner)
+        self._runner.start(Job(work, partial(self._show_comparison, normalization)))
+
+    def _show_comparison(self, normalization: Normalization, results: list[Explained]) -> None:
+        from napari_camanim.comparison.usual import show_runs
+
+        viewer = self._session.viewer
+        if viewer is None or self._abandoned:
+            return
+        for explained in results:
+            self._keep(explained)
+        runs = [run for explained in results for run in explained.runs]
+        try:
+            show_runs(viewer, runs, normalization)
+        except CamError as error:
+            self.said.emit(str(error), True)
+            return
+        for explained in results:
+            self.shown.emit(explained)
+        cancelled = any(explained.cancelled for explained in results)
+        self.said.emit(f"{'Cancelled: kept ' if cancelled else ''}{len(runs)} runs.", False)
+        if not cancelled and not self._runner.closed:
+            work = partial(_find_all, results, self._report)
+            self._runner.start(Job(work, self._on_all_found))
+
+    def _on_all_found(self, found: Found) -> None:
+        cancelled = "Scores were cancelled." if found.cancelled else ""
+        text = " ".join(filter(None, [cancelled, found.problem]))
+        if text:
+            self.said.emit(text, bool(found.problem))
 
     def predict(self, request: RunRequest) -> None:
         """Predict the likeliest classes; `listed` is emitted with them."""
@@ -310,3 +349,35 @@ def _predict(request: RunRequest, runner: Runner, progress: Progress) -> Classes
 
 def _localise(run: Run, mask: Mask | None, report: Any, progress: Progress) -> tuple[str, str]:
     return jobs.localise(run, mask, report)
+
+
+def _explain_all(
+    requests: Sequence[RunRequest],
+    image: Image,
+    normalization: Normalization,
+    runner: Runner,
+    progress: Progress,
+) -> list[Explained]:
+    """Return the maps of all requests; after a cancel, those computed so far."""
+    results: list[Explained] = []
+    for request in requests:
+        try:
+            results.append(_explain(request, image, normalization, runner, progress))
+        except Cancelled:
+            if not results:
+                raise
+            break
+        if results[-1].cancelled:
+            break
+    return results
+
+
+def _find_all(results: list[Explained], report: jobs.Report, progress: Progress) -> Found:
+    """Compute the findings of all results, until one is cancelled."""
+    problems = []
+    for explained in results:
+        found = jobs.find(explained.runs, explained.request, report, progress)
+        problems.append(found.problem)
+        if found.cancelled:
+            return Found(" ".join(filter(None, dict.fromkeys(problems))), True)
+    return Found(" ".join(filter(None, dict.fromkeys(problems))))
