@@ -378,11 +378,11 @@ class CamWidget(Container[Any]):
         self.explainer.progressed.connect(self.status.show_progress)
         self.explainer.shown.connect(self._on_shown)
         self.explainer.listed.connect(self._on_classes)
-        self._delay = QTimer()
+        # Deleted with the widget, of which they would use fields.
+        self._delay, self._idle = QTimer(self.native), QTimer(self.native)
         self._delay.setSingleShot(True)
         self._delay.setInterval(DELAY)
         self._delay.timeout.connect(self._run_live)
-        self._idle = QTimer()
         self._idle.setSingleShot(True)
         self._idle.setInterval(IDLE)
         self._idle.timeout.connect(self._fill)
