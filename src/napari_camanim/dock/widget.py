@@ -251,10 +251,10 @@ class CamWidget(Container[Any]):
         panel = QWidget()
         box = QVBoxLayout(panel)
         box.setContentsMargins(0, 0, 0, 0)
-        box.addWidget(LayerTree(self.session))
-        probe = Probe(self.session)
-        probe.probed.connect(self._on_probed)
-        box.addWidget(ProbeButton(probe))
+        self.tree, self.probe = LayerTree(self.session), Probe(self.session)
+        self.probe.probed.connect(self._on_probed)
+        box.addWidget(self.tree)
+        box.addWidget(ProbeButton(self.probe))
         return panel
 
     def _on_probed(self, point: Any, values: Any) -> None:
@@ -269,8 +269,8 @@ class CamWidget(Container[Any]):
     def _make_compare(self) -> QWidget:
         from napari_camanim.comparison.section import CompareSection
 
-        self._compare = CompareSection(self.viewer, self.request, self._run_all, self._refuse)
-        return self._compare.native
+        self.compare = CompareSection(self.viewer, self.request, self._run_all, self._refuse)
+        return self.compare.native
 
     def _run_all(self, labelled: list[LabelledRequest]) -> None:
         """Run several requests and show them side by side."""
