@@ -781,6 +781,7 @@ class CamWidget(Container[Any]):
             self.normalization.value = values["scale"]
         settings = values.get("settings")
         self._recorded = settings if isinstance(settings, dict) else {}
+        self._restored = (self.network.value, self.method.value)
         # Read in a thread, as napari parses the manifests of all plugins for it.
         self._preferences = create_worker(preferences)
         self._preferences.returned.connect(self._prefer)
@@ -792,9 +793,11 @@ class CamWidget(Container[Any]):
             return
         if preferred.cache_folder:
             set_cache_folder(preferred.cache_folder)
-        if preferred.network:
+        network, method = self._restored
+        # Unless the user has chosen another one in the meantime.
+        if preferred.network and self.network.value in (network, self._suggested):
             self.network.value = preferred.network
-        if preferred.method:
+        if preferred.method and self.method.value == method and not self.runner.running:
             self.method.value = preferred.method
         if preferred.device:
             self.settings.restore({"device": preferred.device})
