@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from camanim.images import Geometry
+
 if TYPE_CHECKING:
     from napari.layers import Image
 
@@ -30,21 +32,43 @@ def placement(animation: Animation, image: Image, region: Region) -> dict[str, A
     dict
         Arguments of a napari layer: scale, translate, rotate, shear, affine, units and axis_labels.
     """
-    # From pixels of the map to pixels of the image ...
     cell, start = animation.source_geometry.affine(animation.geometry.size)
+    return _placed(cell, start, image, region)
+
+
+def picture_placement(animation: Animation, image: Image, region: Region) -> dict[str, Any]:
+    """Return the transform from pixels of `Result.image` to world coordinates; see `placement`."""
+    space = len(region.axes)
+    placed = animation.placement or Geometry(tuple(animation.image.shape[:space]))
+    cell, start = placed.affine(placed.size)
+    return _placed(cell, start, image, region)
+
+
+def image_placement(image: Image, space: int = 2) -> dict[str, Any]:
+    """Return the transform of an image layer, as arguments of another layer with its pixels."""
+    return {
+        "scale": np.asarray(image.scale),
+        "translate": np.asarray(image.translate),
+        "rotate": np.asarray(image.rotate),
+        "shear": _shear_matrix(image),
+        "affine": image.affine.affine_matrix,
+        "units": image.units,
+        "axis_labels": _labels(image, min(space, image.ndim)),
+    }
+
+
+def _placed(
+    cell: tuple[float, ...], start: tuple[float, ...], image: Image, region: Region
+) -> dict[str, Any]:
+    # From pixels of the map to pixels of the image ...
     pixel, origin = np.ones(image.ndim), np.array(region.position, float)
     pixel[list(region.axes)], origin[list(region.axes)] = cell, start
     # ... and from these to world coordinates.
-    shear = _shear_matrix(image)
-    matrix = np.asarray(image.rotate) @ shear @ np.diag(image.scale)
-    return {
-        "scale": np.asarray(image.scale) * pixel,
-        "translate": np.asarray(image.translate) + matrix @ origin,
-        "rotate": np.asarray(image.rotate),
-        "shear": shear,
-        "affine": image.affine.affine_matrix,
-        "units": image.units,
-        "axis_labels": _labels(image, len(region.axes)),
+    base = image_placement(image, len(region.axes))
+    matrix = base["rotate"] @ base["shear"] @ np.diag(base["scale"])
+    return base | {
+        "scale": base["scale"] * pixel,
+        "translate": base["translate"] + matrix @ origin,
     }
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from camanim.errors import CamError, Cancelled
@@ -170,18 +172,24 @@ class Explainer(QObject):
             return
         (explained, normalization), self.unplaced = self.unplaced, None
         run = explained.runs[0]
-        others = tuple(i for i in range(len(run.region.shape)) if i not in run.region.axes)
-        picture = run.animation.image
-        rgb = picture.ndim > len(run.region.axes)
-        pixels = picture.reshape(
-            *(1 if i in others else run.region.shape[i] for i in range(len(run.region.shape))),
-            *picture.shape[len(run.region.axes) :],
-        )
-        image = viewer.add_image(
-            pixels, name=run.image_name, rgb=rgb, translate=run.region.position
-        )
+        picture, axes = run.animation.image, list(run.region.axes)
+        rgb = picture.ndim > len(axes)
+        sides, pixel = np.ones(len(run.region.shape), int), np.ones(len(run.region.shape))
+        start = np.array(run.region.position, float)
+        sides[axes] = picture.shape[: len(axes)]
+        placed_picture = run.animation.placement
+        if placed_picture is not None:
+            pixel[axes], start[axes] = placed_picture.affine(placed_picture.size)
+        pixels = picture.reshape(*sides, *picture.shape[len(axes) :])
+        image = viewer.add_image(pixels, name=run.image_name, rgb=rgb, scale=pixel, translate=start)
         placed = [
-            Run.of(each.animation, each.region.at_origin(), unwrapped(image), each.request)
+            # The copy consists of the box alone.
+            Run.of(
+                replace(each.animation, placement=None),
+                each.region.at_origin(),
+                unwrapped(image),
+                each.request,
+            )
             for each in explained.runs
         ]
         self._place(
