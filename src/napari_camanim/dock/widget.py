@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from camanim.errors import CamError
 from camanim.writing import checked_path
+from napari_camanim.ask.section import AskSection
 from napari_camanim.dock.class_field import ClassField
 from napari_camanim.dock.form import Column, Form, fit_width
 from napari_camanim.dock.method_field import MethodField
@@ -78,6 +79,8 @@ class CamWidget(Container[Any]):
         self._input_version = 0
         self._predicted_version = -1
         self._closed = False
+        #: The section "Ask", once it was opened.
+        self.ask: AskSection | None = None
         self._create_fields()
         super().__init__(widgets=self._fields(), scrollable=True, labels=False)
         self.runner = Runner(partial(confirm_trust, self.native))
@@ -180,6 +183,9 @@ class CamWidget(Container[Any]):
         self.view_words.native.setWordWrap(True)
         fit_width(self.view_words)
         self.sections = {
+            "Ask": Section(
+                "Ask", "What if a region were not there? Explain a box, or windows.", self._make_ask
+            ),
             "Save": Section("Save", "Movies and cards.", self._make_save),
             "Settings": Section(
                 "Settings",
@@ -199,6 +205,27 @@ class CamWidget(Container[Any]):
         root.installEventFilter(self._closing)
         # Closing napari deletes the widget without an event; results of a job can still arrive.
         root.destroyed.connect(self._closing.close)
+
+    def _make_ask(self) -> QWidget:
+        self.ask = AskSection(
+            self.viewer,
+            self.session,
+            self.explainer,
+            self.settings.forms["region_test"].values,
+            self.sections["Ask"].adapt,
+        )
+        self._wheel.watch(self.ask.native)
+        self.ask.region.altered.connect(self._on_region)
+        self.ask.region.draw_button.clicked.connect(self._draw_box)
+        return self.ask.native
+
+    def _draw_box(self) -> None:
+        if self.ask is not None and self.image.value is not None:
+            self.ask.region.draw(self.image.value)
+
+    def _on_region(self) -> None:
+        self._show_view()
+        self._on_change()
 
     def _make_save(self) -> QWidget:
         self._save = Column([self.export_button, self.settings.save])
@@ -252,7 +279,11 @@ class CamWidget(Container[Any]):
         ImageError
             If the selected layers cannot be channels of one image.
         """
-        return take_view(self.viewer, self.image.value, self._channels())
+        view = take_view(self.viewer, self.image.value, self._channels())
+        return view if self.ask is None else self.ask.region.apply(view, self.image.value)
+
+    def _windows(self) -> dict[str, Any] | None:
+        return None if self.ask is None else self.ask.region.windows()
 
     def _show_view(self) -> None:
         """Show what Run explains."""
@@ -262,6 +293,7 @@ class CamWidget(Container[Any]):
             space = 3 if self.settings.all_slices() or (loaded and loaded.dims == 3) else 2
             try:
                 words = self._view().words(space)
+                words += ", window by window" if self._windows() is not None else ""
             except CamError as error:
                 words = str(error)
         self.view_words.value = words
@@ -436,6 +468,7 @@ class CamWidget(Container[Any]):
                 settings=self.settings.run(),
                 findings=self.settings.findings(road=bool(self.road.value)),
                 mask=self._mask(),
+                windows=self._windows(),
             )
         except CamError as error:
             self.status.show_message(str(error), error=True)
@@ -464,6 +497,8 @@ class CamWidget(Container[Any]):
             return
         if stack is not None and stack.data.run.image is not self.image.value:
             stack = None
+        if self.ask is not None:
+            stack = self.ask.tool.base_of(stack)
         shown = None if stack is None else stack.data.run.request
         if shown is None or shown.key != request.key:
             self.explainer.run(request, self.image.value, self._normalization(), into=stack)
@@ -599,13 +634,21 @@ class CamWidget(Container[Any]):
 
     # -- Closing -----------------------------------------------------------------------------------
 
-    def close_dock(self) -> None:
-        """Cancel the running job, release the network, and disconnect from the viewer."""
+    def close_dock(self, *, deleted: bool = False) -> None:
+        """Cancel the running job, release the network, and disconnect from the viewer.
+
+        Parameters
+        ----------
+        deleted : bool
+            Whether the widgets are being deleted, as the viewer is closed.
+        """
         if self._closed:
             return
         self._closed = True
         self._remember()
         self._delay.stop()
+        if self.ask is not None:
+            self.ask.close(remove=not deleted)
         self.runner.close()
         self.explainer.forget_all()
         if self._device_search is not None:
@@ -620,7 +663,7 @@ class CamWidget(Container[Any]):
 class _Closing(QObject):
     """Notices that napari closes the dock: by a close event, or by removing its parent."""
 
-    def __init__(self, close: Callable[[], None]) -> None:
+    def __init__(self, close: Callable[..., None]) -> None:
         super().__init__()
         self._close = close
 
@@ -633,7 +676,7 @@ class _Closing(QObject):
 
     def close(self, *_: object) -> None:
         """Close the dock, as its widgets are deleted."""
-        self._close()
+        self._close(deleted=True)
 
 
 def _devices(progress: Progress) -> list[str]:

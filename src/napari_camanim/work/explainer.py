@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,33 @@ class Explainer(QObject):
         work = partial(_localise, stack.data.run, mask, self._report)
         self._runner.start(Job(work, self._on_localised))
 
+    @property
+    def running(self) -> bool:
+        """Whether maps or findings are being computed."""
+        return self._runner.running
+
+    def test_region(
+        self,
+        stack: Image,
+        mask: Callable[[], Any],
+        settings: dict[str, Any],
+        done: Callable[[Any], None],
+    ) -> None:
+        """Test whether the network uses a region of the image of a stack.
+
+        Parameters
+        ----------
+        stack : napari.layers.Image
+        mask : callable
+            Returns the mask of the explained region; called in the thread.
+        settings : dict
+            Settings of `camanim.checks.check_region`.
+        done : callable
+            Called with the finding, or None, and the problem, or an empty text.
+        """
+        work = partial(_test_region, stack.data.run, mask, settings, self._report)
+        self._runner.start(Job(work, done, kept=False))
+
     def forget(self, image: Image) -> None:
         """Drop the results that are kept of an image, as its pixels were changed or it was removed."""
         for key, kept in list(self._kept.items()):
@@ -228,6 +256,9 @@ class Explainer(QObject):
             if stack.data.run is run:
                 updated = dict(about, normalization=stack.data.normalization)
                 self._session.refresh(stack, updated)  # type: ignore[arg-type]
+        for kept in self._kept.values():
+            if run in kept.runs:
+                kept.about[kept.runs.index(run)] = about
 
     def _on_found(self, found: Found) -> None:
         explained, self._scoring = self._scoring, None
@@ -294,6 +325,12 @@ def _explain(
 
 def _predict(request: RunRequest, runner: Runner, progress: Progress) -> Classes:
     return jobs.predict(request, runner.networks, progress)
+
+
+def _test_region(
+    run: Run, mask: Any, settings: dict[str, Any], report: Any, progress: Progress
+) -> tuple[Any, str]:
+    return jobs.test_region(run, mask, settings, report, progress)
 
 
 def _localise(run: Run, mask: Mask | None, report: Any, progress: Progress) -> tuple[str, str]:

@@ -194,6 +194,28 @@ def localise(run: Run, mask: Mask | None, report: Report) -> tuple[str, str]:
     return "" if animation.localisation is None else animation.localisation.summary(), problem
 
 
+def test_region(
+    run: Run,
+    mask: Callable[[], Any],
+    settings: dict[str, Any],
+    report: Report,
+    progress: Progress,
+) -> tuple[Finding | None, str]:
+    """Test whether the network uses a region; return the finding and the message of an error."""
+    request = FindingRequest("region_test", settings)
+    arguments = request.arguments({"progress": progress}) | {"mask": mask()}
+    found: list[Finding] = []
+
+    def compute() -> None:
+        found.append(request.kind.compute(run.animation, **arguments))
+        _add(run, report, found[0])
+
+    result = _compute([compute])
+    if result.cancelled:
+        raise Cancelled("The region test was cancelled.")
+    return (found[0] if found else None), result.problem
+
+
 def predict(request: RunRequest, networks: Networks, progress: Progress) -> Classes:
     """Return the likeliest classes, and the names of all classes."""
     model = networks.load(request.network, progress)
