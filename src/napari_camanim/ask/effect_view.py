@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Classes that are shown.
 ROWS = 5
 #: Parts of the width for the name and the bar; the rest is for the values.
-NAME, BAR = 0.40, 0.24
+NAME, BAR = 0.38, 0.22
 
 
 class EffectView(QWidget):
@@ -81,6 +81,8 @@ class EffectView(QWidget):
             painter.fillRect(QRectF(bar.x(), bar.y(), bar.width() * share, bar.height()), filled)
             mark = bar.x() + (bar.width() - 2) * abs(before) / largest
             painter.fillRect(QRectF(mark, bar.y() - 2, 2, bar.height() + 4), text)
+            font.setBold(False)
+            painter.setFont(font)
             left = name_width + bar_width + 6
             values = QRect(left, y, width - left, height)
             painter.drawText(

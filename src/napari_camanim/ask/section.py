@@ -46,8 +46,6 @@ class AskSection(Column):
     explainer : Explainer
     region_settings : callable
         Returns the settings of the region test.
-    adapt : callable
-        Adapts the height of the section after fields were shown or hidden.
 
     Attributes
     ----------
@@ -61,10 +59,8 @@ class AskSection(Column):
         session: Session,
         explainer: Explainer,
         region_settings: Callable[[], dict[str, Any]],
-        adapt: Callable[[], None],
     ) -> None:
         self._region_settings = region_settings
-        self._adapt = adapt
         self._viewer = viewer
         self.region = RegionField(viewer)
         self.tool = WhatIfTool(session, explainer)
@@ -126,6 +122,7 @@ class AskSection(Column):
         )
         self._lay_out()
         self._connect()
+        self.effect.visible = self.words.visible = False
         self._show_mode("off")
         self._on_replacement()
 
@@ -153,7 +150,6 @@ class AskSection(Column):
         self.tool.said.connect(self._on_said)
         self.tool.predicted.connect(self._on_predicted)
         self.tool.switched_off.connect(self._on_off)
-        self.region.altered.connect(self._adapt)
         layers = self._viewer.layers.events
         for event in (layers.inserted, layers.removed, layers.renamed):
             event.connect(self._on_layers)
@@ -194,13 +190,11 @@ class AskSection(Column):
         self._counting.visible = mode == "superpixel"
         for action in (self.undo_button, self.clear_button, self.test_button):
             action.enabled = mode != "off"
-        self._adapt()
 
     def _on_replacement(self, value: Any = None) -> None:
         by = self.replacement["by"].value
         for name, way in OPTIONS.items():
             self.replacement[name].visible = way == by
-        self._adapt()
         try:
             values = self.replacement.values()
         except CamError as error:
@@ -220,12 +214,9 @@ class AskSection(Column):
         self.tool.test_region(settings)
 
     def _on_said(self, text: str) -> None:
-        self.words.value = text
-        self._adapt()
+        self.words.value, self.words.visible = text, bool(text)
 
     def _on_predicted(self, effect: Effect | None) -> None:
         self.effect.value = "" if effect is None else effect.summary()
-        rows = len(self.view.rows)
+        self.effect.visible = effect is not None
         self.view.set_effect(effect)
-        if len(self.view.rows) != rows:
-            self._adapt()

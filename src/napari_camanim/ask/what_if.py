@@ -616,6 +616,10 @@ class WhatIfTool(QObject):
         with self._changing():
             self.stack = self._session.add(edited, run.image, self._normalization, about=about)
             self.stack.name = f"{name_of(edited)} what if"
+            if self.picture is not None:
+                # Between the image and its maps.
+                above = viewer.layers.index(run.image) + 1
+                viewer.layers.move(viewer.layers.index(self.picture), above)
             viewer.layers.selection.active = active
             if index is not None:
                 self._session.go_to(index)

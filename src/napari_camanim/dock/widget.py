@@ -212,7 +212,6 @@ class CamWidget(Container[Any]):
             self.session,
             self.explainer,
             self.settings.forms["region_test"].values,
-            self.sections["Ask"].adapt,
         )
         self._wheel.watch(self.ask.native)
         self.ask.region.altered.connect(self._on_region)
