@@ -34,8 +34,8 @@ PLACEMENTS = [
 class Counted:
     """An array that records which shapes were read of it, and cannot be converted as a whole."""
 
-    def __init__(self, array):
-        self.array, self.read = array, []
+    def __init__(self, array, *, whole=False):
+        self.array, self.read, self.whole = array, [], whole
         self.shape, self.dtype, self.ndim, self.size = (
             array.shape, array.dtype, array.ndim, array.size,
         )  # fmt: skip
@@ -46,7 +46,8 @@ class Counted:
         return part
 
     def __array__(self, *args, **kwargs):
-        raise AssertionError("the whole array was read")
+        assert self.whole, "the whole array was read"
+        return np.asarray(self.array)
 
 
 def noise(*shape, seed=0):
@@ -101,7 +102,11 @@ def test_only_the_box_is_read_and_the_stack_lies_on_its_pixels(placement):
 
 
 def test_the_first_level_of_a_multiscale_layer_is_explained():
-    levels = [Counted(noise(400, 480)), Counted(noise(200, 240)), Counted(noise(100, 120))]
+    levels = [
+        Counted(noise(400, 480)),
+        Counted(noise(200, 240)),
+        Counted(noise(100, 120), whole=True),
+    ]
     viewer = ViewerModel()
     image = viewer.add_image(levels, multiscale=True, contrast_limits=(0, 255), scale=(2, 2))
     for level in levels:
@@ -250,9 +255,7 @@ def ask(viewer, dock, qtbot):
     section.dock = dock
     section.effects = []
     section.tool.predicted.connect(section.effects.append)
-    yield section
-    if not dock._closed:
-        section.set_mode("off")
+    return section
 
 
 def directly(stack, mask, by="impute", **settings):
@@ -578,6 +581,36 @@ def test_a_slice_of_a_volume(viewer, ask):
     labels.data_setitem(tuple(np.nonzero(samples.mask("malignant_1")[None])), 1)
     ask.settle()
     approx(ask.effects[-1], directly(stack, samples.mask("malignant_1")))
+
+
+def test_channels_of_an_axis_have_one_region(viewer, ask):
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 60, 80), dtype=np.uint8)
+    image = viewer.add_image(pixels, name="channels", contrast_limits=(0, 255))
+    ask.dock.image.value = image
+    ask.dock.network.value = "torchvision/mobilenet_v2"
+    ask.dock.settings.weights.value = "none"
+    ask.dock.channels.value = 0
+    ask.dock.run()
+    ask.dock.finish()
+    stack = ask.tool._session.current
+    assert stack.data.region.channel_axis == 0
+    ask.set_mode("paint")
+    ask.settle()
+    labels = ask.tool.labels
+    assert labels.data.shape == (1, 60, 80)
+    for channel in range(3):
+        at = np.round(labels.world_to_data(image.data_to_world((channel, 20, 30))))
+        np.testing.assert_array_equal(at, (0, 20, 30))
+    mask = np.zeros((60, 80), bool)
+    mask[10:40, 20:60] = True
+    labels.data_setitem(np.nonzero(mask[None]), 1)
+    ask.settle()
+    approx(ask.effects[-1], directly(stack, mask))
+
+
+def test_the_painted_region_is_no_mask_of_the_settings(ask):
+    ask.set_mode("paint")
+    assert ask.tool.labels not in dict(ask.dock._masks()).values()
 
 
 def test_layers_of_the_user_are_never_removed(viewer, ask):

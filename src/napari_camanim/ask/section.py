@@ -165,6 +165,8 @@ class AskSection(Column):
         layers = self._viewer.layers.events
         for event in (layers.inserted, layers.removed, layers.renamed):
             event.disconnect(self._on_layers)
+        # No widget may be changed while it is deleted.
+        self.tool.blockSignals(not remove)
         self.tool.close(remove=remove)
         self.region.close(remove=remove)
 

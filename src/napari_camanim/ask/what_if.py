@@ -341,16 +341,12 @@ class WhatIfTool(QObject):
         boxes = []
         if self.shapes is not None and run.image is not None:
             first = np.array([start for start, _ in run.region.ranges])
-            placed = run.animation.placement
-            step = 1.0 if placed is None else placed.scale[0]
             for i in range(self.shapes.nshapes):
                 ranges = pixel_ranges(vertices_in(self.shapes, i, run.image))
                 at = [ranges[axis] for axis in run.region.axes]
-                inside = [
-                    (int((a - o) // step), int(-(-(b - o) // step)))
-                    for (a, b), o in zip(at, first, strict=True)
-                ]
-                boxes.append(tuple(inside))
+                boxes.append(
+                    tuple((int(a - o), int(b - o)) for (a, b), o in zip(at, first, strict=True))
+                )
         return Drawn(painted, tuple(boxes))
 
     def _on_stroke(self, event: Any = None) -> None:

@@ -23,6 +23,7 @@ from napari_camanim.dock.remembered import remember, remembered
 from napari_camanim.dock.search_field import IgnoreWheel, narrow
 from napari_camanim.dock.sections import Section, SettingsSection
 from napari_camanim.dock.status import Status
+from napari_camanim.layers.metadata import KEY
 from napari_camanim.layers.stack import is_input
 from napari_camanim.layers.views import Mask, View, axis_names, take_mask, take_view
 from napari_camanim.session import Session, shown_plane, unwrapped
@@ -219,7 +220,11 @@ class CamWidget(Container[Any]):
         return self.ask.native
 
     def _draw_box(self) -> None:
-        if self.ask is not None and self.image.value is not None:
+        if self.image.value is None:
+            self.status.show_message(
+                "Open an image first, such as one of File > Open Sample.", True
+            )
+        elif self.ask is not None:
             self.ask.region.draw(self.image.value)
 
     def _on_region(self) -> None:
@@ -299,7 +304,11 @@ class CamWidget(Container[Any]):
 
     def _masks(self, widget: Any = None) -> list[tuple[str, Labels]]:
         layers = [unwrapped(layer) for layer in self.viewer.layers]
-        return [(layer.name, layer) for layer in layers if isinstance(layer, Labels)]
+        return [
+            (layer.name, layer)
+            for layer in layers
+            if isinstance(layer, Labels) and KEY not in layer.metadata
+        ]
 
     # -- Connections -------------------------------------------------------------------------------
 

@@ -37,11 +37,14 @@ def placement(animation: Animation, image: Image, region: Region) -> dict[str, A
 
 
 def picture_placement(animation: Animation, image: Image, region: Region) -> dict[str, Any]:
-    """Return the transform from pixels of `Result.image` to world coordinates; see `placement`."""
+    """Return the transform from pixels of `Result.image` to world coordinates; see `placement`.
+
+    Along an axis of channels, one pixel spans all channels.
+    """
     space = len(region.axes)
     placed = animation.placement or Geometry(tuple(animation.image.shape[:space]))
     cell, start = placed.affine(placed.size)
-    return _placed(cell, start, image, region)
+    return _placed(cell, start, image, region, spanned=region.channel_axis)
 
 
 def image_placement(image: Image, space: int = 2) -> dict[str, Any]:
@@ -58,12 +61,18 @@ def image_placement(image: Image, space: int = 2) -> dict[str, Any]:
 
 
 def _placed(
-    cell: tuple[float, ...], start: tuple[float, ...], image: Image, region: Region
+    cell: tuple[float, ...],
+    start: tuple[float, ...],
+    image: Image,
+    region: Region,
+    spanned: int | None = None,
 ) -> dict[str, Any]:
     # From pixels of the map to pixels of the image ...
     pixel, origin = np.ones(image.ndim), np.array(region.position, float)
     pixel[list(region.axes)], origin[list(region.axes)] = cell, start
     # ... and from these to world coordinates.
+    if spanned is not None:
+        pixel[spanned], origin[spanned] = region.shape[spanned], (region.shape[spanned] - 1) / 2
     base = image_placement(image, len(region.axes))
     matrix = base["rotate"] @ base["shear"] @ np.diag(base["scale"])
     return base | {
