@@ -85,7 +85,9 @@ def in_window(name: str, size: tuple[int, int], repeats: int) -> None:
     import napari_camanim  # noqa: F401 (before the window is drawn)
 
     def wait(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
         while not condition():
+            assert time.monotonic() < end, "nothing was computed within 60 s"
             QApplication.processEvents()
 
     viewer = napari.Viewer()
@@ -93,7 +95,7 @@ def in_window(name: str, size: tuple[int, int], repeats: int) -> None:
     viewer.add_image(pixels)
     _, dock = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
     dock.network.value = f"torchvision/{name}"
-    dock.settings.weights.value = "none"
+    dock.settings.weights.line_edit.value = "none"
     dock.settings.layers.value = "blocks"
     dock.road.value = False
     dock.run()

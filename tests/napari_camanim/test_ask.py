@@ -588,7 +588,7 @@ def test_channels_of_an_axis_have_one_region(viewer, ask):
     image = viewer.add_image(pixels, name="channels", contrast_limits=(0, 255))
     ask.dock.image.value = image
     ask.dock.network.value = "torchvision/mobilenet_v2"
-    ask.dock.settings.weights.value = "none"
+    ask.dock.settings.weights.line_edit.value = "none"
     ask.dock.channels.value = 0
     ask.dock.run()
     ask.dock.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,18 +42,20 @@ class Drawn:
     painted: npt.NDArray[Any] | None = None
     boxes: tuple[Ranges, ...] = ()
 
-    @property
+    @cached_property
     def is_empty(self) -> bool:
         """Whether nothing is marked."""
         return not self.boxes and (self.painted is None or not self.painted.any())
 
     def same_as(self, other: Drawn) -> bool:
         """Return whether the same pixels are marked in the same way."""
-        pair = (self.painted, other.painted)
-        empty = [each is None or not each.any() for each in pair]
-        if self.boxes != other.boxes or empty[0] != empty[1]:
+        if self.boxes != other.boxes:
             return False
-        return all(empty) or np.array_equal(*pair)  # type: ignore[arg-type]
+        if self.painted is not None and other.painted is not None:
+            return np.array_equal(self.painted, other.painted)
+        return not any(
+            each is not None and bool(each.any()) for each in (self.painted, other.painted)
+        )
 
     def mask(self, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
         """Return the marked pixels; boxes are clipped to the image."""

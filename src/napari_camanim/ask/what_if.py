@@ -108,6 +108,7 @@ class WhatIfTool(QObject):
         self._started: dict[str, int] = {}
         self._busy = ""
         self._released = False
+        self._is_shown_again = False
         #: What `undo` takes back: strokes, or boxes as they were before.
         self._history: list[Callable[[], None]] = []
         #: How many changes of layers by this tool are under way.
@@ -364,16 +365,19 @@ class WhatIfTool(QObject):
             return
         if event.type == "paint" and self.labels is not None:
             self._history.append(self.labels.undo)
+        else:
+            self._is_shown_again = True
         self._release.start()
 
     def _on_release(self) -> None:
         if self.mode == "off":
             return
-        if self._take().same_as(self._drawn):
-            self._released = True
-            self._follow()
-        else:
-            self._change(released=True)
+        # Undo by napari, or only another position of the sliders. Strokes have been announced.
+        shown_again, self._is_shown_again = self._is_shown_again, False
+        if shown_again and not self._is_due(EFFECT) and not self._take().same_as(self._drawn):
+            self._version += 1
+        self._released = True
+        self._follow()
 
     def _on_boxes(self, event: Any) -> None:
         """A box is complete, or was removed."""
