@@ -41,11 +41,21 @@ if TYPE_CHECKING:
         Randomisation,
         RegionTest,
     )
+    from camanim.comparison import comparison_table, difference, overlaid
+    from camanim.cost import Cost, estimate
     from camanim.editing import WhatIf
     from camanim.findings import Finding, register_finding
     from camanim.images import Geometry, Preprocess, read_image, take_region
     from camanim.layer_info import LayerInfo
-    from camanim.models import Model, Untrusted, list_models, load_model, similarity_to
+    from camanim.models import (
+        Model,
+        Untrusted,
+        domain_note,
+        list_models,
+        load_model,
+        similarity_to,
+        suggest_model,
+    )
     from camanim.progress import console
     from camanim.road import Road
     from camanim.settings import Settings
@@ -56,6 +66,11 @@ _MODULES = {
     "LayerTest": "camanim.checks",
     "ActivationTest": "camanim.checks",
     "Animation": "camanim.animation",
+    "Cost": "camanim.cost",
+    "comparison_table": "camanim.comparison",
+    "difference": "camanim.comparison",
+    "overlaid": "camanim.comparison",
+    "estimate": "camanim.cost",
     "Geometry": "camanim.images",
     "LabelRandomisation": "camanim.checks",
     "LayerInfo": "camanim.layer_info",
@@ -82,6 +97,8 @@ _MODULES = {
     "methods": "camanim.cam_methods",
     "read_image": "camanim.images",
     "similarity_to": "camanim.models",
+    "suggest_model": "camanim.models",
+    "domain_note": "camanim.models",
 }
 
 __all__ = [
@@ -89,6 +106,7 @@ __all__ = [
     "Animation",
     "CamError",
     "Cancelled",
+    "Cost",
     "EditError",
     "Finding",
     "Geometry",
@@ -122,14 +140,20 @@ __all__ = [
     "animate",
     "animate_targets",
     "animate_windows",
+    "comparison_table",
     "console",
+    "difference",
+    "domain_note",
+    "estimate",
     "finding_kinds",
     "list_models",
     "load_model",
     "methods",
+    "overlaid",
     "read_image",
     "register_finding",
     "similarity_to",
+    "suggest_model",
     "take_region",
     "targets",
 ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from camanim import (
     catalogue,  # noqa: F401 (registers all kinds of findings)
+    depth,
     render,
     slicing,
 )
@@ -68,6 +69,7 @@ class Animation(Result):
 
     stack = stacks.stack_maps
     plane = slicing.take_plane
+    through_depth = depth.through_depth
     table = tables.table
     write_table = tables.write_table
     write_movie = render.write_movie

@@ -88,6 +88,11 @@ class Finding:
         return self.kind
 
     @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher main value indicates a better map."""
+        return True
+
+    @property
     def best(self) -> LayerInfo | None:
         """The best layer; None if no layer qualifies, or layers cannot be ranked."""
         return None
@@ -120,12 +125,25 @@ class Finding:
     def summary(self) -> str:
         """Return one sentence about all layers, or an empty string."""
         for name, values in self.columns().items():
-            numbers = _numbers(values)
+            numbers = as_numbers(values)
             if np.isfinite(numbers).any():
                 i = int(np.nanargmax(numbers))
                 heading = name[:1].upper() + name[1:]
                 return f"{heading}: highest {short(numbers[i])} at {self.layers[i].label}."
         return ""
+
+    def comparison(self) -> Mapping[str, Any]:
+        """Return values about all layers, for tables that compare results; None where undefined.
+
+        By default the value of the first column at the best layer, and that layer.
+        """
+        for name, values in self.columns().items():
+            at = None if self.best is None else self.layers.index(self.best)
+            return {
+                f"{name}, best": None if at is None else values[at],
+                f"{name}, best layer": None if self.best is None else self.best.label,
+            }
+        return {}
 
     def warnings(self) -> tuple[str, ...]:
         """Return warnings that are shown with every map of the result."""
@@ -138,9 +156,12 @@ class Finding:
         return {}
 
     def panel(self) -> Panel | None:
-        """Return the plot over the layers; by default each numeric column as a line."""
+        """Return the plot over the layers; by default each numeric column as a line.
+
+        The last line is drawn on top and holds the main values: by default those of the first column.
+        """
         colors: tuple[Color, ...] = ("first", "second", "third", "fourth")
-        columns = {name: _numbers(values) for name, values in self.columns().items()}
+        columns = {name: as_numbers(values) for name, values in self.columns().items()}
         columns = {name: y for name, y in columns.items() if np.isfinite(y).any()}
         if not columns:
             return None
@@ -149,8 +170,21 @@ class Finding:
         )
         tip = f"{self.title} of every layer."
         return Panel.over_layers(
-            len(self.layers), lines=lines, y_label=next(iter(columns)), tip=tip
+            len(self.layers), lines=lines[::-1], y_label=next(iter(columns)), tip=tip
         )
+
+    def main_values(self) -> npt.NDArray[np.float64]:
+        """Return the main value of each layer, (L,): the last line of `panel`; NaN where undefined."""
+        panel = self.panel()
+        if panel is None or not panel.lines:
+            return np.full(len(self.layers), np.nan)
+        return np.asarray(panel.lines[-1].y, np.float64)
+
+    def ranking(self) -> list[int]:
+        """Return the indices of the layers from the best to the worst main value; NaN is left out."""
+        values = self.main_values()
+        ranked = np.argsort(-values if self.higher_is_better else values, kind="stable")
+        return [int(i) for i in ranked if np.isfinite(values[i])]
 
     def plots(self) -> Mapping[str, PlotOffer]:
         """Return additional plots, by their names in `Animation.write_plot`."""
@@ -437,7 +471,7 @@ def _restored(value: Any, hint: Any) -> Any:
     return tuple(value) if origin is tuple else value
 
 
-def _numbers(values: Column) -> npt.NDArray[np.float64]:
+def as_numbers(values: Column) -> npt.NDArray[np.float64]:
     """Return values as numbers, with NaN for those that are not numbers."""
     kinds = (int, float, np.integer, np.floating)
     numeric = [isinstance(v, kinds) and not isinstance(v, bool) for v in values]

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from camanim.images import Geometry, Prepared, Region, as_array, take_region
 from camanim.layer_info import Status
 from camanim.layer_selection import Layers, selector
 from camanim.models.base import Model, unwrap
+from camanim.models.domain import input_notes
 from camanim.models.output_kind import gradient_note, output_kind
 from camanim.precision import as_float64
 from camanim.progress import Progress, silent
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from camanim.attribution import AttributionMaps
+    from camanim.attribution import AttributionMaps, MapSettings
     from camanim.execution.forward import Forward
     from camanim.execution.request import AttributionRequest, TargetFunction
     from camanim.targets import Kind, Target
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ def _run_for(
         prepared = on_device.prepare(
             image, fit=checked.fit, window=checked.window, slices=checked.slices
         )
+        notes = input_notes(on_device, image, slices=checked.slices)
+        prepared = replace(prepared, notes=(*prepared.notes, *notes))
         provenance = network_record(on_device, prepared) | _image_record(image)
         placement = None if region is None else region.placement
         return _Input(prepared, provenance | checked.record(), placement)
@@ -139,6 +144,50 @@ def explain_prepared(
         return _Input(replace(prepared, tensor=tensor), provenance)
 
     return _Run(method, target_function, settings, prepare).results(model)[0]
+
+
+def with_request(
+    model: Model | nn.Module,
+    image: Any,
+    function: Callable[[Model, Prepared, AttributionRequest, MapSettings], T],
+    *,
+    method: Any = "GradCAM",
+    target: Any = None,
+    **settings: Any,
+) -> T:
+    """Prepare a run as `explain` does, and call a function instead of computing the maps.
+
+    No other thread uses the network meanwhile.
+
+    Parameters
+    ----------
+    model, image, method, target, **settings
+        As for `camanim.animate`.
+    function : callable
+        From the model on its device, the prepared image, the request and the settings of maps.
+
+    Returns
+    -------
+    object
+        What the function returns.
+
+    Raises
+    ------
+    CamError
+        As of `camanim.animate`.
+    """
+    from camanim.exclusive import exclusively
+
+    model = _as_model(model)
+    run = _run_for(model, image, [target], method, settings)
+    device = run.settings.device
+    on_device = model if device is None else model.to(device)
+
+    def call() -> T:
+        given, request, map_settings = run.prepared(on_device)
+        return function(on_device, given.prepared, request, map_settings)
+
+    return exclusively(unwrap(on_device.net), call, partial(run.settings.progress, "wait", 0, 0))
 
 
 def recompute(
@@ -207,7 +256,8 @@ def recompute(
     if net is not None:
         model = copy.copy(model)
         model.net = net
-        provenance.pop("weights sha256", None)
+        for key in ("weights", "weights sha256"):
+            provenance.pop(key, None)
 
     def prepare(on_device: Model) -> _Input:
         tensor = result.tensor.to(on_device.device, on_device.dtype)
@@ -250,7 +300,22 @@ class _Run:
             return self._results_on(model.to("cpu"))
 
     def _results_on(self, model: Model) -> list[Result]:
-        from camanim.attribution import MapSettings, attribute
+        from camanim.attribution import attribute
+
+        given, request, map_settings = self.prepared(model)
+        if self.without_maps:
+            return self._predicted(model, given, request)
+        attribution = attribute(map_settings, request)
+        # Without any map, the first target's result is the error that says why.
+        return [
+            self._result(model, given, attribution, t)
+            for t, maps in enumerate(attribution.maps)
+            if t == 0 or maps
+        ]
+
+    def prepared(self, model: Model) -> tuple[_Input, AttributionRequest, MapSettings]:
+        """Return the input of a model, and what is to be computed for it."""
+        from camanim.attribution import MapSettings
 
         settings = self.settings
         options = self.method.checked(settings.options)
@@ -259,8 +324,6 @@ class _Run:
         given = self.prepare(model)
         self.notes += given.prepared.notes
         request = self._request(model, given.prepared.tensor, options)
-        if self.without_maps:
-            return self._predicted(model, given, request)
         map_settings = MapSettings(
             self.method,
             options,
@@ -269,13 +332,7 @@ class _Run:
             slices=settings.slices,
             augment=settings.augment,
         )
-        attribution = attribute(map_settings, request)
-        # Without any map, the first target's result is the error that says why.
-        return [
-            self._result(model, given, attribution, t)
-            for t, maps in enumerate(attribution.maps)
-            if t == 0 or maps
-        ]
+        return given, request, map_settings
 
     def _predicted(self, model: Model, given: _Input, request: AttributionRequest) -> list[Result]:
         """Return the results without maps."""
@@ -410,7 +467,8 @@ def network_record(model: Model, prepared: Prepared) -> dict[str, Any]:
         "camanim": __version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        "model": model.name,
+        "model": model.shown_name,
+        **({"weights": "random"} if model.random_weights else {}),
         "weights sha256": model.weights_hash(),
         "input shape": list(prepared.tensor.shape),
         "device": str(prepared.tensor.device),

@@ -59,6 +59,8 @@ class Line:
         Whether the line is thinner and its band paler.
     marker : {"", "o", "s", "|"}
         Marker at each value; with "|" no line is drawn.
+    x : (N,) array, optional
+        Positions of the values, in ascending order; by default those of the panel.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Line:
     band: Band | None = None
     faint: bool = False
     marker: Literal["", "o", "s", "|"] = ""
+    x: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,41 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Span:
+    """A part of the x axis, such as a stage of a network.
+
+    Attributes
+    ----------
+    name, label : str
+        Long and short name; the longer one that fits is drawn.
+    low, high : float
+        Ends on the x axis.
+    """
+
+    name: str
+    label: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Lines over the same x axis with another y axis.
+
+    Attributes
+    ----------
+    lines : tuple of Line
+    y_label : str
+    log : bool
+        Whether the axis is logarithmic.
+    """
+
+    lines: tuple[Line, ...]
+    y_label: str = ""
+    log: bool = False
+
+
+@dataclass(frozen=True)
 class Panel:
     """Curves over one x axis.
 
@@ -125,6 +163,11 @@ class Panel:
         Message shown in place of a panel without values.
     tip : str
         Tooltip that explains the panel in one sentence.
+    spans : tuple of Span
+        Parts of the x axis; every second one is shaded.
+    twins : tuple of Twin
+        Lines with other y axes. The axis of the first is on the right; those of others are not drawn,
+        and the legend states the ranges of their values.
     """
 
     x: Floats
@@ -139,6 +182,8 @@ class Panel:
     words: tuple[str, ...] = ()
     instead: str = ""
     tip: str = ""
+    spans: tuple[Span, ...] = ()
+    twins: tuple[Twin, ...] = ()
 
     @classmethod
     def over_layers(cls, count: int, **parts: Any) -> Panel:

@@ -101,9 +101,10 @@ class Result:
 
     def __repr__(self) -> str:
         findings = f", {', '.join(self.findings)}" if self.findings else ""
+        random = " (random weights)" if self.random_weights else ""
         return (
             f"<{type(self).__name__}: {self.method} of {self.target.name} ({self.probability:.3g}), "
-            f"{len(self)} layers, {getattr(self.model, 'name', 'no model')}{findings}>"
+            f"{len(self)} layers, {getattr(self.model, 'name', 'no model')}{random}{findings}>"
         )
 
     def __len__(self) -> int:
@@ -135,6 +136,11 @@ class Result:
         """Warnings of the findings, such as a failed check."""
         return [text for finding in self.findings.values() for text in finding.warnings()]
 
+    @property
+    def random_weights(self) -> bool:
+        """Whether the network had random weights, which nothing was learnt with."""
+        return self.provenance.get("weights") == "random"
+
     def add(self, finding: Finding) -> None:
         """Store a finding; it replaces a finding with the same key."""
         self.findings = in_order({**self.findings, finding.key: finding}.values())
@@ -144,6 +150,8 @@ class Result:
         layer = self.layers[i]
         value = format(self.probability, ".2f" if self.target.unit == "probability" else ".3g")
         facts = [f"{layer.kind}  {i + 1}/{len(self)}", f"{self.target.name} {value}"]
+        if self.random_weights:
+            facts.append("random weights")
         highest = float(self.maps[i].max()) if self.extremes is None else self.extremes[i][1]
         # Normalised by its maximum, weak evidence would look like strong evidence.
         facts.append(f"raw max {highest:.2g}" if highest > 0 else "no positive evidence")

@@ -150,11 +150,8 @@ class Stack:
         raw = self.maps[i] if self.signed else np.maximum(self.maps[i], 0)
         if self.normalization is None:
             return raw
-        low, high = self.limits(i)
-        # A constant map becomes 0, not 1.
-        span = high - low if high > low else np.inf
         # In float64: raw maps of deep networks come close to the smallest numbers of float32.
-        return ((raw.astype(np.float64) - low) / span).astype(np.float32)
+        return self._normalized(i, raw.astype(np.float64)).astype(np.float32)
 
     def plane(self, i: int) -> FloatMap:
         """Return the map of layer `i`, (H, W) or (D, H, W)."""
@@ -163,6 +160,39 @@ class Stack:
     def section(self, i: int, z: int) -> FloatMap:
         """Return plane `z` of layer `i` of a volume, (H, W), without computing the others."""
         return upsample(plane_at(self.native(i), (z + 0.5) / self.shape[1]), self.shape[2:])
+
+    def at(self, position: Sequence[int]) -> FloatMap:
+        """Return the values of all layers at one pixel of the network's input, (L,).
+
+        Equal to ``stack[:, y, x]`` up to rounding, from the cells around the pixel alone.
+
+        Parameters
+        ----------
+        position : (y, x) or (z, y, x)
+            Indices in the upsampled maps.
+        """
+        values = np.empty(len(self), np.float64)
+        for i, raw in enumerate(self.maps):
+            cells: npt.NDArray[Any] = raw
+            for index, count in zip(position, self.shape[1:], strict=True):
+                # The interpolation of `upsample` along one axis, which removes it.
+                at = max((index + 0.5) * len(cells) / count - 0.5, 0.0)
+                below = min(int(at), len(cells) - 1)
+                above = min(below + 1, len(cells) - 1)
+                # Rectified before they are mixed, as in `native`.
+                low, high = (cells[k].astype(np.float64) for k in (below, above))
+                if not self.signed:
+                    low, high = np.maximum(low, 0), np.maximum(high, 0)
+                cells = (1 - (at - below)) * low + (at - below) * high
+            values[i] = self._normalized(i, cells)
+        return values.astype(np.float32)
+
+    def _normalized(self, i: int, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        if self.normalization is None:
+            return values
+        low, high = self.limits(i)
+        # A constant map becomes 0, not 1.
+        return (values - low) / (high - low if high > low else np.inf)
 
     def __getitem__(self, key: Any) -> Any:
         first, *rest = key if isinstance(key, tuple) and key else (key,)

@@ -25,7 +25,8 @@ def table(result: Result) -> list[dict[str, Any]]:
     -------
     list of dict
         Keys: index, name, call, kind, output shape, layout, parameters, status, raw min, raw max,
-        milliseconds; then the columns of each finding. Missing values are None; see the status.
+        milliseconds; "weights" if those of the network are random; then the columns of each finding.
+        Missing values are None; see the status.
     """
     shown = {layer.index: i for i, layer in enumerate(result.layers)}
     labels = {layer.index: layer.label for layer in result.layer_calls}
@@ -37,7 +38,7 @@ def table(result: Result) -> list[dict[str, Any]]:
     rows = []
     for layer in result.layer_calls:
         i = shown.get(layer.index)
-        findings = {name: None if i is None else _value(v[i]) for name, v in columns.items()}
+        findings = {name: None if i is None else cell_value(v[i]) for name, v in columns.items()}
         rows.append(_row(result, layer, i, labels) | findings)
     return rows
 
@@ -63,10 +64,12 @@ def _row(result: Result, layer: LayerInfo, i: int | None, labels: dict[int, str]
         row["raw min"] = float(result.maps[i].min())
         row["raw max"] = float(result.maps[i].max())
         row["milliseconds"] = round(layer.milliseconds, 3)
+    if result.random_weights:
+        row["weights"] = "random"
     return row
 
 
-def _value(value: Any) -> Any:
+def cell_value(value: Any) -> Any:
     """Convert a value to a Python scalar; NaN to None."""
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and np.isnan(value) else value
@@ -90,8 +93,12 @@ def write_table(result: Result, path: str | Path) -> Path:
     RenderError
         If the suffix differs, or the file cannot be written.
     """
+    return write_rows(table(result), path)
+
+
+def write_rows(rows: list[dict[str, Any]], path: str | Path) -> Path:
+    """Write rows with the same keys as a CSV file; errors are those of `write_table`."""
     target = checked_path(path, ".csv")
-    rows = table(result)
     text = StringIO(newline="")
     writer = csv.DictWriter(text, rows[0])
     writer.writeheader()

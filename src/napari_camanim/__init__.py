@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from camanim import Animation, Model
     from camanim.images import Geometry
     from camanim.stack import Normalization
+    from napari_camanim.comparison.view import CompareView
     from napari_camanim.layers.views import Region
 
-__all__ = ["add_animation", "animate_layer"]
+__all__ = ["add_animation", "animate_layer", "compare"]
 
 # Here, as a script may import torch after the window was drawn.
 protect_triton()
@@ -161,6 +162,32 @@ def animate_layer(
     if road:
         animation.score(settings.get("seed", 0), progress=progress)
     return _add_stack(viewer, animation, image_layer, shown.region, normalization)
+
+
+def compare(viewer: ViewerModel, stacks: Sequence[Image]) -> CompareView:
+    """Show two to six stacks side by side, with one slider and one camera.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    stacks : sequence of napari.layers.Image
+        Stacks of the viewer, such as those that `animate_layer` returns, in the order of the cells.
+
+    Returns
+    -------
+    CompareView
+        Its method ``close()`` ends the comparison, and leaves the viewer as it was before.
+
+    Raises
+    ------
+    camanim.ImageError
+        If the number of stacks is not 2 to 6, or the images cannot be shown side by side: an image was
+        removed, images differ in their number of axes, or slices are compared with volumes.
+    """
+    from napari_camanim.comparison.view import CompareView
+    from napari_camanim.session import Session
+
+    return CompareView(Session.of(viewer), stacks)
 
 
 def _check_layer(viewer: ViewerModel, image_layer: Image) -> None:

@@ -86,6 +86,8 @@ class Session:
         self._viewer = ref(viewer)
         self.current: Image | None = None
         self.index: int | None = None
+        #: The open comparison, if any; see `napari_camanim.comparison.view`.
+        self.comparison: Any = None
         self._users = 0
         #: Layers whose visibility is observed.
         self._watched: list[Any] = []
@@ -191,9 +193,7 @@ class Session:
         """
         viewer = self._require_viewer()
         stack = stack_layer(StackData(run, normalization, signed=signed), image, about)
-        for other in self.stacks:
-            if other.visible and _overlap(other.data.run, run):
-                other.visible = False
+        self._hide_below(stack)
         above = viewer.layers.index(image) + 1
         # Inserted into the list, which makes their names unique.
         guided = guided_layer(run, image)
@@ -265,10 +265,34 @@ class Session:
         if self.current is not None:
             self._set_position(self.current, self.current.data.position_of(index))
 
+    def show(self, stack: Image) -> None:
+        """Select a stack, show it at the layer of first interest, and hide those that it blends with.
+
+        Sliders move to the slice that it explains.
+        """
+        self._hide_below(stack)
+        stack.visible = True
+        self._require_viewer().layers.selection.active = stack
+        self.move_to(stack, stack.data.animation.initial_index)
+
+    def move_to(self, stack: Image, index: int) -> None:
+        """Move the sliders to the slice that a stack explains, and to a layer of the network."""
+        viewer = self._require_viewer()
+        before = viewer.dims.ndim - stack.ndim
+        corner = stack.data_to_world((0,) * stack.ndim)
+        for axis, along in enumerate(stack.data.axes, start=1):
+            # Also channels are no axis of the maps, which are the same for all of them.
+            if not along and stack.data.shape[axis] == 1:
+                viewer.dims.set_point(before + axis, corner[axis])
+        self._set_position(stack, stack.data.position_of(index))
+        self._on_move()
+
     def step(self, by: int) -> None:
         """Move the slider by a number of layers."""
-        if self.current is not None and self.index is not None:
-            at = self.current.data.position_of(self.index) + by
+        viewer = self.viewer
+        if viewer is not None and self.current is not None and self.index is not None:
+            # Where the slider is: a layer can be shown at several positions.
+            at = index_in(viewer, self.current)[0] + by
             self._set_position(self.current, int(np.clip(at, 0, len(self.current.data) - 1)))
 
     def set_normalization(self, normalization: Normalization) -> None:
@@ -302,6 +326,11 @@ class Session:
         set_data(stack, stack.data.altered(**changes))
         self.updated.emit(stack)
         self._on_move()
+
+    def _hide_below(self, stack: Image) -> None:
+        for other in self.stacks:
+            if other is not stack and other.visible and _overlap(other.data.run, stack.data.run):
+                other.visible = False
 
     def _set_position(self, stack: Image, position: int) -> None:
         viewer = self._require_viewer()

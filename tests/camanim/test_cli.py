@@ -151,6 +151,7 @@ def test_scores_without_baseline_and_a_plot_of_a_finding(picture, tmp_path):
         (["--mask-label", "7"], "--mask"),
         (["--fps", "3"], "--movie"),
         (["--road", "--plot-kind", "removal"], "--plot"),
+        (["--road", "--plot-second", "parameters"], "--plot"),
     ],
 )
 def test_inconsistent_options_for_scores_are_wrong_usage(picture, tmp_path, arguments, message):

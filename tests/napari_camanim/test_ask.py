@@ -754,6 +754,7 @@ def test_windows_over_a_large_layer_and_a_cancel_keeps_what_was_computed(viewer,
     ask.region.region.value = "windows"
     assert dock.view_words.value == "slide, 1000 x 1200, window by window"
     dock.classes.value = "malignant"
+    ask.region.settings["overlap"].value = 0.5
     stages = []
     dock.runner.progressed.connect(lambda *report: stages.append(report))
     slide.data.read.clear()

@@ -103,6 +103,11 @@ class LabelRandomisation(Check):
         """Return no columns, because the result applies to the method rather than to layers."""
         return {}
 
+    @property
+    def higher_is_better(self) -> bool:
+        """False, as low similarities to the maps of other classes are better."""
+        return False
+
     def panel(self) -> Panel:
         """Return the panel of the median rank correlation over the layers, with the threshold."""
         return Panel.over_layers(

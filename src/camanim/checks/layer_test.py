@@ -141,6 +141,11 @@ class LayerTest(Finding):
             f"{self.p_values[i]:.2f}; {count} significant ({of})."
         )
 
+    @property
+    def higher_is_better(self) -> bool:
+        """False, as low p-values are better."""
+        return False
+
     def panel(self) -> Panel:
         """Return the panel of the p-values with the significance level."""
         mark = self.mark(self.best, self.p_values, "best")

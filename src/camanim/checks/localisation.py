@@ -73,6 +73,14 @@ class Localisation(Finding):
             return None
         return self.layers[int(np.nanargmax(self.average_precision))]
 
+    def comparison(self) -> dict[str, Any]:
+        """Return the highest average precision and its layer."""
+        i = None if self.best is None else self.layers.index(self.best)
+        return {
+            "average precision": None if i is None else self.average_precision[i],
+            "average precision layer": None if self.best is None else self.best.label,
+        }
+
     def columns(self) -> dict[str, Floats]:
         """Return the four measures of agreement."""
         return {

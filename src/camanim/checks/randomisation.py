@@ -199,6 +199,11 @@ class Randomisation(Check):
         """Return no columns, because the result applies to the method rather than to layers."""
         return {}
 
+    @property
+    def higher_is_better(self) -> bool:
+        """False, as low similarities to the maps of random weights are better."""
+        return False
+
     def panel(self) -> Panel:
         """Return the panel of the similarities after the last step, with the threshold."""
         colors = ("first", "second")

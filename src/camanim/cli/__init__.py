@@ -1,4 +1,4 @@
-"""The command line: ``camanim demo | run | what-if | models | methods | findings``.
+"""The command line: ``camanim demo | run | what-if | compare | models | methods | findings``.
 
 Exit codes: 0 success, 1 a `CamError`, 2 wrong usage, 130 interrupted. SIGTERM and SIGHUP end it.
 """
@@ -13,6 +13,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
+from camanim.cli.compare import compare
 from camanim.cli.demo import demo
 from camanim.cli.findings import findings
 from camanim.cli.lists import methods, models
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (run, what_if, demo, models, methods, findings):
+for command in (run, what_if, compare, demo, models, methods, findings):
     app.command()(command)
 
 

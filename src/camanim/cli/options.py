@@ -251,7 +251,9 @@ class Group:
 
 
 #: The other settings of a network can be set in a card.
-NETWORK_OPTIONS = Group(ModelOverrides, NETWORK, ("resize", "interpolation", "dims", "name"))
+NETWORK_OPTIONS = Group(
+    ModelOverrides, NETWORK, ("resize", "interpolation", "dims", "name", "domain")
+)
 RUN_OPTIONS = Group(Settings, EXPLAIN, ("progress",))
 WINDOW_OPTIONS = Group(WindowSettings, EXPLAIN, prefix="windows", prefixed=("size",))
 MOVIE_OPTIONS = Group(
@@ -321,6 +323,9 @@ EXTRA_OPTIONS = {
         "Explain a large image window by window, and stitch the maps of each layer.",
         "--windows",
     ),
+    "estimate": _extra(
+        EXPLAIN, bool, False, "Print the expected passes and seconds, and stop.", "--estimate"
+    ),
     "road": _extra(SCORE, bool, False, "Score every layer with ROAD.", "--road"),
     "checks": _extra(
         SCORE, bool, False,
@@ -350,6 +355,11 @@ EXTRA_OPTIONS = {
     "plot_kind": _extra(
         SCORE, str, "scores",
         "Content of the plot: scores, or a plot of a finding: removal, randomisation.",
+    ),
+    "plot_second": _extra(
+        SCORE, str | None, None,
+        "A second curve over the layers of the plot: parameters, output size, time, or the title of a "
+        "finding.",
     ),
     "movie": _extra(OUTPUT, Path | None, None, "Write the movie to this file (.mp4)."),
     "table": _extra(OUTPUT, Path | None, None, "Write one row per layer to this file (.csv)."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,3 +44,16 @@ def report(result: Result, files: list[Path]) -> None:
     out = Console(soft_wrap=True, highlight=False)
     for line in lines:
         out.print(line, markup=False)
+
+
+def notes_of(results: Mapping[str, Result]) -> list[str]:
+    """Return the notes, summaries and warnings of several runs, each with the name of its run."""
+    return [
+        f"{name}: {line}"
+        for name, result in results.items()
+        for line in (
+            *result.notes,
+            *filter(None, (finding.summary() for finding in result.findings.values())),
+            *result.warnings,
+        )
+    ]

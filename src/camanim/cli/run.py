@@ -16,7 +16,7 @@ from camanim.cli.report import listing, report
 from camanim.errors import ScoreError
 from camanim.findings import NO_SINGLE_INPUT, FindingRequest
 from camanim.models.overrides import ModelOverrides
-from camanim.progress import console
+from camanim.progress import Progress, console
 from camanim.render.plots import SCORES, checked_plot
 from camanim.settings import Settings, WindowSettings
 from camanim.writing import checked_path
@@ -35,7 +35,8 @@ from camanim.writing import checked_path
 def run(image: Path, **arguments: Any) -> None:
     """Explain one image: maps of all layers, their scores, a movie, a table, a plot.
 
-    Without --table the layers are listed in the terminal.
+    Without --table the layers are listed in the terminal. With --estimate, only the expected passes and
+    seconds are printed.
 
     Example: camanim run cat.jpg --model torchvision/mobilenet_v2 --road --movie cat.mp4
     """
@@ -57,24 +58,21 @@ def run(image: Path, **arguments: Any) -> None:
         check_plot_kind(arguments["plot_kind"], requests)
     pixels = camanim.read_image(image)
     mask = None if arguments["mask"] is None else read_mask(arguments["mask"])
+    run_settings = {"method": arguments["method"], "target": arguments["target"], **settings}
+    if arguments["estimate"]:
+        if windows is not None:
+            raise typer.BadParameter("--estimate is not known for --windows.")
+        with console() as progress:
+            model = _load(arguments, overrides, progress)
+            cost = camanim.estimate(
+                model, pixels, findings=requests, **run_settings, progress=progress
+            )
+        Console(soft_wrap=True, highlight=False).print(cost.words, markup=False)
+        return
     with console() as progress:
-        model = camanim.load_model(
-            arguments["model"],
-            None if arguments["weights"].lower() == "none" else arguments["weights"],
-            **overrides,
-            trust=arguments["trust"],
-            progress=progress,
-        )
+        model = _load(arguments, overrides, progress)
         explain = camanim.animate if windows is None else camanim.animate_windows
-        animation = explain(
-            model,
-            pixels,
-            method=arguments["method"],
-            target=arguments["target"],
-            **settings,
-            **(windows or {}),
-            progress=progress,
-        )
+        animation = explain(model, pixels, **run_settings, **(windows or {}), progress=progress)
         defaults = {
             "mask": mask,
             "label": arguments["mask_label"],
@@ -89,7 +87,9 @@ def run(image: Path, **arguments: Any) -> None:
     if arguments["save_card"] is not None:
         model.save_card(arguments["save_card"])
     if arguments["plot"] is not None and not problems:
-        animation.write_plot(arguments["plot"], arguments["plot_kind"])
+        animation.write_plot(
+            arguments["plot"], arguments["plot_kind"], second=arguments["plot_second"]
+        )
     if arguments["table"] is not None:
         animation.write_table(arguments["table"])
     else:
@@ -124,6 +124,18 @@ def _check_computable(requests: list[FindingRequest]) -> None:
             raise ScoreError(NO_SINGLE_INPUT)
 
 
+def _load(
+    arguments: dict[str, Any], overrides: dict[str, Any], progress: Progress
+) -> camanim.Model:
+    return camanim.load_model(
+        arguments["model"],
+        None if arguments["weights"].lower() == "none" else arguments["weights"],
+        **overrides,
+        trust=arguments["trust"],
+        progress=progress,
+    )
+
+
 def _requests(arguments: dict[str, Any]) -> list[FindingRequest]:
     """Return the requested findings, including ROAD by ``--road``."""
     masked = arguments["mask"] is not None
@@ -147,3 +159,5 @@ def _check_output_options(arguments: dict[str, Any]) -> None:
         raise typer.BadParameter(f"{', '.join(changed)} needs --movie.")
     if arguments["plot_kind"] != SCORES and arguments["plot"] is None:
         raise typer.BadParameter("--plot-kind needs --plot.")
+    if arguments["plot_second"] is not None and arguments["plot"] is None:
+        raise typer.BadParameter("--plot-second needs --plot.")

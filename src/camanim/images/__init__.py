@@ -5,6 +5,7 @@ A coordinate of the network's input and the image's coordinate on the same axis 
 ``image = scale * input + offset``.
 """
 
+from camanim.images.contents import color_of, why_labels
 from camanim.images.files import read_image
 from camanim.images.geometry import Geometry
 from camanim.images.preprocess import Fit, Prepared, Preprocess
@@ -30,6 +31,7 @@ __all__ = [
     "Window",
     "as_array",
     "checked_array",
+    "color_of",
     "display_image",
     "intensity_window",
     "is_box",
@@ -38,4 +40,5 @@ __all__ = [
     "take_region",
     "to_display",
     "unit_image",
+    "why_labels",
 ]

@@ -95,6 +95,8 @@ class Model:
         for logits of mutually exclusive classes; a single logit has two classes.
     extra_inputs : tuple or dict
         Arguments of `forward` besides the image: a tuple of positional ones, or a dict of keywords.
+    domain : str
+        What the network was trained on, such as ``"ImageNet photographs"``; empty if it is not known.
 
     Attributes
     ----------
@@ -125,6 +127,7 @@ class Model:
         *,
         outputs: Outputs = "auto",
         extra_inputs: tuple[Any, ...] | dict[str, Any] = (),
+        domain: str = "",
     ) -> None:
         from torch import nn
 
@@ -144,13 +147,29 @@ class Model:
         self.name = name or type(unwrap(net)).__name__
         self.outputs: Outputs = check_outputs(outputs)
         self.extra_inputs = extra_inputs
+        self.domain = domain
+        self._random: tuple[int, ...] | None = None
         self.source: str | None = None
         self.weights: str | Path | None = None
         self._hash: tuple[tuple[object, ...] | None, str] | None = None
 
     def __repr__(self) -> str:
         classes = "" if self.classes is None else f", {len(self.classes)} classes"
-        return f"Model({self.name}{classes})"
+        return f"Model({self.shown_name}{classes})"
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether `camanim.load_model` gave the network random weights, and they are unchanged."""
+        return self._random is not None and self._random == _versions(self.net)
+
+    def mark_random(self, random: bool) -> None:
+        """Record that the present weights are random, or that they are not."""
+        self._random = _versions(self.net) if random else None
+
+    @property
+    def shown_name(self) -> str:
+        """The name as shown with results, which says so if the weights are random."""
+        return f"{self.name} (random weights)" if self.random_weights else self.name
 
     @property
     def device(self) -> torch.device:
@@ -210,6 +229,7 @@ class Model:
             ) from error
         model = copy.copy(self)
         model.net, model._hash = net, None
+        model.mark_random(self.random_weights)
         model.extra_inputs = _move_inputs(self.extra_inputs, target)
         return model
 
@@ -254,6 +274,8 @@ class Model:
             "outputs": self.outputs,
             "weights": self.weights,
         }
+        if self.domain:
+            entries["domain"] = self.domain
         if isinstance(prep := self.preprocess, Preprocess):
             entries["size"] = NATIVE if prep.size is None else [int(n) for n in prep.size]
             if prep.size is None:
@@ -423,6 +445,11 @@ def _prepare_by_callable(
     scale = tuple(n / m for n, m in zip(displayed.shape, size, strict=False))
     # The callable may return a tensor that the caller keeps, and a network may write into its input.
     return Prepared(tensor.detach().clone(), Geometry(size, scale), displayed)
+
+
+def _versions(net: nn.Module) -> tuple[int, ...]:
+    """Return how often each parameter was written to, as by training or loading weights."""
+    return tuple(0 if p.is_inference() else p._version for p in net.parameters())
 
 
 def _copy_network(

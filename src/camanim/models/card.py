@@ -41,6 +41,7 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weights": (_is_text, f'the name or the path of weights, or "{_RANDOM}"'),
     "name": (_is_text, "text"),
     "outputs": (_is_text, "auto, softmax, sigmoid, values or probabilities"),
+    "domain": (_is_text, 'what the network was trained on, such as "ImageNet photographs"'),
     "size": (lambda v: v == NATIVE or (_is_list(_is_count)(v) and len(v) in (2, 3)),
              f'two or three lengths, or "{NATIVE}"'),
     "dims": (lambda v: v in (2, 3) and type(v) is int, "2 or 3"),

@@ -38,6 +38,7 @@ def load(
     if weights is not None:
         path = path if weights == "DEFAULT" else Path(weights)
         load_into(net, read_weights(path), path, f"demo/{name}")
+    domain = "synthetic breast ultrasound, in grey (a teaching aid)" if weights == "DEFAULT" else ""
     height, width = json.loads(metadata["size"])
     preprocess = Preprocess(
         size=(height, width),
@@ -45,4 +46,5 @@ def load(
         std=json.loads(metadata["std"]),
         channels=1,
     )
-    return Model(net, preprocess, json.loads(metadata["classes"]), name=f"demo/{name}")
+    classes = json.loads(metadata["classes"])
+    return Model(net, preprocess, classes, name=f"demo/{name}", domain=domain)

@@ -6,6 +6,10 @@ from pathlib import Path
 
 #: Prefixes of networks that are loaded by name, as in ``torchvision/resnet18``.
 PREFIXES = ("demo", "torchvision", "monai", "timm")
+#: The demo network of the package.
+DEMO = "demo/ultrasound"
+#: Domains whose images are in colour contain one of these words.
+PHOTOGRAPHS = ("photograph",)
 #: Value of `size` that keeps the size of each image.
 NATIVE = "native"
 

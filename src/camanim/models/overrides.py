@@ -78,6 +78,8 @@ class ModelOverrides(Checked, error=ModelError):
         numbers, or probabilities.
     name : str, optional
         Name for captions and records.
+    domain : str, optional
+        What the network was trained on, such as ``"ImageNet photographs"``.
 
     Raises
     ------
@@ -95,6 +97,7 @@ class ModelOverrides(Checked, error=ModelError):
     dims: Annotated[int, Range(2, 3)] | None = None
     outputs: Outputs | None = None
     name: str | None = None
+    domain: str | None = None
 
     def over(self, others: ModelOverrides) -> ModelOverrides:
         """Return these settings, completed by `others` where they are None."""
@@ -116,6 +119,7 @@ class ModelOverrides(Checked, error=ModelError):
         if self.outputs is not None:
             model.outputs = self.outputs
         model.name = self.name or model.name
+        model.domain = self.domain or model.domain
         settings = {
             name: value
             for name in ("size", "resize", "mean", "std", "channels", "interpolation", "dims")

@@ -155,6 +155,9 @@ def _from_object(source: Model | nn.Module, weights: str | Path | None) -> Model
     if weights is not None and weights != "DEFAULT":
         model.net, model._hash = copy.deepcopy(model.net), None
         load_into(model.net, read_weights(weights), weights, model.name)
+        # Of other weights, nothing is known.
+        model.mark_random(False)
+        model.domain = ""
         model.weights = Path(weights).absolute()
     return model
 
@@ -165,6 +168,10 @@ def _from_text(text: str, weights: str | Path | None, trust: bool, progress: Pro
     else:
         model, text = _from_path(text, weights, trust)
     model.source = text
+    # A file of Python code or an exported program brings its weights, and MONAI publishes none.
+    if has_prefix(text) or bundle.is_bundle(Path(text)):
+        unpublished = weights == "DEFAULT" and text.startswith("monai/")
+        model.mark_random(weights is None or unpublished)
     model.weights = (
         weights if weights is None or published_name(weights) else Path(weights).absolute()
     )

@@ -40,12 +40,13 @@ def load(
 
     `arguments` are passed to ``timm.create_model``: ``in_chans``, ``num_classes``, ``img_size``, ...
     """
-    classes = None
+    classes, domain = None, ""
     if refused := loading_argument(arguments):
         raise ModelError(f"timm/{name} takes no argument {refused}: pass weights= instead.")
     if weights == "DEFAULT":
         net = _published(name, arguments, progress)
         classes = _classes(net)
+        domain = "" if classes is None else "ImageNet photographs"
     elif weights is None:
         net = _create(name, arguments)
     else:
@@ -53,7 +54,8 @@ def load(
         arguments = _arguments_from(state, name) | arguments
         net = _create(name, arguments)
         load_into(net, state, weights, f"timm/{name}")
-    return Model(net.eval(), _preprocess(net, arguments), classes, name=f"timm/{name}")
+    preprocess = _preprocess(net, arguments)
+    return Model(net.eval(), preprocess, classes, name=f"timm/{name}", domain=domain)
 
 
 def _library() -> ModuleType:

@@ -73,15 +73,24 @@ def load(
     if arguments:
         raise ModelError(f"torchvision/{name} takes no arguments.")
     published = get_model_weights(name)
-    metadata, classes = published.DEFAULT, None
+    metadata, classes, domain = published.DEFAULT, None, ""
     if isinstance(weights, str) and weights in ("DEFAULT", *published.__members__):
         metadata = published[weights]
         net, classes = _published(name, metadata, progress), metadata.meta["categories"]
+        domain = _domain(name)
     elif weights is None:
         net = _build(name)
     else:
         net, classes = _from_file(name, Path(weights), metadata.meta["categories"])
-    return Model(net.eval(), _preprocess(name, metadata), classes, name=f"torchvision/{name}")
+    preprocess = _preprocess(name, metadata)
+    return Model(net.eval(), preprocess, classes, name=f"torchvision/{name}", domain=domain)
+
+
+def _domain(name: str) -> str:
+    """Return what the published weights of a network were trained on."""
+    if name in VIDEO:
+        return "Kinetics videos"
+    return "ImageNet photographs" if name in CLASSIFIERS else "COCO photographs"
 
 
 def _published(name: str, weights: Any, progress: Progress) -> nn.Module:

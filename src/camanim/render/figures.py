@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from camanim.plots import Band, Color, Floats, HeatMap, Line, Mark, Panel
+from camanim.plots import Band, Color, Floats, HeatMap, Line, Mark, Panel, Span, Twin
 from camanim.render.pen import plain
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class Theme:
         Whether the area between lines and zero is shaded.
     columns : int
         Number of columns of the legend.
+    shade : float
+        Opacity of every second span.
+    names_below : bool
+        Whether the names of spans are below the axes, in place of the numbers of the x axis.
     """
 
     colors: Mapping[Color, str]
@@ -67,6 +71,8 @@ class Theme:
     words: bool = True
     area: bool = False
     columns: int = 3
+    shade: float = 0.08
+    names_below: bool = False
 
 
 PRINT = Theme(
@@ -191,6 +197,9 @@ def draw(figure: Figure, axes: Axes, panel: Panel | HeatMap, theme: Theme) -> No
 
 
 def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
+    if panel.x_limits is not None:
+        axes.set_xlim(*panel.x_limits)
+    _draw_spans(axes, panel.spans, theme)
     for line in panel.lines:
         _draw_line(axes, panel.x, line, theme)
     for level in panel.levels:
@@ -198,10 +207,20 @@ def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
     mark_labels = [_draw_mark(axes, panel.x, mark, theme) for mark in panel.marks]
     for axis, text in ((axes.xaxis, panel.x_label), (axes.yaxis, panel.y_label)):
         axis.set_label_text(text, fontsize=theme.size + 1, color=theme.text)
-    if panel.x_limits is not None:
-        axes.set_xlim(*panel.x_limits)
+    twins = [
+        _draw_twin(axes, panel.x, twin, theme, visible=k == 0) for k, twin in enumerate(panel.twins)
+    ]
+    if twins:
+        # The lines of the panel are on top.
+        axes.set_zorder(1 + max(twin.get_zorder() for twin in twins))
+        for each in (axes, *twins):
+            each.patch.set_visible(False)
     if panel.y_limits is not None:
         axes.set_ylim(*panel.y_limits)
+    elif panel.spans and not theme.names_below:
+        # Space for the names of the spans.
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(bottom, top + 0.08 * (top - bottom))
     if panel.by_layer or not np.mod(panel.x, 1).any():
         whole_numbers(axes.xaxis)
     if theme.legend:
@@ -209,8 +228,69 @@ def _draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
         legend(axes, lines, theme)
 
 
+def _draw_spans(axes: Axes, spans: Sequence[Span], theme: Theme) -> None:
+    """Shade every second span, and write the names that fit."""
+    low, high = axes.get_xlim()
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    width = axes.get_window_extent().width / (high - low)
+    # Points to pixels; a character is about 0.6 times as wide as high.
+    character = 0.6 * (theme.size - 1) * figure.dpi / 72
+    room = [(span.high - span.low) * width / character - 1 for span in spans]
+    long = all(len(span.name) <= space for span, space in zip(spans, room, strict=True))
+    for k, (span, space) in enumerate(zip(spans, room, strict=True)):
+        if k % 2:
+            axes.axvspan(
+                span.low, span.high, color=theme.quiet, alpha=theme.shade, linewidth=0, zorder=0
+            )
+        name = span.name if long else span.label
+        if len(name) <= space:
+            below = theme.names_below
+            axes.annotate(
+                plain(name), ((span.low + span.high) / 2, 0 if below else 1), (0, -2.5),
+                xycoords=axes.get_xaxis_transform(), textcoords="offset points", ha="center", va="top",
+                zorder=1, color=theme.text if below else theme.quiet, fontsize=theme.size - 1,
+                parse_math=False, annotation_clip=False,
+            )  # fmt: skip
+    if spans and theme.names_below:
+        axes.tick_params(axis="x", labelbottom=False, length=0)
+
+
+def _draw_twin(axes: Axes, x: Floats, twin: Twin, theme: Theme, *, visible: bool) -> Axes:
+    """Draw lines with another y axis, on the right if it is visible, and return its axes."""
+    from matplotlib.ticker import EngFormatter
+
+    other = axes.twinx()
+    other.spines[["top", "left", "bottom"]].set_visible(False)
+    for line in twin.lines:
+        if not visible and np.isfinite(line.y).any():
+            extent = f"{np.nanmin(line.y):.3g} to {np.nanmax(line.y):.3g}"
+            line = replace(line, name=f"{line.name} ({extent})")
+        _draw_line(other, x, line, theme)
+        # The legend is that of the panel.
+        axes.plot(
+            [], [], linestyle=DASHES[line.style], color=theme.colors[line.color], label=line.name,
+            linewidth=theme.width, marker="" if line.marker == "|" else line.marker, markersize=4,
+        )  # fmt: skip
+    other.spines["right"].set_visible(visible)
+    if not visible:
+        other.set_yticks([])
+        return other
+    color = theme.colors[twin.lines[0].color] if twin.lines else theme.text
+    other.spines["right"].set_color(color)
+    other.tick_params(labelsize=theme.size, colors=color)
+    if twin.log:
+        other.set_yscale("log")
+        other.minorticks_off()
+    if twin.log or max(map(abs, other.get_ylim())) >= 10_000:
+        other.yaxis.set_major_formatter(EngFormatter(sep=""))
+    other.set_ylabel(twin.y_label, fontsize=theme.size + 1, color=color)
+    return other
+
+
 def _draw_line(axes: Axes, x: Floats, line: Line, theme: Theme) -> None:
     color = theme.colors[line.color]
+    x = x if line.x is None else line.x
     if line.band is not None:
         _draw_band(axes, x, line.band, color, 0.18 if line.faint else 0.25)
     if theme.area and not line.faint:
@@ -304,6 +384,44 @@ def legend(axes: Axes, lines: Sequence[str], theme: Theme) -> None:
         "\n".join(lines), loc="left", fontsize=theme.size - 1, pad=8 + 12.5 * rows, parse_math=False,
         color=theme.text,
     )  # fmt: skip
+
+
+def legend_in_a_row(
+    axes: Axes, width: float, theme: Theme, *, before: float = 0.0, after: float = 0.0
+) -> None:
+    """Draw a legend of one row above the axes, with as many entries as fit, lines before bands.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    width : float
+        Width of the axes in pixels at 100 dots per inch.
+    theme : Theme
+    before, after : float
+        Space at the left and right of the axes, which the legend uses if it is wider than the axes.
+    """
+    from matplotlib.lines import Line2D
+
+    handles, labels = axes.get_legend_handles_labels()
+    # The last line is on top.
+    entries = list(zip(handles, labels, strict=True))[::-1]
+    entries.sort(key=lambda entry: not isinstance(entry[0], Line2D))
+    size = theme.size - 1
+    # A character is about 0.6 times as wide as high; the sample of the line is 2.2 times as wide.
+    ends = np.cumsum([(0.6 * len(name) + 4) * size * 100 / 72 for _, name in entries])
+    if not len(ends) or ends[-1] <= width:
+        before = after = 0.0
+    fitting = entries[: int((ends <= width + before + after).sum())]
+    if not fitting:
+        return
+    box = axes.legend(
+        [handle for handle, _ in fitting], [shortened(name) for _, name in fitting], fontsize=size,
+        ncols=len(fitting), loc="lower left", bbox_to_anchor=(-before / width, 1),
+        frameon=False, borderpad=0, borderaxespad=0.2, handlelength=2.2, handletextpad=0.5,
+        columnspacing=1.2, labelcolor=theme.text,
+    )  # fmt: skip
+    for text in box.get_texts():
+        text.set_parse_math(False)
 
 
 def whole_numbers(axis: Axis) -> None:

@@ -7,12 +7,10 @@ to display size, one blend and a few lines of text. Lengths are given for an ima
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import numpy.typing as npt
-from cmap import Catalog, Colormap
 from PIL import Image, ImageDraw
 
 from camanim.declarations import Range, checked
@@ -20,6 +18,7 @@ from camanim.errors import LayerIndexError, RenderError
 from camanim.findings import Finding
 from camanim.plots import Panel
 from camanim.render.curve import Curve
+from camanim.render.overlay import COLORMAPS, Overlay, lookup_table
 from camanim.render.pen import BACKGROUND, TEXT, Box, Pen, plain
 from camanim.stack import Normalization, stack_maps
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 Frame = npt.NDArray[np.uint8]
 
-#: Default colour maps, by `signed`. Both are dark at zero, so that the image remains visible.
-COLORMAPS = {False: "turbo", True: "berlin"}
 FrameSize = Annotated[int, Range(64, 4096)]
 Opacity = Annotated[float, Range(0, 1)]
 
@@ -66,15 +63,18 @@ class FrameRenderer:
     ) -> None:
         if not animation.maps:
             raise RenderError("The result has no map to draw: select layers with a map.")
-        self.animation, self.opacity = animation, float(opacity)
+        self.animation = animation
         self.stack = stack_maps(animation, normalization, signed=signed)
-        self._colors = _lookup_table(COLORMAPS[bool(signed)] if colormap is None else colormap)
+        self._colors = lookup_table(COLORMAPS[bool(signed)] if colormap is None else colormap)
         # The text remains legible beside a small image.
         self._pen = pen = Pen(max(size, 336) / 448)
         longest = max((plain(x.label) for x in animation.layers), key=pen.fonts["title"].getlength)
         self._label_lines = len(pen.wrap(longest, "title", pen.px(PANEL)))
         self._class_lines = pen.wrap(animation.target.name, "body", pen.px(PANEL))
-        self._lay_out(_display_image(animation.image, size))
+        self._overlay = Overlay(
+            animation.image, animation.geometry, size, self._colors, float(opacity)
+        )
+        self._lay_out(self._overlay.image)
 
     def __len__(self) -> int:
         return len(self.animation)
@@ -100,7 +100,7 @@ class FrameRenderer:
         levels = self.stack.native(i)
         if self.stack.signed:
             levels = np.float32(0.5) * levels + np.float32(0.5)
-        canvas.paste(self._blend(levels), self._corner)
+        canvas.paste(self._overlay.blend(levels), self._corner)
         self._write_layer(canvas, i)
         self._write_limits(canvas, i, levels)
         if self._curve is not None:
@@ -126,24 +126,16 @@ class FrameRenderer:
         height = curve_top if curve is None else curve_top + px(CURVE) + margin
         self.size = (width + width % 2, height + height % 2)
         self._background = Image.new("RGB", self.size, BACKGROUND)
-        self._place_map(image, (margin, margin + (row - image.height) // 2))
+        at = (margin, margin + (row - image.height) // 2)
+        self._background.paste(image, at)
+        covered = self._overlay.corner
+        self._corner = (at[0] + covered[0], at[1] + covered[1])
         self._write_facts(margin + row)
         self._curve = None
         if curve is not None:
             box = (margin, curve_top, width - margin, curve_top + px(CURVE))
             self._curve = Curve(*curve, box, self._pen)
             self._curve.draw(self._background)
-
-    def _place_map(self, image: Image.Image, at: tuple[int, int]) -> None:
-        """Draw the image, and compute the pixels that the map covers and the part of the map in them."""
-        self._background.paste(image, at)
-        top, left, bottom, right = self.animation.geometry.box
-        height, width = self.animation.image.shape[:2]
-        x0, x1, *columns = _span(left, right, image.width / width, image.width)
-        y0, y1, *rows = _span(top, bottom, image.height / height, image.height)
-        self._part = np.array([columns[0], rows[0], columns[1], rows[1]])
-        self._covered = image.crop((x0, y0, x1, y1))
-        self._corner = (at[0] + x0, at[1] + y0)
 
     def _write_facts(self, bottom: int) -> None:
         """Write class, probability, method and colour bar, from top to bottom, down to `bottom`."""
@@ -165,18 +157,6 @@ class FrameRenderer:
         strip = Image.fromarray(self._colors[None])
         size = (width, self._bar[3] - self._bar[1])
         self._background.paste(strip.resize(size, Image.Resampling.BILINEAR), self._bar[:2])
-
-    def _blend(self, levels: FloatMap) -> Image.Image:
-        """Return the covered part of the image, blended with the coloured map."""
-        size = np.array(levels.shape[::-1] * 2)
-        # Padded by one, as the edges of display pixels may lie outside of the map.
-        left, top, right, bottom = np.clip(1 + self._part * size, 0, size + 2).tolist()
-        # Pillow truncates on conversion to 8 bits; adding 0.5 rounds.
-        native = Image.fromarray(np.pad(levels, 1, "edge") * np.float32(255) + np.float32(0.5))
-        box = (left, top, right, bottom)
-        colors = native.resize(self._covered.size, Image.Resampling.BILINEAR, box).convert("L")
-        colors.putpalette(self._colors.tobytes())
-        return Image.blend(self._covered, colors.convert("RGB"), self.opacity)
 
     def _write_layer(self, canvas: Image.Image, i: int) -> None:
         pen, (left, top) = self._pen, self._panel
@@ -227,40 +207,3 @@ def _caption_lines(result: Result, i: int, *, excluded: Finding | None) -> list[
             facts = finding.caption(i).replace("   ", "\n").splitlines()
             lines += [(fact, style) for fact in facts]
     return lines
-
-
-def _lookup_table(colormap: str) -> npt.NDArray[np.uint8]:
-    try:
-        colors = Colormap(colormap).lut(256)
-    except (ValueError, TypeError) as error:
-        near = get_close_matches(str(colormap), list(Catalog().short_keys()), n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "see the catalog of cmap."
-        raise RenderError(f"Unknown colour map {colormap!r}: {hint}") from error
-    return np.round(colors[:, :3] * 255).astype(np.uint8)
-
-
-def _display_image(image: npt.NDArray[np.uint8], size: int) -> Image.Image:
-    """Return the image in RGB, resized so that its longer side has `size` pixels."""
-    height, width = image.shape[:2]
-    scale = size / max(height, width)
-    shown = (max(1, round(width * scale)), max(1, round(height * scale)))
-    kind = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
-    return Image.fromarray(image).convert("RGB").resize(shown, kind)
-
-
-def _span(low: float, high: float, scale: float, count: int) -> tuple[int, int, float, float]:
-    """Return the range of display pixels between two image edges, and its ends as shares of the range.
-
-    Parameters
-    ----------
-    low, high : float
-        Edges of the map in image pixels.
-    scale : float
-        Display pixels per image pixel.
-    count : int
-        Number of display pixels.
-    """
-    start = min(max(round(low * scale), 0), count - 1)
-    stop = min(max(round(high * scale), start + 1), count)
-    first, last = ((edge / scale - low) / (high - low) for edge in (start, stop))
-    return (start, stop, first, last) if first < 1 and last > 0 else (start, stop, 0.0, 1.0)

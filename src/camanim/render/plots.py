@@ -7,9 +7,10 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from camanim.curves import find_curve, with_curve, with_stages
 from camanim.errors import LayerIndexError, RenderError, ScoreError
 from camanim.findings import FindingKind, finding_kinds
-from camanim.plots import Panel, Plot, PlotOffer
+from camanim.plots import HeatMap, Panel, Plot, PlotOffer
 from camanim.render.figures import PRINT, draw, new_figure, shortened
 from camanim.render.pen import plain
 from camanim.result import Result
@@ -26,7 +27,12 @@ SCORES = "scores"
 
 
 def write_plot(
-    result: Result, path: str | Path, what: str = SCORES, layer: int | None = None
+    result: Result,
+    path: str | Path,
+    what: str = SCORES,
+    layer: int | None = None,
+    *,
+    second: str | None = None,
 ) -> Path:
     """Write a plot of findings.
 
@@ -44,6 +50,9 @@ def write_plot(
     layer : int, optional
         Index into `layers`. Plots of a single layer show this layer, by default the one to show first;
         other plots show all layers and mark this one.
+    second : str, optional
+        A second curve over the layers, dashed, with its axis on the right: ``"parameters"``,
+        ``"output size"``, ``"time"`` or a finding by its title; see `camanim.curves.layer_curves`.
 
     Returns
     -------
@@ -54,12 +63,31 @@ def write_plot(
     ScoreError
         If the finding was not computed, or the layer has no score.
     RenderError
-        If the suffix differs, the plot is unknown, or the file cannot be written.
+        If the suffix differs, the plot or curve is unknown, or the file cannot be written.
     LayerIndexError
         If `layer` is out of range.
     """
     target = checked_plot(path)
-    figure = plot(result, what, layer)
+    return _write(plot(result, what, layer, second=second), target)
+
+
+def write_described(described: Plot, path: str | Path) -> Path:
+    """Write a plot that is not of one result, such as that of `camanim.comparison.overlaid`.
+
+    Raises
+    ------
+    ScoreError
+        If a panel has no values.
+    RenderError
+        If the suffix is not ``.png``, ``.pdf`` or ``.svg``, or the file cannot be written.
+    """
+    target = checked_plot(path)
+    return _write(
+        _figure(described.panels, wrap(plain(described.title), 80), None, share_x=False), target
+    )
+
+
+def _write(figure: Figure, target: Path) -> Path:
     content = BytesIO()
     # In memory, as the writers of matplotlib fail in their own ways on a full disk.
     figure.savefig(content, format=target.suffix[1:].lower(), dpi=DPI)
@@ -75,7 +103,9 @@ def checked_plot(path: str | Path) -> Path:
     return checked_path(path, suffix)
 
 
-def plot(result: Result, what: str = SCORES, layer: int | None = None) -> Figure:
+def plot(
+    result: Result, what: str = SCORES, layer: int | None = None, *, second: str | None = None
+) -> Figure:
     """Return a plot as a figure of matplotlib.
 
     Parameters and errors are those of `write_plot`.
@@ -90,25 +120,43 @@ def plot(result: Result, what: str = SCORES, layer: int | None = None) -> Figure
             f"Layer {layer} is out of range: the layers are 0 to {len(result) - 1}."
         )
     described = over_layers(result) if what == SCORES else _of_finding(result, what, layer)
-    panels = described.panels
-    empty = next((p.instead for p in panels if isinstance(p, Panel) and p.instead), "")
-    if empty:
-        raise ScoreError(empty)
-    height = 2.2 + 1.6 * len(panels)
-    figure, axes = new_figure(WIDTH, height, len(panels), PRINT, share_x=what == SCORES)
     names = (result.target.name, result.method, str(result.provenance.get("model", "")))
     lines = [", ".join(shortened(name) for name in names if name)]
     for sentence in dict.fromkeys((described.title, *result.warnings)):
         lines += wrap(plain(sentence), 80)
+    if second is not None and not any(
+        isinstance(p, Panel) and p.by_layer for p in described.panels
+    ):
+        raise RenderError(f"The plot {what!r} is not over the layers: leave second out.")
+    panels = tuple(_completed(panel, result, second) for panel in described.panels)
+    return _figure(panels, lines, layer, share_x=what == SCORES)
+
+
+def _figure(
+    panels: tuple[Panel | HeatMap, ...], lines: list[str], layer: int | None, *, share_x: bool
+) -> Figure:
+    empty = next((p.instead for p in panels if isinstance(p, Panel) and p.instead), "")
+    if empty:
+        raise ScoreError(empty)
+    height = 2.2 + 1.6 * len(panels)
+    figure, axes = new_figure(WIDTH, height, len(panels), PRINT, share_x=share_x)
     # A dollar in a name does not start a formula.
     figure.suptitle("\n".join(lines), fontsize=10, parse_math=False)
     for each, panel in zip(axes, panels, strict=True):
         draw(figure, each, panel, PRINT)
         if layer is not None and isinstance(panel, Panel) and panel.by_layer:
             each.axvline(layer + 1, color=PRINT.quiet, linewidth=0.8, linestyle=":")
-        if what == SCORES and each is not axes[-1]:
+        if share_x and each is not axes[-1]:
             each.set_xlabel("")
     return figure
+
+
+def _completed(panel: Panel | HeatMap, result: Result, second: str | None) -> Panel | HeatMap:
+    """Return a panel over the layers with the stages of the network and a second curve."""
+    if not isinstance(panel, Panel) or not panel.by_layer:
+        return panel
+    panel = with_stages(panel, result.layers)
+    return panel if second is None else with_curve(panel, find_curve(result, second))
 
 
 def over_layers(result: Result) -> Plot:

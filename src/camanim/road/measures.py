@@ -121,7 +121,18 @@ class Measure(Finding):
         )
 
 
-@register_finding(Measure)
+def passes(
+    result: Result,
+    name: Name = "deletion",
+    steps: Annotated[int, Range(2, 1000)] = 20,
+) -> int:
+    """Return the largest number of images that the network predicts."""
+    curves = name in ("deletion", "insertion")
+    # Both sides of the curves are predicted, of which one is used.
+    return len(result.maps) * (2 * (steps - 1) if curves else 1)
+
+
+@register_finding(Measure, passes=passes)
 def measure(
     result: Result,
     name: Name = "deletion",

@@ -196,6 +196,11 @@ class Road(Finding):
 
     # -- Presentation ------------------------------------------------------------------------------
 
+    def comparison(self) -> dict[str, Any]:
+        """Return the mean and the highest score over the layers, and the layer of the latter."""
+        layer = None if self.highest is None else self.highest.label
+        return {"ROAD mean": self.mean, "ROAD max": self.max, "ROAD max layer": layer}
+
     def columns(self) -> dict[str, Any]:
         """Return score, spread, baseline, excess, above noise, and the reason if undefined."""
         known = ~np.isnan(self.excess - self.margin)
@@ -293,6 +298,10 @@ class Road(Finding):
             words=() if self.highest is not None else ("no layer has a score",),
             tip=tip,
         )
+
+    def main_values(self) -> Floats:
+        """Return the scores; without the panel, which imports SciPy."""
+        return self.scores
 
     def plots(self) -> dict[str, PlotOffer]:
         """Return the plot of one layer's removal curves."""

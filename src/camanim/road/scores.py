@@ -56,7 +56,20 @@ T = TypeVar("T")
 INTERVAL = 0.25
 
 
-@register_finding(Road)
+def passes(
+    result: Result,
+    repeats: Annotated[int, Range(1, 1000)] = 1,
+    baseline: bool = True,
+    percentiles: Annotated[tuple[float, ...], Range(0.01, 99.99)] = (20, 40, 60, 80),
+    draws: Annotated[int, Range(2, 1000)] = 8,
+) -> int:
+    """Return the largest number of images that are predicted: equal masks are predicted once."""
+    resolutions = {raw.shape for raw in result.maps if raw.size > 1}
+    random = draws * len(resolutions) if baseline else 0
+    return 2 * len(percentiles) * (repeats * len(result.maps) + random)
+
+
+@register_finding(Road, passes=passes)
 def score(
     result: Result,
     seed: Seed = 0,

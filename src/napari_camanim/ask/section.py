@@ -62,6 +62,7 @@ class AskSection(Column):
     ) -> None:
         self._region_settings = region_settings
         self._viewer = viewer
+        self._closed = False
         self.region = RegionField(viewer)
         self.tool = WhatIfTool(session, explainer)
         self.buttons = {
@@ -162,6 +163,9 @@ class AskSection(Column):
         remove : bool
             False if the viewer is being closed.
         """
+        if self._closed:
+            return
+        self._closed = True
         layers = self._viewer.layers.events
         for event in (layers.inserted, layers.removed, layers.renamed):
             event.disconnect(self._on_layers)

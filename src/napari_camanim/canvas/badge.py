@@ -52,6 +52,7 @@ def badge_line(result: Result, i: int, place: str, width: float) -> str:
     # From the most important one.
     ranked = [
         count,
+        "random weights" if result.random_weights else "",
         evidence(result, i),
         *(finding.badge(i) for finding in result.findings.values()),
         place,
@@ -61,7 +62,7 @@ def badge_line(result: Result, i: int, place: str, width: float) -> str:
     while len(facts) > 1 and len(SEPARATOR.join([name, *facts])) > length:
         facts.pop()
     left = length - len(SEPARATOR.join(["", *facts]))
-    return SEPARATOR.join([_shortened(name, max(left, 8)), *facts])
+    return SEPARATOR.join([shortened(name, max(left, 8)), *facts])
 
 
 def evidence(result: Result, i: int) -> str:
@@ -71,7 +72,7 @@ def evidence(result: Result, i: int) -> str:
     return "" if highest > 0 else "no positive evidence"
 
 
-def _shortened(name: str, length: int) -> str:
+def shortened(name: str, length: int) -> str:
     """Shorten a name in its middle, as both ends of a module's name distinguish it."""
     if len(name) <= length:
         return name
@@ -97,6 +98,9 @@ def hindrance(viewer: ViewerModel, stack: Image, index: int | None) -> str:
         return f"no map here: the maps are of {run.place or 'another position'}"
     image = run.image
     layers = [unwrapped(layer) for layer in viewer.layers]
+    if stack not in layers:
+        # The canvas is resized before the removal of a layer is announced.
+        return ""
     if image is None or image not in layers:
         return f"the image {run.image_name} was removed"
     if not image.visible or image.opacity == 0:
@@ -138,6 +142,7 @@ class Badge:
         self._session = session
         #: Whether the whole caption is shown instead of one line.
         self._whole = False
+        self._enabled = True
         # Without a colour, so that the text contrasts with the canvas in every theme.
         self.overlay = TextOverlay(visible=True, position="top_left", font_size=FONT_SIZE, box=True)
         viewer.canvas.overlays[KEY] = self.overlay
@@ -173,11 +178,22 @@ class Badge:
         self._whole = whole
         self.update()
 
+    @property
+    def enabled(self) -> bool:
+        """Whether badge and colour bar are shown at all; not where each of several cells has its own."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self.update()
+
     def update(self, event: Any = None) -> None:
         """Show the badge of the shown map, or hide it."""
-        viewer, stack = self._session.viewer, self._session.current
+        viewer = self._session.viewer
         if viewer is None:
             return
+        stack = self._session.current if self._enabled else None
         text = "" if stack is None else self._text(viewer, stack, self._session.index)
         if text and text != self.overlay.text and self.overlay.visible:
             self.overlay.box = False
@@ -200,7 +216,7 @@ class Badge:
                 lines.append(badge_line(run.animation, index, run.place, width))
         problem = hindrance(viewer, stack, index)
         length = max(12, int((width - MARGINS) / CHARACTER))
-        lines += [_shortened(problem, length)] if problem else []
+        lines += [shortened(problem, length)] if problem else []
         return "\n".join(lines)
 
     def _show_box(self) -> None:

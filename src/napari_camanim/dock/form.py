@@ -56,3 +56,9 @@ def fit_width(label: Label) -> None:
     policy.setHorizontalPolicy(policy.Policy.Ignored)
     policy.setVerticalPolicy(policy.Policy.Minimum)
     label.native.setSizePolicy(policy)
+
+
+def show_words(label: Label, words: str) -> None:
+    """Show words in a label, which takes no space without any."""
+    label.value = words
+    label.visible = bool(words)

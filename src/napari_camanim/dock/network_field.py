@@ -23,6 +23,7 @@ class NetworkField(SearchField):
         #: Button with a menu that opens files.
         self.button = QToolButton()
         self.button.setText("…")
+        self.button.setMinimumWidth(30)
         self.button.setToolTip("Open a card, a Python file, an exported network or a bundle.")
         self.button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self.button)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from magicgui.types import FileDialogMode
-from magicgui.widgets import CheckBox, ComboBox, FileEdit, LineEdit, PushButton
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, LineEdit
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
@@ -146,9 +146,6 @@ class SettingsSection(Column):
             ("size", "mean", "std"),
             ModelError,
             FROM_SOURCE,
-        )
-        self.save = PushButton(
-            text="Save card…", tooltip="Write the network and its settings to a card (.toml)."
         )
         self.layers = LineEdit(
             name="layers",

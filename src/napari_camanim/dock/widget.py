@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from magicgui.widgets import CheckBox, ComboBox, Container, Label, PushButton, RadioButtons
 from napari.layers import Image, Labels
+from napari.qt.threading import create_worker
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
+from camanim.cache_folder import set_cache_folder
 from camanim.errors import CamError
+from camanim.models.domain import FIRST, suggest_model
 from camanim.writing import checked_path
-from napari_camanim.ask.section import AskSection
+from napari_camanim.commands import bind_keys, unbind_keys
 from napari_camanim.dock.class_field import ClassField
-from napari_camanim.dock.form import Column, Form, fit_width
+from napari_camanim.dock.form import Column, Form, fit_width, show_words
 from napari_camanim.dock.method_field import MethodField
 from napari_camanim.dock.network_field import NetworkField, confirm_trust
 from napari_camanim.dock.remembered import remember, remembered
@@ -26,9 +31,11 @@ from napari_camanim.dock.status import Status
 from napari_camanim.layers.metadata import KEY
 from napari_camanim.layers.stack import is_input
 from napari_camanim.layers.views import Mask, View, axis_names, take_mask, take_view
+from napari_camanim.preferences import Preferences, preferences
 from napari_camanim.session import Session, shown_plane, unwrapped
 from napari_camanim.work import jobs
 from napari_camanim.work.collection import include_all
+from napari_camanim.work.estimator import Estimator
 from napari_camanim.work.explainer import Explainer
 from napari_camanim.work.networks import ModelSpec
 from napari_camanim.work.request import RunRequest
@@ -40,12 +47,17 @@ if TYPE_CHECKING:
 
     from camanim.progress import Progress
     from camanim.stack import Normalization
+    from napari_camanim.ask.section import AskSection
     from napari_camanim.work.jobs import Classes, Explained
 
 #: Milliseconds after the last change until a live run starts.
 DELAY = 40
+#: Milliseconds after the dock was opened until its settings are made.
+IDLE = 400
 #: Choices of the field for channels: grey or colours as shown, and the selected layers.
 AS_SHOWN, SELECTED = "shown", "selected"
+#: Side in pixels of the part of a large image by which the first network is chosen.
+SAMPLE = 1024
 #: The longest axis that can hold channels.
 MOST_CHANNELS = 16
 #: Width in pixels that the dock requests.
@@ -76,21 +88,29 @@ class CamWidget(Container[Any]):
         self._explained_image: Image | None = None
         #: Sliders of the image when it was last described.
         self._place: Any = None
+        #: Network that was chosen for the image, and not by the user.
+        self._suggested = ""
         #: Incremented when inputs of Predict change, to discard outdated results.
         self._input_version = 0
         self._predicted_version = -1
         self._closed = False
         #: The section "Ask", once it was opened.
         self.ask: AskSection | None = None
+        self._panel_shown = False
+        self._settings: SettingsSection | None = None
+        self._recorded: dict[str, Any] = {}
         self._create_fields()
         super().__init__(widgets=self._fields(), scrollable=True, labels=False)
         self.runner = Runner(partial(confirm_trust, self.native))
         self.explainer = Explainer(self.session, self.runner)
+        self.estimator = Estimator(self.runner)
         self._lay_out()
         self._connect_fields()
         self._connect_session()
         self._restore()
         self._refresh()
+        self._idle.start()
+        self._keys = bind_keys(napari_viewer)
 
     # -- Fields ------------------------------------------------------------------------------------
 
@@ -99,7 +119,6 @@ class CamWidget(Container[Any]):
             name="image",
             label="Image",
             choices=self._images,
-            nullable=True,
             tooltip="The image to explain; follows the selected layer.",
         )
         self.channels = ComboBox(
@@ -156,16 +175,23 @@ class CamWidget(Container[Any]):
             label="",
             tooltip="Write a movie of all layers (mp4); of a volume, the shown plane.",
         )
+        self.card_button = PushButton(
+            text="Save card…", tooltip="Write the network and its settings to a card (.toml)."
+        )
+        self.cost = Label(name="cost", tooltip="Expected cost of Run; known for a loaded network.")
+        self.domain = Label(name="domain", tooltip="What the network was trained on.")
         self.status = Status()
-        self.settings = SettingsSection(self._masks)
 
     def _fields(self) -> list[Any]:
         return [
             Form([self.image]),
             self.view_words,
-            Form([self.channels, self.network, self.classes, self.method]),
+            Form([self.channels, self.network]),
+            self.domain,
+            Form([self.classes, self.method]),
             self.road,
             Column([self.run_button, self.predict_button, self.live], "horizontal"),
+            self.cost,
             Form([self.normalization]),
             self.signed,
             self.status,
@@ -181,9 +207,14 @@ class CamWidget(Container[Any]):
         self.network.native.parentWidget().layout().addWidget(self.network.button)
         layout = super().native.layout()
         layout.setSpacing(6)
-        self.view_words.native.setWordWrap(True)
-        fit_width(self.view_words)
+        for label in (self.view_words, self.domain, self.cost):
+            label.native.setWordWrap(True)
+            fit_width(label)
+            show_words(label, label.value)
         self.sections = {
+            "Layers": Section(
+                "Layers", "The network as the tree of its modules.", self._make_layers
+            ),
             "Ask": Section(
                 "Ask", "What if a region were not there? Explain a box, or windows.", self._make_ask
             ),
@@ -202,12 +233,37 @@ class CamWidget(Container[Any]):
         root.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._wheel = IgnoreWheel()
         self._wheel.watch(root)
-        self._closing = _Closing(self.close_dock)
+        self._closing = _Closing(self.close_dock, self._abandon)
         root.installEventFilter(self._closing)
         # Closing napari deletes the widget without an event; results of a job can still arrive.
-        root.destroyed.connect(self._closing.close)
+        root.destroyed.connect(self._closing.abandon)
+
+    def _make_layers(self) -> QWidget:
+        from napari_camanim.canvas.probe import Probe, ProbeButton
+        from napari_camanim.tree.view import LayerTree
+
+        panel = QWidget()
+        box = QVBoxLayout(panel)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.addWidget(LayerTree(self.session))
+        probe = Probe(self.session)
+        probe.probed.connect(self._on_probed)
+        box.addWidget(ProbeButton(probe))
+        return panel
+
+    def _on_probed(self, point: Any, values: Any) -> None:
+        """Show the values of the probed point over the layers."""
+        from napari_camanim.plots.panel import show_panel
+
+        panel = show_panel(self.viewer)
+        panel.clear_extra()
+        if point is not None and values is not None:
+            panel.set_extra(str(point), values)
 
     def _make_ask(self) -> QWidget:
+        # Here, as it imports SciPy.
+        from napari_camanim.ask.section import AskSection
+
         self.ask = AskSection(
             self.viewer,
             self.session,
@@ -232,7 +288,7 @@ class CamWidget(Container[Any]):
         self._on_change()
 
     def _make_save(self) -> QWidget:
-        self._save = Column([self.export_button, self.settings.save])
+        self._save = Column([self.export_button, self.card_button])
         return self._save.native
 
     def _make_settings(self) -> QWidget:
@@ -294,13 +350,14 @@ class CamWidget(Container[Any]):
         words = ""
         if self.image.value is not None:
             loaded = self.runner.networks.model
-            space = 3 if self.settings.all_slices() or (loaded and loaded.dims == 3) else 2
+            slices = self._settings is not None and self._settings.all_slices()
+            space = 3 if slices or (loaded is not None and loaded.dims == 3) else 2
             try:
                 words = self._view().words(space)
                 words += ", window by window" if self._windows() is not None else ""
             except CamError as error:
                 words = str(error)
-        self.view_words.value = words
+        show_words(self.view_words, words)
 
     def _masks(self, widget: Any = None) -> list[tuple[str, Labels]]:
         layers = [unwrapped(layer) for layer in self.viewer.layers]
@@ -323,15 +380,12 @@ class CamWidget(Container[Any]):
         self.signed.changed.connect(self.session.set_signed)
         self.run_button.clicked.connect(self.run_or_cancel)
         self.predict_button.clicked.connect(self.predict)
-        self.export_button.clicked.connect(self._choose_and_export)
+        self.export_button.clicked.connect(self.choose_and_export)
         self.status.offer.clicked.connect(self._show_unplaced)
-        self.settings.save.clicked.connect(self._choose_and_save)
-        self.settings.mask.changed.connect(self._on_mask)
-        self.settings.changed.connect(self._on_change)
-        for form in (self.settings.overrides, self.settings.weights, self.settings.classes):
-            form.changed.connect(self._on_network)
+        self.card_button.clicked.connect(self._choose_and_save)
         self.runner.started.connect(self._on_started)
         self.runner.finished.connect(self._on_finished)
+        self.estimator.estimated.connect(self._on_cost)
         self.explainer.said.connect(self._on_message)
         self.explainer.progressed.connect(self.status.show_progress)
         self.explainer.shown.connect(self._on_shown)
@@ -340,6 +394,10 @@ class CamWidget(Container[Any]):
         self._delay.setSingleShot(True)
         self._delay.setInterval(DELAY)
         self._delay.timeout.connect(self._run_live)
+        self._idle = QTimer()
+        self._idle.setSingleShot(True)
+        self._idle.setInterval(IDLE)
+        self._idle.timeout.connect(self._fill)
 
     def _connect_session(self) -> None:
         layers = self.viewer.layers.events
@@ -362,8 +420,11 @@ class CamWidget(Container[Any]):
         """Update the lists of images and masks, keeping the choices."""
         self.image.reset_choices()
         self.channels.reset_choices()
-        self.settings.mask.reset_choices()
+        if self._settings is not None:
+            self._settings.mask.reset_choices()
         self._follow_selection()
+        # A change of the list is not announced as a change of the value.
+        self._on_image(self.image.value)
         self._on_stack()
 
     def _on_removed(self, event: Any = None) -> None:
@@ -416,7 +477,8 @@ class CamWidget(Container[Any]):
         self._on_selection()
         self._place = None
         self._on_moved()
-        self.settings.set_depth(image is not None and image.ndim > 2)
+        if self._settings is not None:
+            self._settings.set_depth(image is not None and image.ndim > 2)
         self._suggest_network()
         self._on_network()
 
@@ -426,18 +488,22 @@ class CamWidget(Container[Any]):
 
     def _on_network(self, value: Any = None) -> None:
         self.classes.clear_classes()
+        show_words(self.domain, "")
         self._input_version += 1
         self._on_change()
 
     def _on_method(self, value: Any = None) -> None:
-        self.settings.set_method(self.method.method())
-        self.sections["Settings"].adapt()
+        if self._settings is not None:
+            self._settings.set_method(self.method.method())
+            self.sections["Settings"].adapt()
         self._on_change()
 
     def _on_change(self, value: Any = None) -> None:
-        """Run again if the dock is live; called for every change of a field."""
+        """Run again if the dock is live, or estimate what Run would cost; after every change."""
         if self.live.value:
             self._delay.start()
+        else:
+            self._estimate()
 
     def _on_mask(self, layer: Labels | None) -> None:
         stack = self.session.current
@@ -445,8 +511,35 @@ class CamWidget(Container[Any]):
             self.explainer.compare_with_mask(stack, self._mask())
 
     def _suggest_network(self) -> None:
-        if not self.network.value:
-            self.network.value = "demo/ultrasound"
+        """Choose a network that fits the image, unless the user has chosen one."""
+        image = self._explained_image
+        if image is None or self.network.value not in ("", self._suggested):
+            return
+        suggested = None
+        # Nothing is computed or read from a file for it, and of a large image a part is enough.
+        if image.rgb or isinstance(image.data, np.ndarray):
+            # The view may show no slice.
+            with suppress(CamError):
+                view = take_view(self.viewer, image, self._channels())
+                sides = view.region(2).size
+                start = [max(0, (n - SAMPLE) // 2) for n in sides]
+                stop = [min(n, at + SAMPLE) for n, at in zip(sides, start, strict=True)]
+                view = view.within((*start, *stop), 2)
+                suggested = suggest_model(view.read(2).pixels)
+        self._suggested = suggested or FIRST
+        self.network.value = self._suggested
+
+    def _estimate(self) -> None:
+        """Estimate the cost of what is chosen, in the background."""
+        if self._closed or self.image.value is None or self.runner.running:
+            return
+        try:
+            request = self._contents()
+        except CamError:
+            # The message comes with Run.
+            show_words(self.cost, "")
+            return
+        self.estimator.estimate(request)
 
     def _list_devices(self) -> None:
         """List the devices of the computer, which imports torch."""
@@ -467,26 +560,38 @@ class CamWidget(Container[Any]):
         self.classes.complete()
         self.method.complete()
         try:
-            return RunRequest(
-                network=ModelSpec(self.network.source(), self.settings.network()),
-                view=self._view(),
-                slices=self.settings.all_slices(),
-                targets=self.classes.requests(),
-                method=self.method.value,
-                settings=self.settings.run(),
-                findings=self.settings.findings(road=bool(self.road.value)),
-                mask=self._mask(),
-                windows=self._windows(),
-            )
+            return self._contents()
         except CamError as error:
             self.status.show_message(str(error), error=True)
             return None
+
+    def _contents(self) -> RunRequest:
+        return RunRequest(
+            network=ModelSpec(self.network.source(), self.settings.network()),
+            view=self._view(),
+            slices=self.settings.all_slices(),
+            targets=self.classes.requests(),
+            method=self.method.value,
+            settings=self.settings.run(),
+            findings=self.settings.findings(road=bool(self.road.value)),
+            mask=self._mask(),
+            windows=self._windows(),
+        )
 
     def run(self) -> None:
         """Explain the chosen image and add the stack to the viewer."""
         request = self.request()
         if request is not None:
+            self._show_panel()
             self.explainer.run(request, self.image.value, self._normalization())
+
+    def _show_panel(self) -> None:
+        """Show the panel of scores with the first run; the user may close it."""
+        if not self._panel_shown:
+            from napari_camanim.plots.panel import show_panel
+
+            self._panel_shown = True
+            show_panel(self.viewer)
 
     def run_or_cancel(self) -> None:
         """Run, or cancel what is running."""
@@ -528,6 +633,17 @@ class CamWidget(Container[Any]):
 
     def _on_shown(self, explained: Explained) -> None:
         self.network.add_item(explained.request.network.source)
+        self._show_domain()
+
+    def _show_domain(self) -> None:
+        """Show what the chosen network was trained on, if it is loaded."""
+        model = self.runner.networks.model
+        words = ""
+        if model is not None and model.random_weights:
+            words = "random weights, not trained"
+        elif model is not None and model.domain:
+            words = f"trained on {model.domain}"
+        show_words(self.domain, words)
 
     def _show_unplaced(self) -> None:
         self.explainer.show_unplaced()
@@ -538,6 +654,7 @@ class CamWidget(Container[Any]):
             self.status.show_message("Network, image or fit were changed: press Predict again.")
             return
         self.classes.set_classes(classes)
+        self._show_domain()
         best = classes.predictions[0]
         suffix = " over all slices" if self.settings.all_slices() else ""
         text = f"{best.name}, with probability {best.probability:.3f}{suffix}."
@@ -552,6 +669,11 @@ class CamWidget(Container[Any]):
     def _on_finished(self) -> None:
         self.run_button.text, self.run_button.enabled = "Run", True
         self.status.set_running(False)
+        if not self.live.value:
+            self._estimate()
+
+    def _on_cost(self, words: str) -> None:
+        show_words(self.cost, words)
 
     def _on_message(self, text: str, error: bool) -> None:
         self.status.show_message(text, error)
@@ -605,7 +727,8 @@ class CamWidget(Container[Any]):
     def _show_written(self, path: Path) -> None:
         self.status.show_message(f"Wrote {path}.")
 
-    def _choose_and_export(self) -> None:
+    def choose_and_export(self) -> None:
+        """Choose a file and write a movie of the current stack."""
         self._choose("Export movie", "layers.mp4", "Movie (*.mp4)", self.export)
 
     def _choose_and_save(self) -> None:
@@ -620,44 +743,88 @@ class CamWidget(Container[Any]):
     # -- Between sessions --------------------------------------------------------------------------
 
     def _restore(self) -> None:
+        """Set the fields as they were in the last session."""
         values = remembered()
         self.network.value = str(values.get("network", ""))
         self.method.value = str(values.get("method", self.method.value))
         self.road.value = bool(values.get("road", False))
         if values.get("scale") in self.normalization.choices:
             self.normalization.value = values["scale"]
-        self.settings.restore(values.get("settings", {}))
-        self.settings.set_method(self.method.method())
+        self._recorded = dict(values.get("settings", {}))
+        # Read in a thread, as napari parses the manifests of all plugins for it.
+        self._preferences = create_worker(preferences)
+        self._preferences.returned.connect(self._prefer)
+        self._preferences.start()
+
+    def _prefer(self, preferred: Preferences) -> None:
+        """Set the fields to the user's preferences."""
+        if self._closed:
+            return
+        if preferred.cache_folder:
+            set_cache_folder(preferred.cache_folder)
+        if preferred.network:
+            self.network.value = preferred.network
+        if preferred.method:
+            self.method.value = preferred.method
+        if preferred.device:
+            self.settings.restore({"device": preferred.device})
 
     def _remember(self) -> None:
+        recorded = self._recorded if self._settings is None else self._settings.record()
         remember(
             {
-                "network": self.network.source(),
+                "network": "" if self.network.value == self._suggested else self.network.source(),
                 "method": self.method.value,
                 "road": self.road.value,
                 "scale": self.normalization.value,
-                "settings": self.settings.record(),
+                "settings": recorded,
             }
         )
 
+    @property
+    def settings(self) -> SettingsSection:
+        """Settings of network, maps, scores and computation; made when they are first needed."""
+        if self._settings is None:
+            self._settings = section = SettingsSection(self._masks)
+            section.restore(self._recorded)
+            section.set_method(self.method.method())
+            image = self._explained_image
+            section.set_depth(image is not None and image.ndim > 2)
+            section.mask.changed.connect(self._on_mask)
+            section.changed.connect(self._on_change)
+            for form in (section.overrides, section.weights, section.classes):
+                form.changed.connect(self._on_network)
+        return self._settings
+
+    def _fill(self) -> None:
+        """Make the settings, shortly after the dock was opened."""
+        self.settings.set_method(self.method.method())
+
     # -- Closing -----------------------------------------------------------------------------------
 
-    def close_dock(self, *, deleted: bool = False) -> None:
+    def close_dock(self) -> None:
         """Cancel the running job, release the network, and disconnect from the viewer.
 
-        Parameters
-        ----------
-        deleted : bool
-            Whether the widgets are being deleted, as the viewer is closed.
+        What was computed until then is still added to the viewer.
         """
+        if not self._closed:
+            self._delay.stop()
+            self._idle.stop()
+            self._remember()
+            unbind_keys(self.viewer, self._keys)
+            if self.ask is not None:
+                self.ask.close()
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        """Close what has no widget; the widgets may be deleted already."""
         if self._closed:
             return
         self._closed = True
-        self._remember()
-        self._delay.stop()
         if self.ask is not None:
-            self.ask.close(remove=not deleted)
+            self.ask.close(remove=False)
         self.runner.close()
+        self.estimator.close()
         self.explainer.forget_all()
         if self._device_search is not None:
             self._device_search.succeeded.disconnect()
@@ -667,13 +834,18 @@ class CamWidget(Container[Any]):
         self.session.release()
         include_all()
 
+    def _abandon(self) -> None:
+        """Drop what is still computed, as napari has deleted the window."""
+        self.explainer.abandon()
+        self._disconnect()
+
 
 class _Closing(QObject):
     """Notices that napari closes the dock: by a close event, or by removing its parent."""
 
-    def __init__(self, close: Callable[..., None]) -> None:
+    def __init__(self, close: Callable[[], None], abandon: Callable[[], None]) -> None:
         super().__init__()
-        self._close = close
+        self._close, self._abandon = close, abandon
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Close the dock after its last event."""
@@ -682,9 +854,9 @@ class _Closing(QObject):
             self._close()
         return False
 
-    def close(self, *_: object) -> None:
-        """Close the dock, as its widgets are deleted."""
-        self._close(deleted=True)
+    def abandon(self, *_: object) -> None:
+        """Close the dock without its widgets, which are deleted."""
+        self._abandon()
 
 
 def _devices(progress: Progress) -> list[str]:

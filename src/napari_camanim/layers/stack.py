@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image
+from napari.utils.colormaps import AVAILABLE_COLORMAPS
 
 from camanim.stack import is_basic_index
 from napari_camanim.layers.metadata import KEY, CamMetadata, metadata
 from napari_camanim.layers.placement import placement, with_layer_axis
 from napari_camanim.layers.run import Run
+from napari_camanim.preferences import Preferences, preferences
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -165,10 +167,6 @@ def diverging_colormap() -> Colormap:
     return Colormap("berlin").to_napari()
 
 
-#: Colormap of relevance; the signed view has a diverging one.
-COLORMAP = "turbo"
-
-
 def name_of(run: Run) -> str:
     """Return the name of the layer of a run."""
     return f"{run.image_name} {run.animation.method} {run.animation.target.name}"
@@ -220,7 +218,9 @@ def stack_placement(data: StackData, image: Image) -> dict[str, Any]:
 def _appearance(data: StackData) -> dict[str, Any]:
     if data.signed:
         return {"colormap": diverging_colormap(), "contrast_limits": (-1, 1)}
-    return {"colormap": COLORMAP, "contrast_limits": (0, 1)}
+    name = preferences().colormap
+    known = name in AVAILABLE_COLORMAPS
+    return {"colormap": name if known else Preferences.colormap, "contrast_limits": (0, 1)}
 
 
 def guided_layer(run: Run, image: Image) -> Image | None:

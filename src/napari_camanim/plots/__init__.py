@@ -1,1 +1,1 @@
-"""The plots of findings in the window."""
+"""The curves of findings below the canvas."""

@@ -13,6 +13,7 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from camanim.errors import CamError, Cancelled
+from camanim.words import duration
 from napari_camanim.canvas.badge import Badge
 from napari_camanim.layers.metadata import KEY, CamMetadata, metadata
 from napari_camanim.layers.run import Run
@@ -73,6 +74,7 @@ class Explainer(QObject):
         #: A result whose image was removed during the run.
         self.unplaced: tuple[Explained, Normalization] | None = None
         self._first_index: int | None = None
+        self._abandoned = False
         self._scoring: Explained | None = None
         runner.failed.connect(self._on_failed)
         runner.progressed.connect(self._on_progress)
@@ -160,13 +162,17 @@ class Explainer(QObject):
         self._kept.clear()
         self.unplaced = None
 
+    def abandon(self) -> None:
+        """Drop results that are still computed, as the window was deleted."""
+        self._abandoned = True
+
     # -- Results -----------------------------------------------------------------------------------
 
     def _show(
         self, image: Image, normalization: Normalization, into: Image | None, explained: Explained
     ) -> None:
         viewer = self._session.viewer
-        if viewer is None:
+        if viewer is None or self._abandoned:
             return
         self._keep(explained)
         if image not in [unwrapped(layer) for layer in viewer.layers]:
@@ -252,6 +258,8 @@ class Explainer(QObject):
         self._reported.emit(run, metadata(run.animation, "local"))
 
     def _on_report(self, run: Run, about: CamMetadata) -> None:
+        if self._abandoned:
+            return
         for stack in self._session.stacks:
             if stack.data.run is run:
                 updated = dict(about, normalization=stack.data.normalization)
@@ -262,7 +270,7 @@ class Explainer(QObject):
 
     def _on_found(self, found: Found) -> None:
         explained, self._scoring = self._scoring, None
-        if explained is None:
+        if explained is None or self._abandoned:
             return
         # A kept result is shown with its findings.
         for stack in self._session.stacks:
@@ -299,11 +307,6 @@ class Explainer(QObject):
             if done and elapsed > 0.5:
                 words += f", {duration(elapsed * (total - done) / done)} left"
         self.progressed.emit(words, done, total)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in words, such as ``"6 s"`` or ``"2 min"``."""
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _size(explained: Explained) -> int:

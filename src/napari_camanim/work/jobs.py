@@ -8,8 +8,9 @@ from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from camanim.errors import CamError, Cancelled, ScoreError
+from camanim.errors import CamError, Cancelled, ImageError, ScoreError
 from camanim.findings import FindingRequest, find_kind
+from camanim.images.contents import why_labels
 from camanim.progress import Progress
 from napari_camanim.layers.metadata import CamMetadata, metadata
 from napari_camanim.layers.run import Run
@@ -74,6 +75,12 @@ def explain(
     model = networks.load(request.network, progress)
     read = request.source_for if request.is_lazy else request.input_for
     shown, preprocessing = read(model)
+    # Of large images, which are not read as a whole, it is not known.
+    labels = None if request.is_lazy else why_labels(shown.pixels)
+    if labels is not None:
+        raise ImageError(
+            f"{labels} Convert it to a Labels layer, or to floating numbers to explain it nevertheless."
+        )
     settings = {**request.settings, **preprocessing, "method": request.method}
     animations = _animations(model, shown.pixels, request, settings, progress)
     cancelled = len(animations) < len(request.targets) or any(a.cancelled for a in animations)

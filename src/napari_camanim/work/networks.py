@@ -68,6 +68,10 @@ class Networks:
             self.model, self._spec = model, spec
         return model
 
+    def loaded(self, spec: ModelSpec) -> Model | None:
+        """Return a network if it is in the cache."""
+        return self.model if self._spec == spec else None
+
     def release(self) -> None:
         """Remove the network from the cache."""
         self.model = self._spec = None

@@ -1,0 +1,171 @@
+"""A map in colours over its image, at display size."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from cmap import Catalog, Colormap
+from PIL import Image
+
+from camanim.errors import RenderError
+from camanim.stack import Normalization, stack_maps
+
+if TYPE_CHECKING:
+    from camanim.images import Geometry
+    from camanim.result import Result
+    from camanim.stack import FloatMap
+
+#: Default colour maps, by `signed`. Both are dark at zero, so that the image remains visible.
+COLORMAPS = {False: "turbo", True: "berlin"}
+
+
+class Overlay:
+    """Blends maps with an image; what all maps share is computed once.
+
+    Parameters
+    ----------
+    pixels : (H, W) or (H, W, 3) uint8 array
+        The image as shown.
+    geometry : Geometry
+        Position of the network's input on the image.
+    size : int
+        Length of the longer side in pixels.
+    colors : (256, 3) uint8 array
+        See `lookup_table`.
+    opacity : float
+        Opacity of the map, 0 to 1.
+
+    Attributes
+    ----------
+    image : PIL.Image.Image
+        The resized image.
+    corner : (x, y)
+        Left and top of the part that maps cover.
+    """
+
+    def __init__(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        geometry: Geometry,
+        size: int,
+        colors: npt.NDArray[np.uint8],
+        opacity: float = 0.5,
+    ) -> None:
+        self.image = image = _display_image(pixels, size)
+        self._palette, self._opacity = colors.tobytes(), opacity
+        top, left, bottom, right = geometry.box
+        height, width = pixels.shape[:2]
+        x0, x1, *columns = _span(left, right, image.width / width, image.width)
+        y0, y1, *rows = _span(top, bottom, image.height / height, image.height)
+        self._part = np.array([columns[0], rows[0], columns[1], rows[1]])
+        self._covered = image.crop((x0, y0, x1, y1))
+        self.corner = (x0, y0)
+
+    def blend(self, levels: FloatMap) -> Image.Image:
+        """Return the covered part of the image, blended with a map.
+
+        Parameters
+        ----------
+        levels : (h, w) float32 array
+            Positions on the colour bar, in [0, 1].
+        """
+        size = np.array(levels.shape[::-1] * 2)
+        # Padded by one, as the edges of display pixels may lie outside of the map.
+        left, top, right, bottom = np.clip(1 + self._part * size, 0, size + 2).tolist()
+        # Pillow truncates on conversion to 8 bits; adding 0.5 rounds.
+        native = Image.fromarray(np.pad(levels, 1, "edge") * np.float32(255) + np.float32(0.5))
+        box = (left, top, right, bottom)
+        colors = native.resize(self._covered.size, Image.Resampling.BILINEAR, box).convert("L")
+        colors.putpalette(self._palette)
+        return Image.blend(self._covered, colors.convert("RGB"), self._opacity)
+
+    def picture(self, levels: FloatMap) -> npt.NDArray[np.uint8]:
+        """Return the whole image with a map, (H, W, 3); see `blend`."""
+        picture = self.image.copy()
+        picture.paste(self.blend(levels), self.corner)
+        return np.asarray(picture)
+
+
+class Thumbnails:
+    """Small pictures of the maps of a result, over the image in grey.
+
+    Parameters
+    ----------
+    result : Result
+        Of an image, or of a plane of a volume (see `camanim.slicing.take_plane`).
+    size : int
+        Length of the longer side in pixels.
+    normalization : {"local", "global"}
+    signed : bool
+        See `camanim.stack.stack_maps`.
+    """
+
+    def __init__(
+        self,
+        result: Result,
+        size: int = 96,
+        normalization: Normalization = "local",
+        *,
+        signed: bool = False,
+    ) -> None:
+        self._stack = stack_maps(result, normalization, signed=signed)
+        pixels = result.image
+        if pixels.ndim == 3:
+            # Luma of ITU-R BT.601, as Pillow's.
+            pixels = np.round(pixels[..., :3] @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+        colors = lookup_table(COLORMAPS[signed])
+        self._overlay = Overlay(pixels, result.geometry, size, colors)
+
+    def picture(self, i: int) -> npt.NDArray[np.uint8]:
+        """Return the picture of layer `i`, (H, W, 3)."""
+        levels = self._stack.native(i)
+        if self._stack.signed:
+            levels = np.float32(0.5) * levels + np.float32(0.5)
+        return self._overlay.picture(levels)
+
+
+def lookup_table(colormap: str) -> npt.NDArray[np.uint8]:
+    """Return the colours of a colour map of `cmap`, (256, 3).
+
+    Raises
+    ------
+    RenderError
+        If the name is unknown.
+    """
+    try:
+        colors = Colormap(colormap).lut(256)
+    except (ValueError, TypeError) as error:
+        near = get_close_matches(str(colormap), list(Catalog().short_keys()), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "see the catalog of cmap."
+        raise RenderError(f"Unknown colour map {colormap!r}: {hint}") from error
+    return np.round(colors[:, :3] * 255).astype(np.uint8)
+
+
+def _display_image(image: npt.NDArray[np.uint8], size: int) -> Image.Image:
+    """Return the image in RGB, resized so that its longer side has `size` pixels."""
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    shown = (max(1, round(width * scale)), max(1, round(height * scale)))
+    kind = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
+    return Image.fromarray(image).convert("RGB").resize(shown, kind)
+
+
+def _span(low: float, high: float, scale: float, count: int) -> tuple[int, int, float, float]:
+    """Return the range of display pixels between two image edges, and its ends as shares of the range.
+
+    Parameters
+    ----------
+    low, high : float
+        Edges of the map in image pixels.
+    scale : float
+        Display pixels per image pixel.
+    count : int
+        Number of display pixels.
+    """
+    start = min(max(round(low * scale), 0), count - 1)
+    stop = min(max(round(high * scale), start + 1), count)
+    first, last = ((edge / scale - low) / (high - low) for edge in (start, stop))
+    return (start, stop, first, last) if first < 1 and last > 0 else (start, stop, 0.0, 1.0)

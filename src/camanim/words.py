@@ -1,0 +1,22 @@
+"""Numbers and durations in words."""
+
+from __future__ import annotations
+
+import math
+
+
+def rounded(count: int) -> str:
+    """Format a count with at most two digits that differ from 0, such as ``34,000``; exact below 100."""
+    if abs(count) < 100:
+        return str(count)
+    step = 10 ** (math.floor(math.log10(abs(count))) - 1)
+    return f"{round(count / step) * step:,}"
+
+
+def duration(seconds: float) -> str:
+    """Format a duration in its largest unit, such as ``0.2 s``, ``40 s``, ``14 min``, ``3.5 h``."""
+    for unit, length, below in (("s", 1, 100), ("min", 60, 100)):
+        value = seconds / length
+        if value < below:
+            return f"{max(value, 0.1):.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+    return f"{seconds / 3600:.1f} h"
