@@ -89,7 +89,7 @@ class Session:
         #: The open comparison, if any; see `napari_camanim.comparison.view`.
         self.comparison: Any = None
         self._users = 0
-        #: Layers whose visibility is observed.
+        #: Layers whose visibility, opacity and blending are observed.
         self._watched: list[Any] = []
         layers, dims = viewer.layers.events, viewer.dims.events
         self._connections: list[tuple[Any, Callable[..., None]]] = [
@@ -138,7 +138,7 @@ class Session:
             event, slot = self._connections.pop()
             event.disconnect(slot)
         for layer in self._watched:
-            layer.events.visible.disconnect(self._on_visible)
+            self._unwatch(layer)
         self._watched = []
         self._of_viewer.pop(viewer, None)
 
@@ -219,10 +219,10 @@ class Session:
             Metadata of the layer; by default it is computed.
         """
         image = run.image
-        label, before = None, stack.data
+        label = None
+        before: StackData = stack.data
         if stack is self.current and self.index is not None:
-            shown: Animation = before.animation
-            label = shown.layers[self.index].label
+            label = before.animation.layers[self.index].label
         # Unless the user has renamed it.
         is_named = stack.name.startswith(name_of(before.run))
         data = before.altered(run=run, indices=_same_layers(before, run.animation))
@@ -348,16 +348,27 @@ class Session:
         layers = [] if viewer is None else [unwrapped(layer) for layer in viewer.layers]
         for layer in self._watched:
             if layer not in layers:
-                layer.events.visible.disconnect(self._on_visible)
+                self._unwatch(layer)
         for layer in layers:
             if layer not in self._watched:
-                layer.events.visible.connect(self._on_visible)
+                self._watch(layer)
         had_stacks = any(is_stack(layer) for layer in self._watched)
         self._watched = layers
         self._on_move()
         self.listed.emit()
         if had_stacks:
             self._close_unused()
+
+    def _watch(self, layer: Any) -> None:
+        layer.events.visible.connect(self._on_visible)
+        # These decide whether a layer covers what is below it.
+        layer.events.opacity.connect(self._on_move)
+        layer.events.blending.connect(self._on_move)
+
+    def _unwatch(self, layer: Any) -> None:
+        layer.events.visible.disconnect(self._on_visible)
+        layer.events.opacity.disconnect(self._on_move)
+        layer.events.blending.disconnect(self._on_move)
 
     def _on_visible(self, event: Any = None) -> None:
         self._on_move()

@@ -7,12 +7,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from napari.layers import Image
+from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QMessageBox
 
+import camanim
 from camanim.checks import Localisation
 from camanim.layer_info import LayerInfo, Status
 from camanim.road import Road
+from napari_camanim.canvas.badge import Badge
 from napari_camanim.layers.stack import is_stack
+from napari_camanim.session import Session
+from napari_camanim.work import networks
 
 SHARED = Path(__file__).parents[3] / "shared"
 
@@ -24,6 +31,22 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group("windows"))
 
 
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path_factory, monkeypatch):
+    """The dock remembers its fields in the cache folder."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("CAMANIM_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_trusted_files():
+    # In place, as other modules have imported the set.
+    networks.TRUSTED.clear()
+    yield
+    networks.TRUSTED.clear()
+
+
 @pytest.fixture
 def viewer(make_napari_viewer):
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
@@ -33,15 +56,25 @@ def viewer(make_napari_viewer):
 
 @pytest.fixture
 def make_dock(viewer, qtbot):
-    """Return a function that adds the dock widget; its `finish` waits for the end of a job."""
+    """Return a function that adds the dock widget.
+
+    Its `finish` waits for the end of all jobs, its `explain` runs and waits, and `window_dock` is what
+    the window removes.
+    """
 
     def make():
-        _, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
+        window_dock, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
+        # Small, and the same for all images.
+        widget.network.value = "demo/ultrasound"
 
         def finish(timeout=120_000):
             qtbot.waitUntil(lambda: not widget.runner.running, timeout=timeout)
 
-        widget.finish = finish
+        def explain():
+            widget.run()
+            finish()
+
+        widget.finish, widget.explain, widget.window_dock = finish, explain, window_dock
         return widget
 
     return make
@@ -53,19 +86,97 @@ def dock(make_dock):
 
 
 @pytest.fixture
+def small(dock):
+    """The dock, set to few layers."""
+    dock.settings.layers.value = "blocks"
+    return dock
+
+
+@pytest.fixture
+def session(viewer):
+    return Session.of(viewer)
+
+
+@pytest.fixture
 def stacks(viewer):
     return lambda: [layer for layer in viewer.layers if is_stack(layer)]
 
 
 @pytest.fixture
-def has_caption(viewer):
-    """Return a function that compares the text on the canvas with a caption, ignoring line breaks."""
+def badge(viewer):
+    """Return a function that returns the lines on the canvas."""
+    return lambda: viewer.canvas.overlays["camanim"].text.split("\n")
 
-    def has_caption(caption):
+
+@pytest.fixture
+def has_caption(viewer):
+    """Return a function that compares the text on the canvas with a whole caption and a slice."""
+
+    def has_caption(caption, place=""):
+        Badge.on(Session.of(viewer)).whole = True
         text = viewer.canvas.overlays["camanim"].text
-        return "".join(text.split()) == "".join(caption.split())
+        return text == (f"{caption}\n{place}" if place else caption)
 
     return has_caption
+
+
+@pytest.fixture
+def notified():
+    """Return a function that returns the message of the last notification."""
+    return lambda: notification_manager.records[-1].message
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes the code of a network and returns its path."""
+
+    def write(code, name="net.py"):
+        path = tmp_path / name
+        path.write_text(code)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def confirm(monkeypatch):
+    """Return a function that sets the choice in the dialog about trust, and returns all questions."""
+    questions = []
+
+    def confirm(choice):
+        buttons = QMessageBox.StandardButton
+
+        def question(parent, title, text, *rest):
+            questions.append(text)
+            return buttons.Yes if choice else buttons.No
+
+        monkeypatch.setattr(QMessageBox, "question", question)
+        return questions
+
+    return confirm
+
+
+@pytest.fixture
+def tiny():
+    """A network with four layers and the classes a, b and c."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Conv2d(4, 3, 3, padding=1),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+    )
+    return camanim.Model(net, camanim.Preprocess(channels=1), ["a", "b", "c"])
+
+
+@pytest.fixture
+def volume():
+    """A bright blob in a small volume."""
+    z, y, x = np.mgrid[:6, :24, :32]
+    bump = np.exp(-((z - 3) ** 2 / 4 + (y - 12) ** 2 / 20 + (x - 20) ** 2 / 30))
+    return (255 * bump).astype(np.uint8)
 
 
 @pytest.fixture

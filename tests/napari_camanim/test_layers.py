@@ -10,8 +10,9 @@ from napari.layers import Image
 
 import camanim
 from napari_camanim import add_animation, animate_layer
-from napari_camanim.layers.stack import current_stack, set_normalization, show_index
+from napari_camanim.layers.stack import set_normalization
 from napari_camanim.layers.views import take_view
+from napari_camanim.session import Session
 
 
 def shown_slice(viewer, layer):
@@ -203,24 +204,6 @@ def test_metadata_describes_target_findings_and_provenance(viewer):
     assert len(about["provenance"]["weights sha256"]) == 64
 
 
-def test_the_caption_follows_the_slider_until_the_stack_is_removed(viewer):
-    before = len(viewer.dims.events.point.callbacks)
-    image = viewer.add_image(np.random.default_rng(0).random((20, 20)))
-    stack = animate_layer(viewer, image, tiny())
-    text = viewer.canvas.overlays["camanim"]
-    show_index(viewer, stack, 0)
-    assert text.text.startswith("0\nConv2d  1/3")
-    show_index(viewer, stack, 1)
-    assert text.text.startswith("1\nMaxPool2d  2/3")
-    assert current_stack(viewer) is stack
-    stack.visible = False
-    viewer.layers.selection.active = image
-    assert not text.visible
-    viewer.layers.remove(stack)
-    assert "camanim" not in viewer.canvas.overlays
-    assert len(viewer.dims.events.point.callbacks) == before
-
-
 def test_an_animation_can_be_added(viewer):
     pixels = np.random.default_rng(0).random((20, 20))
     image = viewer.add_image(pixels)
@@ -237,30 +220,7 @@ def test_a_new_stack_hides_the_others(viewer):
     second = animate_layer(viewer, image, tiny(), method="HiResCAM")
     assert (first.visible, second.visible) == (False, True)
     viewer.layers.selection.active = first
-    assert current_stack(viewer) is second
-
-
-def test_the_caption_is_hidden_if_the_view_shows_no_layer_of_the_stack(viewer):
-    image = viewer.add_image(np.random.default_rng(0).random((5, 20, 30)))
-    viewer.dims.set_point(0, 2)
-    animate_layer(viewer, image, tiny())
-    text = viewer.canvas.overlays["camanim"]
-    assert text.visible
-    viewer.dims.set_point(1, 4)
-    assert not text.visible
-    viewer.dims.set_point(1, 2)
-    assert text.visible
-    # The 3-D view of a volume keeps the slider `layer`, that of a slice does not.
-    viewer.dims.ndisplay = 3
-    assert text.visible
-    viewer.layers.clear()
-    viewer.dims.ndisplay = 2
-    flat = viewer.add_image(np.random.default_rng(0).random((20, 30)))
-    animate_layer(viewer, flat, tiny())
-    text = viewer.canvas.overlays["camanim"]
-    assert text.visible
-    viewer.dims.ndisplay = 3
-    assert not text.visible
+    assert Session.of(viewer).current is second
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (5, 20, 30)])

@@ -1,11 +1,10 @@
-"""Masks of regions, and line breaks of captions, without a window."""
+"""Masks of regions, without a window."""
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 
 import camanim
-from napari_camanim.canvas.badge import wrapped
 from napari_camanim.layers.views import take_mask, take_view
 
 PLACE = {"scale": (10, 4, 0.5, 0.5), "translate": (5, 100, 3, -2)}
@@ -86,35 +85,3 @@ def test_a_mask_at_another_position_is_refused(viewer, place):
     mask = take_mask(viewer.add_labels(np.ones((8, 10), int), **place))
     with pytest.raises(camanim.ImageError, match="position"):
         mask.read(region_of(viewer, image, 2))
-
-
-# -- Captions --------------------------------------------------------------------------------------
-
-CAPTION = (
-    "features.denseblock3.denselayer24.norm1\n"
-    "BatchNorm2d  88/149   black-footed ferret 0.93   raw max 0.12\n"
-    "ROAD 0.21 ± 0.02   random maps 0.08 ± 0.03\n"
-    "mask: average precision 0.43   energy inside 0.60   chance 0.06"
-)
-
-
-def test_a_caption_on_a_wide_canvas_is_unchanged():
-    assert wrapped(CAPTION, 700) == CAPTION
-
-
-@pytest.mark.parametrize("width", [120, 200, 300, 450])
-def test_a_caption_fits_the_width_of_the_canvas(width):
-    lines = wrapped(CAPTION, width).split("\n")
-    # A character of nine points is about eight pixels wide.
-    assert max(map(len, lines)) * 8 < width
-    assert "".join("".join(lines).split()) == "".join(CAPTION.split())
-
-
-def test_a_caption_is_broken_between_facts_first():
-    assert wrapped("one two   three four   five", 140) == "one two\nthree four\nfive"
-    assert wrapped("one two   three four   five", 220) == "one two   three four\nfive"
-
-
-def test_a_name_is_broken_between_its_parts_and_a_number_is_not_broken():
-    lines = wrapped("features.denseblock3.layers.0.conv2 0.123", 160).split("\n")
-    assert lines == ["features.", "denseblock3.", "layers.0.conv2", "0.123"]

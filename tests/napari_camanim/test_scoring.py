@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from napari.utils.notifications import notification_manager
 
 import camanim
 from camanim import findings
@@ -31,25 +30,13 @@ def blob(ramp):
     return labels
 
 
-@pytest.fixture
-def small(dock):
-    """The dock, set to few layers."""
-    dock.form.advanced.layers.setCurrentText("blocks")
-    return dock
-
-
-def last_notification():
-    return notification_manager.records[-1].message
-
-
 def masks(dock):
-    field = dock.form.advanced.scoring.mask
-    return [field.itemText(i) for i in range(field.count())]
+    field = dock.settings.mask.native
+    return [field.itemText(i) for i in range(field.count())][1:]
 
 
-def run(dock):
-    dock.run()
-    dock.finish()
+def choose_mask(dock, name):
+    dock.settings.mask.value = None if name is None else dock.viewer.layers[name]
 
 
 def replace_compute(monkeypatch, name, compute):
@@ -59,39 +46,39 @@ def replace_compute(monkeypatch, name, compute):
 
 
 def road_form(dock):
-    return dock.form.advanced.scoring.forms["road"]
+    return dock.settings.forms["road"]
+
+
+def findings_of(stack):
+    return stack.metadata["camanim"]["findings"]
 
 
 def check(dock, *names):
     for name in names:
-        dock.form.advanced.scoring.boxes[name].setChecked(True)
+        dock.settings.boxes[name].value = True
 
 
 CHECKS = ("randomisation", "label_randomisation")
 
 
-def shown(curve):
-    return [name for name, button in curve.buttons.items() if button.isVisibleTo(curve)]
-
-
 def test_a_sample_offers_its_mask_and_nothing_is_selected(viewer, dock):
     viewer.open_sample("napari-camanim", "malignant_1")
-    scoring = dock.form.advanced.scoring
-    assert masks(dock) == ["none", "malignant_1 lesion"]
+    assert masks(dock) == ["malignant_1 lesion"]
     assert (road_form(dock)["repeats"].value, road_form(dock)["baseline"].value) == (1, True)
-    assert scoring.mask.layer() is None
-    assert not any(box.isChecked() for box in scoring.boxes.values())
+    assert dock.settings.mask.value is None
+    assert not any(box.value for box in dock.settings.boxes.values())
+    assert not dock.road.value
 
 
 @pytest.fixture
 def scored_sample(viewer, dock, stacks):
     """Return the stack of a sample, scored with three repeats and compared with its mask."""
     viewer.open_sample("napari-camanim", "malignant_1")
-    dock.form.advanced.layers.setCurrentText("*denseblock3*conv2")
+    dock.settings.layers.value = "*denseblock3*conv2"
     road_form(dock)["repeats"].value = 3
-    dock.form.advanced.scoring.mask.setCurrentIndex(1)
-    dock.form.road.setChecked(True)
-    run(dock)
+    choose_mask(dock, "malignant_1 lesion")
+    dock.road.value = True
+    dock.explain()
     [stack] = stacks()
     return stack
 
@@ -104,7 +91,7 @@ def test_a_sample_is_scored_and_compared_with_its_mask(viewer, dock, scored_samp
     lesion = viewer.layers["malignant_1 lesion"].data > 0
     assert animation.localisation.share == pytest.approx(lesion.mean(), rel=0.1)
     viewer.dims.set_point(0, 1)
-    assert "average precision" in dock.form.message.text()
+    assert "average precision" in dock.status.message.value
     assert has_caption(scored_sample.metadata["camanim"]["captions"][1])
 
 
@@ -123,18 +110,6 @@ def test_the_metadata_of_a_sample_are_plain_data_and_equal_the_findings(scored_s
     assert metadata["localisation"]["best"] == agreement.best.label
 
 
-def test_the_removal_curve_of_a_sample_is_that_of_the_shown_layer(
-    viewer, dock, scored_sample, qtbot
-):
-    curve = dock.form.curve
-    qtbot.waitUntil(curve.isVisible, timeout=5_000)
-    assert shown(curve) == ["ROAD", "Removal", "Mask"]
-    curve.buttons["Removal"].click()
-    viewer.dims.set_point(0, 1)
-    morf = next(line for line in curve.canvas.panel.lines if "MoRF" in line.name)
-    np.testing.assert_allclose(morf.y[1:], scored_sample.data.animation.road.morf[1][::-1])
-
-
 def test_the_fields_are_passed_to_the_engine(viewer, small, stacks, ramp, monkeypatch, roads):
     requested = []
 
@@ -148,53 +123,49 @@ def test_the_fields_are_passed_to_the_engine(viewer, small, stacks, ramp, monkey
     for name in CHECKS:
         replace_compute(monkeypatch, name, None)
     viewer.add_layer(ramp)
-    small.form.road.setChecked(True)
-    small.form.advanced.computing["seed"].value = 5
-    run(small)
+    small.road.value = True
+    small.settings.computing["seed"].value = 5
+    small.explain()
     road_form(small)["repeats"].value = 7
     road_form(small)["baseline"].value = False
-    run(small)
+    small.explain()
     assert requested == [(5, 1, True), (5, 7, False)]
 
 
 def test_a_measure_is_in_dock_caption_and_metadata(viewer, small, stacks, ramp):
     viewer.add_layer(ramp)
     check(small, "measure")
-    form = small.form.advanced.scoring.forms["measure"]
+    form = small.settings.forms["measure"]
     form["name"].value = "increase"
-    run(small)
+    small.explain()
     [stack] = stacks()
     about = stack.metadata["camanim"]
     values = about["findings"]["increase (blur)"]["values"]
     assert values == stack.data.animation.measures["increase (blur)"].values.tolist()
-    assert shown(small.form.curve) == []
-    assert small.form.curve.view == "increase (blur)"
     assert any("increase (blur)" in caption for caption in about["captions"])
-    assert "increase (blur)" in small.form.message.text()
+    assert "increase (blur)" in small.status.message.value
 
 
-def test_a_registered_finding_is_in_the_dock(viewer, make_dock, stacks, ramp):
-    """It has a check box, settings, a tab, a caption and metadata."""
+def test_a_registered_finding_is_in_the_dock(viewer, make_dock, stacks, badge, ramp):
+    """It has a check box, settings, a caption and metadata."""
     module = new_finding()
     module.register()
     try:
         dock = make_dock()
-        dock.form.advanced.layers.setCurrentText("blocks")
+        dock.settings.layers.value = "blocks"
         viewer.add_layer(ramp)
         check(dock, "sparsity")
-        dock.form.advanced.scoring.forms["sparsity"]["above"].value = 0.2
-        run(dock)
+        dock.settings.forms["sparsity"]["above"].value = 0.2
+        dock.explain()
     finally:
         module.unregister()
     [stack] = stacks()
     sparsity = stack.data.animation.findings["sparsity"]
     about = stack.metadata["camanim"]
     assert about["findings"]["sparsity"]["covered"] == sparsity.covered.tolist()
-    assert dock.form.curve.view == "Sparsity"
-    np.testing.assert_array_equal(dock.form.curve.canvas.panel.lines[0].y, sparsity.covered)
     viewer.dims.set_point(0, 1)
-    assert f"covered {sparsity.covered[1]:.3g}" in viewer.canvas.overlays["camanim"].text
-    assert sparsity.summary() in dock.form.message.text()
+    assert f"covered {sparsity.covered[1]:.3g}" in badge()[0]
+    assert sparsity.summary() in dock.status.message.value
 
 
 def new_finding():
@@ -216,84 +187,81 @@ def test_the_message_has_the_highest_score_and_the_number_of_layers_above_noise(
 
     replace_compute(monkeypatch, "road", score)
     viewer.add_layer(ramp)
-    small.form.road.setChecked(True)
+    small.road.value = True
     high = 0.9
-    run(small)
-    message = small.form.message.text()
+    small.explain()
+    message = small.status.message.value
     assert "0.900" in message
     assert "1 of" in message
     high = 0.3
-    run(small)
-    assert "0 of" in small.form.message.text()
+    small.method.value = "HiResCAM"
+    small.explain()
+    assert "0 of" in small.status.message.value
 
 
-def test_maps_and_scores_are_kept_if_the_mask_is_invalid(viewer, small, stacks, ramp, blob):
+def test_maps_and_scores_are_kept_if_the_mask_is_invalid(
+    viewer, small, stacks, ramp, blob, notified
+):
     viewer.add_layer(ramp)
     viewer.add_labels(blob[1:], name="short")
     viewer.add_labels(0 * blob, name="empty")
-    small.form.advanced.scoring.mask.setCurrentIndex(1)
-    small.form.road.setChecked(True)
-    run(small)
+    choose_mask(small, "short")
+    small.road.value = True
+    small.explain()
     [stack] = stacks()
     for part in ("short", "95 x 128", "96 x 128"):
-        assert part in small.form.message.text()
-    assert "short" in last_notification()
+        assert part in small.status.message.value
+    assert "short" in notified()
     assert "localisation" not in stack.metadata["camanim"]["findings"]
     assert stack.metadata["camanim"]["findings"]["road"]["scores"]
-    assert small.form.run_button.text() == "Run"
-    small.form.road.setChecked(False)
-    small.form.advanced.scoring.mask.setCurrentIndex(2)
+    assert small.run_button.text == "Run"
+    small.road.value = False
+    choose_mask(small, "empty")
     small.finish()
-    run(small)
+    small.explain()
     assert len(stacks()) == 2
     assert [s.data.animation.localisation for s in stacks()] == [None, None]
-    assert last_notification() in small.form.message.text()
+    assert notified() in small.status.message.value
 
 
 def test_the_list_of_masks_follows_the_layers(viewer, small, stacks, ramp, blob):
     viewer.add_layer(ramp)
     first = viewer.add_labels(blob, name="first")
     second = viewer.add_labels(blob, name="second")
-    field = small.form.advanced.scoring.mask
-    field.setCurrentIndex(2)
-    run(small)
+    choose_mask(small, "second")
+    small.explain()
     [stack] = stacks()
     localisation = stack.data.animation.localisation
-    # A single plot has no tabs.
     about = stack.metadata["camanim"]
     assert list(about["findings"]) == ["localisation"]
     assert about["findings"]["localisation"]["share"] == pytest.approx((blob > 0).mean(), rel=0.1)
-    assert small.form.curve.isVisible()
-    assert small.form.curve.view == "Mask"
-    assert shown(small.form.curve) == []
     viewer.layers.remove(first)
     second.name = "renamed"
     viewer.layers.move(viewer.layers.index(second), 0)
-    assert masks(small) == ["none", "renamed"]
-    assert field.currentText() == "renamed"
+    assert masks(small) == ["renamed"]
+    assert small.settings.mask.value is second
     # The finding remains when the mask is removed; the next run has no mask.
     viewer.layers.remove(second)
-    assert masks(small) == ["none"]
+    assert masks(small) == []
     assert stack.data.animation.localisation is localisation is not None
     assert not small.runner.running
-    run(small)
+    small.explain()
     assert [s.data.animation.localisation is None for s in stacks()].count(True) == 1
 
 
 def test_another_mask_is_compared_with_existing_maps(
-    viewer, small, stacks, ramp, blob, has_caption, monkeypatch
+    viewer, small, stacks, ramp, blob, has_caption, notified, monkeypatch
 ):
     viewer.add_layer(ramp)
     viewer.add_labels(blob, name="blob")
     viewer.add_labels(np.flip(blob).copy(), name="flipped")
     viewer.add_labels(blob[:50], name="short")
-    field = small.form.advanced.scoring.mask
-    field.setCurrentText("blob")
-    run(small)
+    choose_mask(small, "blob")
+    small.explain()
     [stack] = stacks()
     before = stack.metadata["camanim"]
     monkeypatch.setattr("camanim.animation.animate_targets", None)
-    field.setCurrentText("flipped")
+    choose_mask(small, "flipped")
     small.finish()
     after = stack.metadata["camanim"]
     alone = stack.data.animation.localise(np.flip(blob) > 0)
@@ -303,17 +271,16 @@ def test_another_mask_is_compared_with_existing_maps(
     )
     assert after["captions"] != before["captions"]
     assert has_caption(after["captions"][viewer.dims.current_step[0]])
-    field.setCurrentText("short")
+    choose_mask(small, "short")
     small.finish()
-    assert "short" in last_notification()
+    assert "short" in notified()
     assert "localisation" not in stack.metadata["camanim"]["findings"]
-    assert not small.form.curve.isVisible()
-    field.setCurrentText("none")
+    choose_mask(small, None)
     small.finish()
     assert "localisation" not in stack.metadata["camanim"]["findings"]
     # The stack belongs to another image than the mask.
     viewer.add_image(np.zeros((96, 128), np.uint8), name="other")
-    field.setCurrentText("blob")
+    choose_mask(small, "blob")
     assert not small.runner.running
     assert "localisation" not in stack.metadata["camanim"]["findings"]
 
@@ -322,29 +289,29 @@ def test_a_mask_chosen_during_a_run_is_compared_after_it(viewer, small, stacks, 
     viewer.add_layer(ramp)
     viewer.add_labels(blob, name="blob")
     small.run()
-    small.form.advanced.scoring.mask.setCurrentText("blob")
+    choose_mask(small, "blob")
     small.finish()
     small.finish()
     [stack] = stacks()
     assert stack.metadata["camanim"]["findings"]["localisation"]["share"] > 0
 
 
-def test_a_volume_with_its_mask(viewer, small, stacks, tmp_path, monkeypatch):
+def test_a_volume_with_its_mask(viewer, small, stacks, tmp_path):
     from napari_camanim.work import networks
 
     path = tmp_path / "net.py"
     path.write_text(VOLUMES)
-    monkeypatch.setattr(networks, "TRUSTED", {str(path)})
+    networks.TRUSTED.add(str(path))
     z, y, x = np.mgrid[:6, :24, :32]
     bump = np.exp(-((z - 3) ** 2 / 4 + (y - 12) ** 2 / 20 + (x - 20) ** 2 / 30))
     place = {"scale": (3, 1, 1), "translate": (6, 0, 0)}
     viewer.add_image((255 * bump).astype(np.uint8), name="volume", **place)
     viewer.add_labels((bump > 0.5).astype(int), name="blob", **place)
-    small.form.network.setCurrentText(str(path))
-    small.form.advanced.layers.setCurrentText("unique")
-    small.form.advanced.scoring.mask.setCurrentText("blob")
-    small.form.road.setChecked(True)
-    run(small)
+    small.network.value = str(path)
+    small.settings.layers.value = "unique"
+    choose_mask(small, "blob")
+    small.road.value = True
+    small.explain()
     [stack] = stacks()
     record = stack.metadata["camanim"]["findings"]["localisation"]
     assert record["share"] == pytest.approx((bump > 0.5).mean())
@@ -355,15 +322,15 @@ def test_a_volume_with_its_mask(viewer, small, stacks, tmp_path, monkeypatch):
     )
     # The mask of a volume is also valid in the 3-D view.
     viewer.dims.ndisplay = 3
-    run(small)
+    small.explain()
     assert stacks()[-1].metadata["camanim"]["findings"]["localisation"]["share"] == record["share"]
 
 
 def test_a_method_that_ignores_the_network_fails_the_checks(viewer, small, stacks, ramp, qtbot):
     viewer.add_layer(ramp)
-    small.form.method.setCurrentText("SobelCAM")
+    small.method.value = "SobelCAM"
     check(small, *CHECKS)
-    run(small)
+    small.explain()
     [stack] = stacks()
     animation, about = stack.data.animation, stack.metadata["camanim"]
     kept = json.loads(json.dumps(about))["findings"]
@@ -375,12 +342,14 @@ def test_a_method_that_ignores_the_network_fails_the_checks(viewer, small, stack
     )
     labels = kept["label_randomisation"]
     assert np.shape(labels["spearman"]) == (len(labels["classes"]), len(animation))
-    message = small.form.message.text()
+    message = small.status.message.value
     for finding in (animation.randomisation, animation.labels):
         assert message.count(finding.verdict) == 1
 
 
-def test_an_error_in_one_finding_keeps_the_others(viewer, small, stacks, ramp, monkeypatch):
+def test_an_error_in_one_finding_keeps_the_others(
+    viewer, small, stacks, ramp, notified, monkeypatch
+):
     def broken(result, **settings):
         raise camanim.ScoreError("It cannot be checked.")
 
@@ -390,13 +359,13 @@ def test_an_error_in_one_finding_keeps_the_others(viewer, small, stacks, ramp, m
     replace_compute(monkeypatch, "randomisation", broken)
     replace_compute(monkeypatch, "road", too_large)
     viewer.add_layer(ramp)
-    small.form.road.setChecked(True)
+    small.road.value = True
     check(small, *CHECKS)
-    run(small)
+    small.explain()
     [stack] = stacks()
     for part in ("memory", "It cannot be checked."):
-        assert part in small.form.message.text()
-        assert part in last_notification()
+        assert part in small.status.message.value
+        assert part in notified()
     kept = stack.metadata["camanim"]["findings"]
     assert list(kept) == ["label_randomisation"]
 
@@ -404,11 +373,11 @@ def test_an_error_in_one_finding_keeps_the_others(viewer, small, stacks, ramp, m
 def test_a_cancel_during_the_checks_keeps_other_findings(viewer, small, stacks, ramp, blob, qtbot):
     viewer.add_layer(ramp)
     viewer.add_labels(blob, name="blob")
-    small.form.advanced.scoring.mask.setCurrentText("blob")
+    choose_mask(small, "blob")
     check(small, *CHECKS)
     small.run()
-    qtbot.waitUntil(lambda: "randomisation" in small.form.run_button.text(), timeout=60_000)
-    small.form.run_button.click()
+    qtbot.waitUntil(lambda: "randomisation" in small.status.line.value, timeout=60_000)
+    small.run_button.native.click()
     small.finish(30_000)
     [stack] = stacks()
     kept = stack.metadata["camanim"]["findings"]
@@ -418,13 +387,15 @@ def test_a_cancel_during_the_checks_keeps_other_findings(viewer, small, stacks, 
 
 
 def test_the_fields_are_collapsed_and_have_tooltips(viewer, dock):
-    scoring = dock.form.advanced.scoring
-    fields = [scoring.mask, *scoring.boxes.values()]
-    fields += [road_form(dock)[name].native for name in ("repeats", "baseline", "draws")]
+    section = dock.sections["Settings"]
+    assert not section.isExpanded()
+    fields = [dock.settings.mask, *dock.settings.boxes.values()]
+    fields += [road_form(dock)[name] for name in ("repeats", "baseline", "draws")]
+    section.fill()
     for field in fields:
-        assert dock.form.advanced.content().isAncestorOf(field)
-        assert field.toolTip().endswith(".")
-    assert not dock.form.advanced.isExpanded()
+        assert section.content().isAncestorOf(field.native)
+        assert field.native.toolTip().endswith(".")
+    assert not section.isExpanded()
 
 
 # -- Tests of layers and regions -------------------------------------------------------------------
@@ -433,35 +404,33 @@ def test_the_fields_are_collapsed_and_have_tooltips(viewer, dock):
 def test_a_region_test_needs_the_mask_and_is_dropped_with_it(viewer, small, stacks, ramp, blob):
     viewer.add_layer(ramp)
     viewer.add_labels(blob, name="blob")
-    scoring = small.form.advanced.scoring
-    scoring.boxes["region_test"].setChecked(True)
-    run(small)
-    assert "mask" in small.form.message.text()
+    check(small, "region_test")
+    small.explain()
+    assert "mask" in small.status.message.value
     [stack] = stacks()
     assert not stack.data.animation.findings
-    scoring.mask.setCurrentIndex(1)
+    choose_mask(small, "blob")
     small.finish()
-    run(small)
+    small.explain()
     [stack] = [s for s in stacks() if "region_test" in s.data.animation.findings]
     assert "localisation" in stack.data.animation.findings
     assert "energy" in stack.data.animation.caption(0)
-    scoring.mask.setCurrentIndex(0)
+    choose_mask(small, None)
     small.finish()
     assert not stack.data.animation.findings
 
 
 def test_the_price_of_a_test_is_shown_when_its_box_is_checked(viewer, small, stacks, ramp):
     viewer.add_layer(ramp)
-    run(small)
+    small.explain()
     [stack] = stacks()
-    scoring = small.form.advanced.scoring
-    form = scoring.forms["layer_test"]
+    form = small.settings.forms["layer_test"]
     form["layers"].value = "all"
     form["transforms"].value = 39
-    scoring.boxes["layer_test"].click()
+    small.settings.boxes["layer_test"].native.click()
     passes = len(stack.data.animation) * 40 * 8
-    assert f"{passes:,}" in small.form.message.text()
-    run(small)
+    assert f"{passes:,}" in small.status.message.value
+    small.explain()
     [test] = [f for s in stacks() for f in s.data.animation.findings.values()]
     assert test.transforms == 39
     assert (~np.isnan(test.p_values)).any()

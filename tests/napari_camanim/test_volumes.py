@@ -8,8 +8,10 @@ from torch import nn
 
 import camanim
 from napari_camanim import add_animation, animate_layer
-from napari_camanim.layers.stack import is_input, set_normalization, show_index, shown_plane
+from napari_camanim.canvas.badge import Badge
+from napari_camanim.layers.stack import is_input
 from napari_camanim.layers.views import take_view
+from napari_camanim.session import Session, shown_plane
 
 
 @pytest.fixture
@@ -89,10 +91,12 @@ def test_the_shown_volume_of_a_time_series_is_explained(viewer, volume):
 def test_captions_and_sliders_of_a_volume(viewer, volume):
     image = viewer.add_image(volume, scale=(4, 1, 1))
     stack = animate_layer(viewer, image, tiny(3))
+    session = Session.of(viewer)
+    Badge.on(session).whole = True
     text = viewer.canvas.overlays["camanim"]
     assert viewer.dims.axis_labels == ("layer", "z", "y", "x")
     for index in range(4):
-        show_index(viewer, stack, index)
+        session.go_to(index)
         assert text.visible
         assert text.text == stack.metadata["camanim"]["captions"][index]
     viewer.dims.ndisplay = 3
@@ -102,7 +106,7 @@ def test_captions_and_sliders_of_a_volume(viewer, volume):
     assert text.visible
     viewer.dims.order = (1, 2, 0, 3)
     assert not text.visible
-    set_normalization(stack, "global")
+    session.set_normalization("global")
     np.testing.assert_array_equal(stack.data[2], stack.data.animation.stack("global")[2])
 
 

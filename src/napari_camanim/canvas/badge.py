@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from napari.components.overlays import TextOverlay
 from napari.layers import Image
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QCoreApplication, QTimer
 
 from napari_camanim.layers.metadata import KEY
 from napari_camanim.layers.stack import is_stack
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 FONT_SIZE = 9
 #: Average width of a character, and the margins of the box, in pixels.
 CHARACTER, MARGINS = 7.6, 24
+#: To this length a name is shortened before facts are left out.
+NAME = 20
 #: Separator of the facts on a line.
 SEPARATOR = "   "
 #: Milliseconds after the last step of the slider until the box is drawn again.
-REST = 150
+REST = 700
 #: Blending modes in which an opaque layer hides what is below.
 COVERING = ("opaque", "translucent", "translucent_no_depth")
 
@@ -33,7 +35,7 @@ COVERING = ("opaque", "translucent", "translucent_no_depth")
 def badge_line(result: Result, i: int, place: str, width: float) -> str:
     """Return the facts about a map in one line that fits the canvas.
 
-    Where the canvas is narrow, the less important facts are left out, and the name is shortened.
+    Where the canvas is narrow, the name is shortened, and the less important facts are left out.
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ def badge_line(result: Result, i: int, place: str, width: float) -> str:
         f"{result.target.name} {result.probability:{unit}}",
     ]
     facts = list(filter(None, ranked))
-    while len(facts) > 1 and len(SEPARATOR.join([name, *facts])) > length:
+    while len(facts) > 1 and len(SEPARATOR.join([name[:NAME], *facts])) > length:
         facts.pop()
     left = length - len(SEPARATOR.join(["", *facts]))
     return SEPARATOR.join([shortened(name, max(left, 8)), *facts])
@@ -92,15 +94,15 @@ def hindrance(viewer: ViewerModel, stack: Image, index: int | None) -> str:
         Index of the shown layer of the network.
     """
     run = stack.data.run
+    layers = [unwrapped(layer) for layer in viewer.layers]
+    # The canvas is resized before the removal of a layer is announced.
+    if stack not in layers:
+        return ""
     if index is None:
         if any(axis - viewer.dims.ndim + stack.ndim == 0 for axis in viewer.dims.displayed):
             return ""
         return f"no map here: the maps are of {run.place or 'another position'}"
     image = run.image
-    layers = [unwrapped(layer) for layer in viewer.layers]
-    if stack not in layers:
-        # The canvas is resized before the removal of a layer is announced.
-        return ""
     if image is None or image not in layers:
         return f"the image {run.image_name} was removed"
     if not image.visible or image.opacity == 0:
@@ -139,7 +141,8 @@ class Badge:
     _of_session: ClassVar[WeakKeyDictionary[Session, Badge]] = WeakKeyDictionary()
 
     def __init__(self, session: Session, viewer: ViewerModel) -> None:
-        self._session = session
+        # A weak reference, as the session is a key of `_of_session`.
+        self._session = ref(session)
         #: Whether the whole caption is shown instead of one line.
         self._whole = False
         self._enabled = True
@@ -190,16 +193,16 @@ class Badge:
 
     def update(self, event: Any = None) -> None:
         """Show the badge of the shown map, or hide it."""
-        viewer = self._session.viewer
-        if viewer is None:
+        session = self._session()
+        viewer = None if session is None else session.viewer
+        if session is None or viewer is None:
             return
-        stack = self._session.current if self._enabled else None
-        text = "" if stack is None else self._text(viewer, stack, self._session.index)
+        stack = session.current if self._enabled else None
+        text = "" if stack is None else self._text(viewer, stack, session.index)
         if text and text != self.overlay.text and self.overlay.visible:
-            self.overlay.box = False
-            self._rest.start()
-        if text:
-            self.overlay.text = text
+            self._hide_box()
+        if text and text != self.overlay.text:
+            self._set_text(viewer, text)
         if self.overlay.visible != bool(text):
             self.overlay.visible = bool(text)
         self._show_bar(stack)
@@ -218,6 +221,26 @@ class Badge:
         length = max(12, int((width - MARGINS) / CHARACTER))
         lines += [shortened(problem, length)] if problem else []
         return "\n".join(lines)
+
+    def _set_text(self, viewer: ViewerModel, text: str) -> None:
+        """Set the text; overlays are placed again only if its height changed.
+
+        To place them redraws all, and takes longer than to draw the map. The text starts at the top
+        left, so that its length moves nothing.
+        """
+        placed = getattr(viewer.canvas.events, "_overlay_positions_changed", None)
+        same_height = text.count("\n") == self.overlay.text.count("\n")
+        if placed is not None and same_height and self.overlay.text:
+            with placed.blocker():
+                self.overlay.text = text
+        else:
+            self.overlay.text = text
+
+    def _hide_box(self) -> None:
+        # Without a window, the timer would not run.
+        if QCoreApplication.instance() is not None:
+            self.overlay.box = False
+            self._rest.start()
 
     def _show_box(self) -> None:
         self.overlay.box = True
@@ -238,12 +261,13 @@ class Badge:
         self.update()
 
     def _on_listed(self) -> None:
-        viewer = self._session.viewer
-        if viewer is not None and not self._session.stacks:
+        session = self._session()
+        viewer = None if session is None else session.viewer
+        if session is not None and viewer is not None and not session.stacks:
             self._rest.stop()
-            self._session.moved.disconnect(self.update)
-            self._session.updated.disconnect(self._on_updated)
-            self._session.listed.disconnect(self._on_listed)
+            session.moved.disconnect(self.update)
+            session.updated.disconnect(self._on_updated)
+            session.listed.disconnect(self._on_listed)
             viewer.canvas.events.size.disconnect(self.update)
             viewer.canvas.overlays.pop(KEY, None)
-            self._of_session.pop(self._session, None)
+            self._of_session.pop(session, None)

@@ -23,6 +23,7 @@ class MethodField(SearchField):
             self.box.setItemData(row, description(method), Qt.ItemDataRole.ToolTipRole)
         self.box.currentTextChanged.connect(self._set_tooltip)
         self.value = "GradCAM"
+        self._set_tooltip()
 
     def method(self) -> Method | None:
         """Return the chosen method; None if it is not listed."""

@@ -38,7 +38,8 @@ class SearchField(ValueWidget[str]):
     def __init__(self, *, free: bool = True, **kwargs: Any) -> None:
         super().__init__(widget_type=_Box, **kwargs)
         self._free = free
-        narrow(self.box, 10)
+        # With a button on its right, and a scroll bar, within the width of the dock.
+        narrow(self.box, 8)
         self.box.lineEdit().editingFinished.connect(self.complete)
 
     @property

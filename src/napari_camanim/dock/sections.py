@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, LineEdit
@@ -21,6 +21,9 @@ from camanim.models.overrides import ModelOverrides
 from camanim.settings import Settings
 from napari_camanim.dock.form import Column, Form, heading
 from napari_camanim.dock.settings_form import SettingsForm
+
+if TYPE_CHECKING:
+    from camanim import Animation
 
 FROM_SOURCE = "from the network"
 #: Settings with a field in another part of the dock, or without one.
@@ -303,6 +306,17 @@ class SettingsSection(Column):
             if checked[kind.name]
         ]
 
+    def price(self, name: str, animation: Animation) -> str:
+        """Return what a kind of finding costs for a result, in one sentence; empty if it is not known.
+
+        Raises
+        ------
+        CamError
+            If a setting is invalid, or the finding cannot be computed for the result.
+        """
+        request = FindingRequest(name, self.forms[name].values())
+        return request.kind.price(animation, request.settings)
+
     # -- Between sessions --------------------------------------------------------------------------
 
     def record(self) -> Mapping[str, Any]:
@@ -318,16 +332,17 @@ class SettingsSection(Column):
         return record
 
     def restore(self, record: Mapping[str, Any]) -> None:
-        """Set the fields to recorded values."""
-        self.layers.value = str(record.get("layers", self.layers.value))
-        device = str(record.get("device", "cpu"))
-        self.set_devices([device])
-        self.device.value = device
+        """Set the fields to recorded values, except those that are invalid."""
+        layers, device, findings = (record.get(name) for name in ("layers", "device", "findings"))
+        if isinstance(layers, str):
+            self.layers.value = layers
+        if isinstance(device, str) and device:
+            self.set_devices([device])
+            self.device.value = device
         for name, form in self._recorded().items():
-            form.set_values(dict(record.get(name, {})))
-        for name in record.get("findings", []):
-            if name in self.boxes:
-                self.boxes[name].value = True
+            form.restore(record.get(name))
+        for name, box in self.boxes.items():
+            box.value = isinstance(findings, list) and name in findings
 
     def _recorded(self) -> dict[str, SettingsForm]:
         forms = {f"finding {name}": form for name, form in self.forms.items()}

@@ -138,6 +138,16 @@ class SettingsForm(Form):
                 else:
                     field.value = value
 
+    def restore(self, values: Any) -> None:
+        """Set values of an earlier session, except those that the fields do not have."""
+        for name, value in (values if isinstance(values, Mapping) else {}).items():
+            try:
+                if name in self._settings:
+                    self.set_values({name: self._settings[name].checked(value, self._error)})
+            except (CamError, ValueError):
+                # The file was written by another version, or edited.
+                continue
+
     def reset(self) -> None:
         """Set all fields to their defaults."""
         self.set_values({name: setting.default for name, setting in self._settings.items()})

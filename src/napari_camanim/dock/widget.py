@@ -19,6 +19,8 @@ from camanim.cache_folder import set_cache_folder
 from camanim.errors import CamError
 from camanim.models.domain import FIRST, suggest_model
 from camanim.writing import checked_path
+from napari_camanim.canvas.glyphs import Glyphs
+from napari_camanim.canvas.presets import PRESETS, Preset, apply_preset
 from napari_camanim.commands import bind_keys, unbind_keys
 from napari_camanim.dock.class_field import ClassField
 from napari_camanim.dock.form import Column, Form, fit_width, show_words
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from camanim.progress import Progress
     from camanim.stack import Normalization
     from napari_camanim.ask.section import AskSection
+    from napari_camanim.comparison.requests import LabelledRequest
     from napari_camanim.work.jobs import Classes, Explained
 
 #: Milliseconds after the last change until a live run starts.
@@ -93,6 +96,8 @@ class CamWidget(Container[Any]):
         #: Incremented when inputs of Predict change, to discard outdated results.
         self._input_version = 0
         self._predicted_version = -1
+        #: Whether a mask was chosen during a job, after which the maps are compared with it.
+        self._mask_changed = False
         self._closed = False
         #: The section "Ask", once it was opened.
         self.ask: AskSection | None = None
@@ -109,6 +114,7 @@ class CamWidget(Container[Any]):
         self._connect_session()
         self._restore()
         self._refresh()
+        self._glyphs = Glyphs(unwrapped(napari_viewer))
         self._idle.start()
         self._keys = bind_keys(napari_viewer)
 
@@ -163,6 +169,12 @@ class CamWidget(Container[Any]):
             tooltip="local: a separate scale for each layer; global: a common scale.",
         )
         self.normalization.value = "local"
+        self.preset = ComboBox(
+            name="view",
+            label="View",
+            choices=PRESETS,
+            tooltip="The map over the image, beside it, or opaque.",
+        )
         self.signed = CheckBox(
             name="signed",
             text="Show negative evidence",
@@ -192,7 +204,7 @@ class CamWidget(Container[Any]):
             self.road,
             Column([self.run_button, self.predict_button, self.live], "horizontal"),
             self.cost,
-            Form([self.normalization]),
+            Form([self.normalization, self.preset]),
             self.signed,
             self.status,
         ]
@@ -217,6 +229,9 @@ class CamWidget(Container[Any]):
             ),
             "Ask": Section(
                 "Ask", "What if a region were not there? Explain a box, or windows.", self._make_ask
+            ),
+            "Compare": Section(
+                "Compare", "Several methods, classes or networks side by side.", self._make_compare
             ),
             "Save": Section("Save", "Movies and cards.", self._make_save),
             "Settings": Section(
@@ -286,6 +301,23 @@ class CamWidget(Container[Any]):
     def _on_region(self) -> None:
         self._show_view()
         self._on_change()
+
+    def _make_compare(self) -> QWidget:
+        from napari_camanim.comparison.section import CompareSection
+
+        self._compare = CompareSection(self.viewer, self.request, self._run_all, self._refuse)
+        return self._compare.native
+
+    def _run_all(self, labelled: list[LabelledRequest]) -> None:
+        """Run several requests and show them side by side."""
+        notes = [note for each in labelled for note in each.notes]
+        if notes:
+            self.status.show_message(" ".join(dict.fromkeys(notes)))
+        requests = [each.request for each in labelled]
+        self.explainer.compare(requests, self.image.value, self._normalization())
+
+    def _refuse(self, text: str) -> None:
+        self.status.show_message(text, error=True)
 
     def _make_save(self) -> QWidget:
         self._save = Column([self.export_button, self.card_button])
@@ -378,6 +410,7 @@ class CamWidget(Container[Any]):
         self.live.changed.connect(self._on_change)
         self.normalization.changed.connect(self.session.set_normalization)
         self.signed.changed.connect(self.session.set_signed)
+        self.preset.changed.connect(self._on_preset)
         self.run_button.clicked.connect(self.run_or_cancel)
         self.predict_button.clicked.connect(self.predict)
         self.export_button.clicked.connect(self.choose_and_export)
@@ -390,11 +423,11 @@ class CamWidget(Container[Any]):
         self.explainer.progressed.connect(self.status.show_progress)
         self.explainer.shown.connect(self._on_shown)
         self.explainer.listed.connect(self._on_classes)
-        self._delay = QTimer()
+        # Deleted with the widget, of which they would use fields.
+        self._delay, self._idle = QTimer(self.native), QTimer(self.native)
         self._delay.setSingleShot(True)
         self._delay.setInterval(DELAY)
         self._delay.timeout.connect(self._run_live)
-        self._idle = QTimer()
         self._idle.setSingleShot(True)
         self._idle.setInterval(IDLE)
         self._idle.timeout.connect(self._fill)
@@ -418,14 +451,22 @@ class CamWidget(Container[Any]):
 
     def _refresh(self, event: Any = None) -> None:
         """Update the lists of images and masks, keeping the choices."""
-        self.image.reset_choices()
-        self.channels.reset_choices()
-        if self._settings is not None:
-            self._settings.mask.reset_choices()
+        self.reset_choices()
+        self._on_image(self.image.value)
         self._follow_selection()
         # A change of the list is not announced as a change of the value.
         self._on_image(self.image.value)
         self._on_stack()
+
+    def reset_choices(self, *_: Any) -> None:
+        """Update the lists of images and masks; napari calls this, too, when layers change."""
+        if self._closed:
+            return
+        # Without signals: findings remain valid when their mask is removed.
+        self.channels.reset_choices()
+        if self._settings is not None:
+            _list_again(self._settings.mask)
+        _list_again(self.image, next((layer for _, layer in self._images()), None))
 
     def _on_removed(self, event: Any = None) -> None:
         # Layers can be garbage now.
@@ -445,7 +486,7 @@ class CamWidget(Container[Any]):
     def _on_stack(self, stack: Any = None) -> None:
         """Show the normalisation of the current stack."""
         current = self.session.current
-        self.export_button.enabled = current is not None
+        self.export_button.enabled = current is not None and not self.runner.running
         if current is not None:
             with self.normalization.changed.blocked(), self.signed.changed.blocked():
                 self.normalization.value = current.data.normalization
@@ -482,6 +523,9 @@ class CamWidget(Container[Any]):
         self._suggest_network()
         self._on_network()
 
+    def _on_preset(self, preset: Preset) -> None:
+        apply_preset(self.viewer, preset)
+
     def _on_channels(self, value: Any = None) -> None:
         self._show_view()
         self._on_network()
@@ -506,9 +550,30 @@ class CamWidget(Container[Any]):
             self._estimate()
 
     def _on_mask(self, layer: Labels | None) -> None:
+        self._mask_changed = True
+        self._compare_with_mask()
+
+    def _compare_with_mask(self) -> None:
+        """Compare the current stack with the chosen mask, unless a job is running."""
+        if self.runner.running:
+            return
+        self._mask_changed = False
         stack = self.session.current
+        # Only a stack of the chosen image, which the mask belongs to.
         if stack is not None and stack.data.run.image is self.image.value:
             self.explainer.compare_with_mask(stack, self._mask())
+
+    def _show_price(self, name: str, checked: bool) -> None:
+        """Show what a finding would cost for the current stack, when its box is checked."""
+        stack = self.session.current
+        if not checked or stack is None or self.runner.running:
+            return
+        try:
+            price = self.settings.price(name, stack.data.animation)
+        except CamError as error:
+            price = str(error)
+        if price:
+            self.status.show_message(price)
 
     def _suggest_network(self) -> None:
         """Choose a network that fits the image, unless the user has chosen one."""
@@ -583,7 +648,9 @@ class CamWidget(Container[Any]):
         request = self.request()
         if request is not None:
             self._show_panel()
-            self.explainer.run(request, self.image.value, self._normalization())
+            self.explainer.run(
+                request, self.image.value, self._normalization(), signed=bool(self.signed.value)
+            )
 
     def _show_panel(self) -> None:
         """Show the panel of scores with the first run; the user may close it."""
@@ -614,7 +681,13 @@ class CamWidget(Container[Any]):
             stack = self.ask.tool.base_of(stack)
         shown = None if stack is None else stack.data.run.request
         if shown is None or shown.key != request.key:
-            self.explainer.run(request, self.image.value, self._normalization(), into=stack)
+            self.explainer.run(
+                request,
+                self.image.value,
+                self._normalization(),
+                stack,
+                signed=bool(self.signed.value),
+            )
 
     def predict(self) -> None:
         """List the likeliest classes, followed by the others."""
@@ -664,12 +737,18 @@ class CamWidget(Container[Any]):
 
     def _on_started(self) -> None:
         self.run_button.text = "Cancel"
+        # Writing a file would replace the job.
+        self.export_button.enabled = self.card_button.enabled = False
         self.status.set_running(True)
 
     def _on_finished(self) -> None:
         self.run_button.text, self.run_button.enabled = "Run", True
+        self.card_button.enabled = True
         self.status.set_running(False)
-        if not self.live.value:
+        self._on_stack()
+        if self._mask_changed:
+            self._compare_with_mask()
+        elif not self.live.value:
             self._estimate()
 
     def _on_cost(self, words: str) -> None:
@@ -725,6 +804,8 @@ class CamWidget(Container[Any]):
         self.runner.start(Job(job, self._show_written))
 
     def _show_written(self, path: Path) -> None:
+        if self._closed:
+            return
         self.status.show_message(f"Wrote {path}.")
 
     def choose_and_export(self) -> None:
@@ -745,12 +826,14 @@ class CamWidget(Container[Any]):
     def _restore(self) -> None:
         """Set the fields as they were in the last session."""
         values = remembered()
-        self.network.value = str(values.get("network", ""))
-        self.method.value = str(values.get("method", self.method.value))
+        for name, field in (("network", self.network), ("method", self.method)):
+            if isinstance(values.get(name), str):
+                field.value = values[name]
         self.road.value = bool(values.get("road", False))
         if values.get("scale") in self.normalization.choices:
             self.normalization.value = values["scale"]
-        self._recorded = dict(values.get("settings", {}))
+        settings = values.get("settings")
+        self._recorded = settings if isinstance(settings, dict) else {}
         # Read in a thread, as napari parses the manifests of all plugins for it.
         self._preferences = create_worker(preferences)
         self._preferences.returned.connect(self._prefer)
@@ -791,6 +874,8 @@ class CamWidget(Container[Any]):
             image = self._explained_image
             section.set_depth(image is not None and image.ndim > 2)
             section.mask.changed.connect(self._on_mask)
+            for name, box in section.boxes.items():
+                box.changed.connect(partial(self._show_price, name))
             section.changed.connect(self._on_change)
             for form in (section.overrides, section.weights, section.classes):
                 form.changed.connect(self._on_network)
@@ -799,6 +884,7 @@ class CamWidget(Container[Any]):
     def _fill(self) -> None:
         """Make the settings, shortly after the dock was opened."""
         self.settings.set_method(self.method.method())
+        self._glyphs.start()
 
     # -- Closing -----------------------------------------------------------------------------------
 
@@ -810,6 +896,7 @@ class CamWidget(Container[Any]):
         if not self._closed:
             self._delay.stop()
             self._idle.stop()
+            self._glyphs.stop()
             self._remember()
             unbind_keys(self.viewer, self._keys)
             if self.ask is not None:
@@ -824,13 +911,21 @@ class CamWidget(Container[Any]):
         if self.ask is not None:
             self.ask.close(remove=False)
         self.runner.close()
+        # Reports that wait in the queue of events would arrive when the fields are deleted.
+        explainer = self.explainer
+        for signal in (explainer.said, explainer.progressed, explainer.shown, explainer.listed):
+            signal.disconnect()
         self.estimator.close()
-        self.explainer.forget_all()
+        explainer.forget_all()
         if self._device_search is not None:
             self._device_search.succeeded.disconnect()
         while self._connections:
             event, slot = self._connections.pop()
             event.disconnect(slot)
+        layers = self.viewer.layers.events
+        # napari connected them.
+        for event in (layers.inserted, layers.removed, layers.reordered):
+            event.disconnect(self.reset_choices)
         self.session.release()
         include_all()
 
@@ -857,6 +952,20 @@ class _Closing(QObject):
     def abandon(self, *_: object) -> None:
         """Close the dock without its widgets, which are deleted."""
         self._abandon()
+
+
+def _list_again(field: ComboBox, instead: Any = None) -> None:
+    """Update the list of a field without signals.
+
+    The choice is kept, although it can have another name; if it was removed, `instead` is chosen.
+    """
+    with field.changed.blocked():
+        chosen = field.value
+        field.reset_choices()
+        if chosen is not None and chosen in field.choices:
+            field.value = chosen
+        elif instead is not None:
+            field.value = instead
 
 
 def _devices(progress: Progress) -> list[str]:

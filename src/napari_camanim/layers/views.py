@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from camanim.images import LazyImage, as_array, is_box
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
+
+#: Bytes of the largest region whose pixels are compared; larger ones would block the window.
+COMPARED = 2**25
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,18 @@ class Region:
         if self.channel_axis is None:
             return pixels
         return np.moveaxis(pixels, sum(axis < self.channel_axis for axis in self.axes), -1)
+
+    def checksum(self, data: Any) -> int | None:
+        """Return a checksum of the region's pixels, to notice changes in place.
+
+        None if the array is not in memory, or the region is larger than `COMPARED`.
+        """
+        if not isinstance(data, np.ndarray):
+            return None
+        pixels = self.cut(data)
+        if pixels.nbytes > COMPARED:
+            return None
+        return zlib.crc32(np.ascontiguousarray(pixels).data)
 
     def at_origin(self) -> Region:
         """Return the same region of an image that consists of it alone."""

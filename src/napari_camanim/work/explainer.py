@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,10 @@ from qtpy.QtCore import QObject, Signal
 from camanim.errors import CamError, Cancelled
 from camanim.words import duration
 from napari_camanim.canvas.badge import Badge
-from napari_camanim.layers.metadata import KEY, CamMetadata, metadata
+from napari_camanim.layers.metadata import CamMetadata, metadata
+from napari_camanim.layers.placement import picture_placement
 from napari_camanim.layers.run import Run
+from napari_camanim.layers.views import take_view
 from napari_camanim.session import Session, unwrapped
 from napari_camanim.work import jobs
 from napari_camanim.work.jobs import Classes, Explained, Found
@@ -72,7 +74,7 @@ class Explainer(QObject):
         self._kept: OrderedDict[tuple[Any, ...], Explained] = OrderedDict()
         self._began: tuple[str, float] = ("", 0.0)
         #: A result whose image was removed during the run.
-        self.unplaced: tuple[Explained, Normalization] | None = None
+        self.unplaced: tuple[Explained, Normalization, dict[str, Any]] | None = None
         self._first_index: int | None = None
         self._abandoned = False
         self._scoring: Explained | None = None
@@ -88,6 +90,8 @@ class Explainer(QObject):
         image: Image,
         normalization: Normalization = "local",
         into: Image | None = None,
+        *,
+        signed: bool = False,
     ) -> None:
         """Show the maps of a request, computed or kept from before, and compute its findings.
 
@@ -99,16 +103,55 @@ class Explainer(QObject):
         normalization : {"local", "global"}
         into : napari.layers.Image, optional
             Stack of the same image that shows the result; by default a new stack is added.
+        signed : bool
+            Whether a new stack shows negative evidence.
         """
-        kept = self._kept.get(request.key)
-        show = partial(self._show, image, normalization, into)
-        if kept is not None:
-            self._kept.move_to_end(request.key)
-            self._runner.cancel()
-            show(Explained(request, kept.runs, kept.about, kept.cancelled, kept.classes))
+        kept = self._kept.pop(request.key, None)
+        show = partial(self._show, image, normalization, signed, into)
+        if kept is not None and kept.is_of(request):
+            self._runner.drop()
+            show(kept.again(request, image, normalization))
             return
         work = partial(_explain, request, image, normalization, self._runner)
         self._runner.start(Job(work, show))
+
+    def compare(
+        self,
+        requests: Sequence[RunRequest],
+        image: Image,
+        normalization: Normalization = "local",
+    ) -> None:
+        """Run several requests for one image, show them side by side, and compute their findings."""
+        work = partial(_explain_all, tuple(requests), image, normalization, self._runner)
+        self._runner.start(Job(work, partial(self._show_comparison, normalization)))
+
+    def _show_comparison(self, normalization: Normalization, results: list[Explained]) -> None:
+        from napari_camanim.comparison.usual import show_runs
+
+        viewer = self._session.viewer
+        if viewer is None or self._abandoned:
+            return
+        for explained in results:
+            self._keep(explained)
+        runs = [run for explained in results for run in explained.runs]
+        try:
+            show_runs(viewer, runs, normalization)
+        except CamError as error:
+            self.said.emit(str(error), True)
+            return
+        for explained in results:
+            self.shown.emit(explained)
+        cancelled = any(explained.cancelled for explained in results)
+        self.said.emit(f"{'Cancelled: kept ' if cancelled else ''}{len(runs)} runs.", False)
+        if not cancelled and not self._runner.closed:
+            work = partial(_find_all, results, self._report)
+            self._runner.start(Job(work, self._on_all_found))
+
+    def _on_all_found(self, found: Found) -> None:
+        cancelled = "Scores were cancelled." if found.cancelled else ""
+        text = " ".join(filter(None, [cancelled, found.problem]))
+        if text:
+            self.said.emit(text, bool(found.problem))
 
     def predict(self, request: RunRequest) -> None:
         """Predict the likeliest classes; `listed` is emitted with them."""
@@ -169,20 +212,36 @@ class Explainer(QObject):
     # -- Results -----------------------------------------------------------------------------------
 
     def _show(
-        self, image: Image, normalization: Normalization, into: Image | None, explained: Explained
+        self,
+        image: Image,
+        normalization: Normalization,
+        signed: bool,
+        into: Image | None,
+        explained: Explained,
     ) -> None:
         viewer = self._session.viewer
         if viewer is None or self._abandoned:
             return
+        # After the dock was closed, the session may have been disconnected.
+        self._session = Session.of(viewer)
+        self._scoring = None
         self._keep(explained)
         if image not in [unwrapped(layer) for layer in viewer.layers]:
-            self.unplaced = (explained, normalization)
+            first = explained.runs[0]
+            place = picture_placement(first.animation, image, first.region)
+            self.unplaced = (explained, normalization, place)
             self.said.emit("The image was removed during the run; its maps are kept.", True)
             return
-        self._place(explained, image, normalization, into)
+        self._place(explained, image, normalization, into, signed=signed)
 
     def _place(
-        self, explained: Explained, image: Image, normalization: Normalization, into: Image | None
+        self,
+        explained: Explained,
+        image: Image,
+        normalization: Normalization,
+        into: Image | None = None,
+        *,
+        signed: bool = False,
     ) -> None:
         runs = explained.runs
         if into is not None and into in self._session.stacks and len(runs) == 1:
@@ -190,7 +249,7 @@ class Explainer(QObject):
         else:
             # In reverse, as the stack added last remains visible.
             for run, about in reversed(list(zip(runs, explained.about, strict=True))):
-                self._session.add(run, image, normalization, about=about)
+                self._session.add(run, image, normalization, signed=signed, about=about)
         Badge.on(self._session)
         # A live run leaves the slider where it is.
         self._first_index = self._session.index if into is None else None
@@ -204,37 +263,29 @@ class Explainer(QObject):
         viewer = self._session.viewer
         if self.unplaced is None or viewer is None:
             return
-        (explained, normalization), self.unplaced = self.unplaced, None
+        (explained, normalization, place), self.unplaced = self.unplaced, None
         run = explained.runs[0]
         picture, axes = run.animation.image, list(run.region.axes)
-        rgb = picture.ndim > len(axes)
-        sides, pixel = np.ones(len(run.region.shape), int), np.ones(len(run.region.shape))
-        start = np.array(run.region.position, float)
+        sides = np.ones(len(run.region.shape), int)
         sides[axes] = picture.shape[: len(axes)]
-        placed_picture = run.animation.placement
-        if placed_picture is not None:
-            pixel[axes], start[axes] = placed_picture.affine(placed_picture.size)
         pixels = picture.reshape(*sides, *picture.shape[len(axes) :])
-        image = viewer.add_image(pixels, name=run.image_name, rgb=rgb, scale=pixel, translate=start)
+        rgb = picture.ndim > len(axes)
+        image = unwrapped(viewer.add_image(pixels, name=run.image_name, rgb=rgb, **place))
+        region = replace(run.region.at_origin(), corners=take_view(viewer, image).corners)
+        # The copy consists of the box alone.
         placed = [
-            # The copy consists of the box alone.
-            Run.of(
-                replace(each.animation, placement=None),
-                each.region.at_origin(),
-                unwrapped(image),
-                each.request,
-            )
+            Run.of(replace(each.animation, placement=None), region, image, each.request)
             for each in explained.runs
         ]
         self._place(
             Explained(explained.request, placed, explained.about, True, explained.classes),
-            unwrapped(image),
+            image,
             normalization,
-            None,
         )
 
     def _keep(self, explained: Explained) -> None:
-        if explained.cancelled:
+        # Files can be changed while napari is open.
+        if explained.cancelled or explained.request.network.from_files or self._runner.closed:
             return
         self._kept[explained.request.key] = explained
         while len(self._kept) > 1 and (
@@ -260,6 +311,10 @@ class Explainer(QObject):
     def _on_report(self, run: Run, about: CamMetadata) -> None:
         if self._abandoned:
             return
+        # A kept result is shown with its findings.
+        for kept in self._kept.values():
+            if run in kept.runs:
+                kept.about[kept.runs.index(run)] = about
         for stack in self._session.stacks:
             if stack.data.run is run:
                 updated = dict(about, normalization=stack.data.normalization)
@@ -272,10 +327,6 @@ class Explainer(QObject):
         explained, self._scoring = self._scoring, None
         if explained is None or self._abandoned:
             return
-        # A kept result is shown with its findings.
-        for stack in self._session.stacks:
-            if stack.data.run in explained.runs:
-                explained.about[explained.runs.index(stack.data.run)] = stack.metadata[KEY]
         summary = jobs.findings_summary(explained.runs)
         cancelled = "Scores were cancelled." if found.cancelled else ""
         text = " ".join(filter(None, [cancelled, found.problem, summary]))
@@ -338,3 +389,35 @@ def _test_region(
 
 def _localise(run: Run, mask: Mask | None, report: Any, progress: Progress) -> tuple[str, str]:
     return jobs.localise(run, mask, report)
+
+
+def _explain_all(
+    requests: Sequence[RunRequest],
+    image: Image,
+    normalization: Normalization,
+    runner: Runner,
+    progress: Progress,
+) -> list[Explained]:
+    """Return the maps of all requests; after a cancel, those computed so far."""
+    results: list[Explained] = []
+    for request in requests:
+        try:
+            results.append(_explain(request, image, normalization, runner, progress))
+        except Cancelled:
+            if not results:
+                raise
+            break
+        if results[-1].cancelled:
+            break
+    return results
+
+
+def _find_all(results: list[Explained], report: jobs.Report, progress: Progress) -> Found:
+    """Compute the findings of all results, until one is cancelled."""
+    problems = []
+    for explained in results:
+        found = jobs.find(explained.runs, explained.request, report, progress)
+        problems.append(found.problem)
+        if found.cancelled:
+            return Found(" ".join(filter(None, dict.fromkeys(problems))), True)
+    return Found(" ".join(filter(None, dict.fromkeys(problems))))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from camanim.errors import CamError, Cancelled, ImageError, ScoreError
-from camanim.findings import FindingRequest, find_kind
+from camanim.findings import FindingRequest, find_kind, plain
 from camanim.images.contents import why_labels
 from camanim.progress import Progress
 from napari_camanim.layers.metadata import CamMetadata, metadata
@@ -55,6 +56,8 @@ class Explained:
         Whether maps are missing because of a cancel.
     classes : Classes or None
         The likeliest classes; None if they are not known.
+    checksum : int or None
+        See `Region.checksum`.
     """
 
     request: RunRequest
@@ -62,6 +65,32 @@ class Explained:
     about: list[CamMetadata]
     cancelled: bool = False
     classes: Classes | None = None
+    checksum: int | None = None
+
+    def is_of(self, request: RunRequest) -> bool:
+        """Return whether the image still has the pixels of this result."""
+        return self.runs[0].region.checksum(request.view.data) == self.checksum
+
+    def again(self, request: RunRequest, image: Image, normalization: Normalization) -> Explained:
+        """Return the same maps for an equal request, with those findings that it asks for."""
+        view = request.view
+        runs, about = [], []
+        for run, described in zip(self.runs, self.about, strict=True):
+            animation = copy(run.animation)
+            animation.findings = {
+                key: finding
+                for key, finding in run.animation.findings.items()
+                if any(_answers(finding, asked, request) for asked in request.findings)
+            }
+            region = replace(run.region, corners=view.corners, labels=view.labels)
+            runs.append(Run.of(animation, region, image, request))
+            if animation.findings.keys() == run.animation.findings.keys():
+                described = described.copy()
+                described["normalization"] = normalization
+            else:
+                described = metadata(animation, normalization)
+            about.append(described)
+        return Explained(request, runs, about, classes=self.classes, checksum=self.checksum)
 
 
 def explain(
@@ -92,7 +121,8 @@ def explain(
     runs = [Run.of(animation, shown.region, image, request) for animation in animations]
     # Metadata, and the first plane that is shown, take too long for the thread of the window.
     about = [metadata(animation, normalization) for animation in animations]
-    return Explained(request, runs, about, cancelled)
+    checksum = shown.region.checksum(request.view.data)
+    return Explained(request, runs, about, cancelled, checksum=checksum)
 
 
 def _animations(
@@ -143,8 +173,7 @@ def _find(
     run: Run, finding: FindingRequest, request: RunRequest, report: Report, progress: Progress
 ) -> None:
     animation, kind = run.animation, finding.kind
-    known = animation.findings.get(finding.name)
-    if known is not None and getattr(known, "complete", True):
+    if any(_answers(known, finding, request) for known in animation.findings.values()):
         return
     defaults = {"seed": request.settings.get("seed", 0), "progress": progress}
     arguments = finding.arguments(defaults)
@@ -154,7 +183,26 @@ def _find(
         arguments["mask"] = request.mask.read(run.region)
     if "partial_scores" in signature(kind.compute).parameters:
         arguments["partial_scores"] = partial(_add, run, report)
-    _add(run, report, kind.compute(animation, **arguments))
+    found = kind.compute(animation, **arguments)
+    _add(run, report, found)
+    if not _is_complete(found):
+        raise Cancelled("The run was cancelled.")
+
+
+def _is_complete(finding: Finding) -> bool:
+    """Return whether a finding was not cancelled."""
+    return bool(getattr(finding, "complete", True)) and not getattr(finding, "cancelled", False)
+
+
+def _answers(finding: Finding, asked: FindingRequest, request: RunRequest) -> bool:
+    """Return whether a finding is the one that is asked for, with the same settings."""
+    kind = asked.kind
+    # The pixels of a mask can be changed in place.
+    if finding.kind != asked.name or kind.needs_mask or not _is_complete(finding):
+        return False
+    defaults = {name: setting.default for name, setting in kind.settings.items()}
+    settings = defaults | asked.arguments({"seed": request.settings.get("seed", 0)})
+    return bool(plain(settings) == dict(finding.parameters))
 
 
 def _add(run: Run, report: Report, finding: Finding) -> None:
@@ -198,6 +246,8 @@ def localise(run: Run, mask: Mask | None, report: Report) -> tuple[str, str]:
         report(run)
         return "No mask.", ""
     problem = _compute([partial(_localise, run, mask, report)]).problem
+    if problem:
+        report(run)
     return "" if animation.localisation is None else animation.localisation.summary(), problem
 
 

@@ -79,14 +79,15 @@ class RunRequest:
     def key(self) -> tuple[Any, ...]:
         """What the maps depend on, for comparison; equal requests have equal maps.
 
-        Findings and masks are excluded. The pixels count as unchanged while the layer's data is the same
-        object; see `Explainer.forget`.
+        Findings and masks are excluded, and pixels that are changed in place; see `Region.checksum`.
         """
         view = self.view
+        # With all slices, the volume along the last three axes is explained.
+        inside = range(len(view.index) - 3, len(view.index)) if self.slices else ()
         sliced = tuple(
             at
             for axis, at in enumerate(view.index)
-            if axis not in view.displayed and not self.slices
+            if axis not in view.displayed and axis not in inside
         )
         place = (
             id(view.data),

@@ -26,7 +26,8 @@ class Job:
     done : callable
         Called with the result, in the main thread.
     kept : bool
-        Whether the result of a cancelled job is passed on, such as maps computed so far.
+        Whether the result of a job that the user cancelled is passed on, such as maps computed so far.
+        That of a job that was replaced by another one never is.
     """
 
     work: Callable[[Progress], Any]
@@ -109,6 +110,11 @@ class Runner(QObject):
         if self._task is not None:
             self._task.cancel()
 
+    def drop(self) -> None:
+        """Cancel as `cancel`, as something else is shown instead: nothing is passed on."""
+        self._replaced = True
+        self.cancel()
+
     def close(self) -> None:
         """Cancel the running job and release the network; what was computed is still passed on."""
         if self._closed:
@@ -122,7 +128,9 @@ class Runner(QObject):
 
     def _on_result(self, result: Any) -> None:
         job, task = self._job, self._task
-        if job is not None and task is not None and (job.kept or not task.cancelled):
+        if job is None or task is None or self._replaced:
+            return
+        if job.kept or not task.cancelled:
             job.done(result)
 
     def _on_failure(self, error: CamError) -> None:
