@@ -1,6 +1,7 @@
 """Time of a what-if edit, against a bare forward pass of the network.
 
     python benchmarks/what_if.py [--models mobilenet_v2 resnet50] [--repeats 25] [--threads 2]
+    python benchmarks/what_if.py --window [--models mobilenet_v2] [--repeats 20]
 
 For each network: seconds to prepare an image (`WhatIf.of_image`), and for each way of replacing a region
 the milliseconds from the mask to the probabilities, and their ratio to a forward pass in inference mode
@@ -8,6 +9,9 @@ without anything else; medians of runs that alternate. Then the same for an imag
 where reading the mask counts, and the milliseconds of the edited picture. Random weights, input of
 224 x 224; only ratios of one run are comparable. On a machine with other load, use ``--threads 1
 --cpu-time``.
+
+``--window`` opens napari and paints in the section "Ask" of the dock instead: the median of the
+milliseconds from a stroke to the shown probabilities, and the longest time that the window was blocked.
 """
 
 from __future__ import annotations
@@ -73,6 +77,68 @@ def report(name: str, size: tuple[int, int], repeats: int, clock: Callable[[], f
     print(f"  {'picture':8} {1000 * picture:7.1f} ms")
 
 
+def in_window(name: str, size: tuple[int, int], repeats: int) -> None:
+    import napari
+    from qtpy.QtCore import QEventLoop, QTimer
+    from qtpy.QtWidgets import QApplication
+
+    import napari_camanim  # noqa: F401 (before the window is drawn)
+
+    def wait(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end, "nothing was computed within 60 s"
+            # Sleeps between events, as napari's event loop does.
+            QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
+
+    times: list[float] = []
+    gaps: list[float] = []
+    last = [time.perf_counter()]
+
+    def tick() -> None:
+        now = time.perf_counter()
+        gaps.append(now - last[0])
+        last[0] = now
+
+    viewer = napari.Viewer()
+    timer = QTimer()
+    timer.timeout.connect(tick)
+    timer.start(5)
+    pixels = (255 * np.random.default_rng(0).random((*size, 3))).astype(np.uint8)
+    viewer.add_image(pixels)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
+    dock.network.value = f"torchvision/{name}"
+    dock.settings.weights.line_edit.value = "none"
+    dock.settings.layers.value = "blocks"
+    dock.road.value = False
+    dock.run()
+    wait(lambda: not dock.runner.running)
+    dock.sections["Ask"].expand()
+    tool, ask = dock.ask.tool, dock.ask
+    effects: list[Any] = []
+    tool.predicted.connect(effects.append)
+    ask.set_mode("paint")
+    wait(lambda: not tool.runner.running and bool(effects) and effects[-1] is not None)
+    tool.labels.brush_size = size[0] // 8
+    wait(lambda: len(gaps) > 10)
+    gaps.clear()
+    for i in range(repeats):
+        # As at a pause of the mouse; a stroke that goes on is answered in between.
+        effects.clear()
+        start = time.perf_counter()
+        tool.labels.paint((size[0] * (i + 1) / (repeats + 1), size[1] / 2), 1)
+        wait(lambda: bool(effects))
+        times.append(time.perf_counter() - start)
+        wait(lambda: not tool.runner.running)
+    timer.stop()
+    print(
+        f"{name}, image of {size[0]} x {size[1]}: {1000 * median(times):.0f} ms from a stroke to the "
+        f"probabilities (at most {1000 * max(times):.0f} ms); the window was blocked for at most "
+        f"{1000 * max(gaps):.0f} ms"
+    )
+    viewer.close()
+
+
 def main() -> None:
     """Print the times of each network and size of image."""
     parser = argparse.ArgumentParser()
@@ -80,12 +146,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cpu-time", action="store_true", help="instead of the time that passes")
+    parser.add_argument("--window", action="store_true", help="paint in napari")
     arguments = parser.parse_args()
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     torch.set_num_threads(arguments.threads)
     print(f"{arguments.threads} threads")
     for name in arguments.models:
         for size in SIZES:
+            if arguments.window:
+                in_window(name, size, arguments.repeats)
+                continue
             report(name, size, arguments.repeats, clock)
 
 

@@ -127,11 +127,13 @@ class _WindowedRun:
         self._note_padding()
         targets = _Targets(self)
         progress, total = self.settings.progress, len(self.corners)
-        settings = replace(
-            self.settings,
-            device=None,
-            progress=lambda stage, done, total: progress("windows", 0, 0),
-        )
+        window = 0
+
+        def within(stage: str, done: int, of: int) -> None:
+            """Let the caller cancel within a window, and report the number of those before it."""
+            progress("windows", window, total)
+
+        settings = replace(self.settings, device=None, progress=within)
         stitcher = Stitcher(self.source.shape, self.windows, self.window_settings.max_cells)
         values, finished = self.windows.values.reshape(-1), self.windows.done.reshape(-1)
         parts = _Parts()
@@ -139,8 +141,8 @@ class _WindowedRun:
         present = [w for w in range(total) if not targets.is_absent(w)]
         order = [*present[:1], *(w for w in range(total) if targets.is_absent(w)), *present[1:]]
         try:
-            for done, w in enumerate(order):
-                progress("windows", done, total)
+            for window, w in enumerate(order):
+                progress("windows", window, total)
                 if targets.is_absent(w):
                     stitcher.add(self.corners[w], None)
                     values[w], finished[w] = 0.0, True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_camanim._triton import protect_triton
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from camanim import Animation, Model
+    from camanim.images import Geometry
     from camanim.stack import Normalization
     from napari_camanim.comparison.view import CompareView
     from napari_camanim.layers.views import Region
@@ -64,8 +66,8 @@ def add_animation(
 
     _check_layer(viewer, image_layer)
     space = len(animation.geometry.size)
-    shown = take_view(viewer, image_layer).read(space)
-    explained_shape, shown_shape = animation.image.shape[:space], shown.pixels.shape[:space]
+    region = take_view(viewer, image_layer).region(space)
+    explained_shape, shown_shape = animation.image.shape[:space], region.size
     if animation.placement is not None:
         # A box of the image, or all of it with a reduced picture.
         placed = animation.placement
@@ -79,7 +81,17 @@ def add_animation(
         raise ImageError(
             f"The animation has the shape {explained_shape}, the shown image {shown_shape}."
         )
-    return _add_stack(viewer, animation, image_layer, shown.region, normalization)
+    if animation.placement is not None:
+        region = replace(region, box=_box_of(animation.placement, shown_shape))
+    return _add_stack(viewer, animation, image_layer, region, normalization)
+
+
+def _box_of(placed: Geometry, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Return the range of pixels along each axis that a placed picture covers."""
+    sides = zip(placed.offset, placed.scale, placed.size, shape, strict=True)
+    return tuple(
+        (round(start), min(round(start + scale * n), side)) for start, scale, n, side in sides
+    )
 
 
 def animate_layer(
@@ -89,12 +101,15 @@ def animate_layer(
     *,
     road: bool = False,
     normalization: Normalization = "local",
+    box: Sequence[float] | None = None,
+    windows: bool = False,
     **settings: Any,
 ) -> Image:
     """Explain the shown slice or the volume of an image layer, and add the stack to the viewer.
 
     A 3-D network explains the volume along the last three axes of the image, as does a 2-D network with
-    ``slices=True``; otherwise the slice that the viewer shows is explained.
+    ``slices=True``; otherwise the slice that the viewer shows is explained. Of multiscale, dask, zarr
+    and memory-mapped layers, only a box is read, at full resolution, or one window at a time.
 
     Parameters
     ----------
@@ -104,8 +119,13 @@ def animate_layer(
         A source of `camanim.load_model`, or a network.
     road : bool
         Whether to score all layers with ROAD.
+    box : (y0, x0, y1, x1) or (z0, y0, x0, z1, y1, x1), optional
+        Part of the slice or volume to explain, in pixels of the layer (of the first level).
+    windows : bool
+        Whether to explain window by window, by `camanim.animate_windows`.
     **settings
-        Keywords of `camanim.animate`: ``method``, ``target``, and all of `camanim.Settings`.
+        Keywords of `camanim.animate`: ``method``, ``target``, and all of `camanim.Settings`; with
+        ``windows=True`` also ``size``, ``overlap``, ``blending`` and ``max_cells``.
         ``progress`` also reports downloads and ROAD. By default ``window`` is the contrast limits of
         the layer, except for 8-bit and colour images.
 
@@ -127,9 +147,18 @@ def animate_layer(
     progress = settings.setdefault("progress", silent)
     loaded = camanim.load_model(model, progress=progress)
     space = 3 if settings.get("slices") else loaded.dims
-    shown = take_view(viewer, image_layer).read(space)
+    view = take_view(viewer, image_layer)
+    if box is not None:
+        view = view.within(box, space)
+    is_lazy = windows or box is not None
+    shown = view.source(space) if is_lazy else view.read(space)
     settings.setdefault("window", shown.window)
-    animation = camanim.animate(loaded, shown.pixels, **settings)
+    if box is not None:
+        settings["box"] = view.edges(shown.region.axes)
+    explain = camanim.animate_windows if windows else camanim.animate
+    animation = explain(loaded, shown.pixels, **settings)
+    if box is not None:
+        animation.notes.insert(0, f"Explained: {view.words(space)}.")
     if road:
         animation.score(settings.get("seed", 0), progress=progress)
     return _add_stack(viewer, animation, image_layer, shown.region, normalization)

@@ -436,6 +436,11 @@ def _overlap(run: Run, other: Run) -> bool:
     """Return whether two runs have maps at the same place, if they are of the same image."""
     if run.image is None or run.image is not other.image:
         return True
+    if run.region.axes == other.region.axes:
+        ranges = zip(run.region.ranges, other.region.ranges, strict=True)
+        if any(a[1] <= b[0] or b[1] <= a[0] for a, b in ranges):
+            # Two boxes beside each other.
+            return False
     along = (*run.region.axes, *other.region.axes)
     pairs = enumerate(zip(run.region.position, other.region.position, strict=True))
     return all(axis in along or one == two for axis, (one, two) in pairs)

@@ -62,7 +62,7 @@ class WhatIf:
     Raises
     ------
     EditError
-        If the result is a plane of a volume, or a setting is wrong.
+        If the result is a plane of a volume or was computed window by window, or a setting is wrong.
     CamError
         If the network fails on the image.
 
@@ -80,6 +80,11 @@ class WhatIf:
     def __init__(self, result: Result, top: Positive = 5, *, progress: Progress = silent) -> None:
         if result.extremes is not None:
             raise EditError("The result is one plane of a volume: pass that of the whole volume.")
+        if result.windows is not None:
+            raise EditError(
+                "The image was explained window by window, so that there is no single input to edit: "
+                "explain a box of it instead."
+            )
         model, geometry = result.model, result.geometry
         precision = "float32" if result.computed_with is None else result.computed_with[1].precision
         self.result, self.notes = result, list(result.notes)

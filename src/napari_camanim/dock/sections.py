@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, LineEdit
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
 
@@ -65,6 +65,11 @@ class Section(QCollapsible):
     def __init__(self, title: str, tooltip: str, make: Callable[[], QWidget]) -> None:
         super().__init__(title, **ICONS)
         self._make: Callable[[], QWidget] | None = make
+        # After the event, when the layouts within are up to date.
+        self._adapting = QTimer(self)
+        self._adapting.setSingleShot(True)
+        self._adapting.setInterval(0)
+        self._adapting.timeout.connect(self.adapt)
         button = self.toggleButton()
         button.setToolTip(tooltip)
         button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
@@ -81,7 +86,9 @@ class Section(QCollapsible):
         """Make the content, unless it was made before."""
         if self._make is not None:
             make, self._make = self._make, None
-            self.addWidget(make())
+            widget = make()
+            widget.installEventFilter(self)
+            self.addWidget(widget)
 
     def _fill(self, opened: bool) -> None:
         if opened and self._make is not None:
@@ -93,6 +100,12 @@ class Section(QCollapsible):
         if self.isExpanded():
             self.content().layout().activate()
             self.expand(animate=False)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Adapt the height after fields of the content were shown, hidden or changed."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self._adapting.start()
+        return bool(super().eventFilter(watched, event))
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.StyleChange:

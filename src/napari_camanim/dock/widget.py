@@ -30,6 +30,7 @@ from napari_camanim.dock.remembered import remember, remembered
 from napari_camanim.dock.search_field import IgnoreWheel, narrow
 from napari_camanim.dock.sections import Section, SettingsSection
 from napari_camanim.dock.status import Status
+from napari_camanim.layers.metadata import KEY
 from napari_camanim.layers.stack import is_input
 from napari_camanim.layers.views import Mask, View, axis_names, take_mask, take_view
 from napari_camanim.preferences import Preferences, preferences
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from camanim.progress import Progress
     from camanim.stack import Normalization
+    from napari_camanim.ask.section import AskSection
     from napari_camanim.comparison.requests import LabelledRequest
     from napari_camanim.work.jobs import Classes, Explained
 
@@ -57,6 +59,8 @@ DELAY = 40
 IDLE = 400
 #: Choices of the field for channels: grey or colours as shown, and the selected layers.
 AS_SHOWN, SELECTED = "shown", "selected"
+#: Side in pixels of the part of a large image by which the first network is chosen.
+SAMPLE = 1024
 #: The longest axis that can hold channels.
 MOST_CHANNELS = 16
 #: Width in pixels that the dock requests.
@@ -95,6 +99,8 @@ class CamWidget(Container[Any]):
         #: Whether a mask was chosen during a job, after which the maps are compared with it.
         self._mask_changed = False
         self._closed = False
+        #: The section "Ask", once it was opened.
+        self.ask: AskSection | None = None
         self._panel_shown = False
         self._settings: SettingsSection | None = None
         self._recorded: dict[str, Any] = {}
@@ -221,6 +227,9 @@ class CamWidget(Container[Any]):
             "Layers": Section(
                 "Layers", "The network as the tree of its modules.", self._make_layers
             ),
+            "Ask": Section(
+                "Ask", "What if a region were not there? Explain a box, or windows.", self._make_ask
+            ),
             "Compare": Section(
                 "Compare", "Several methods, classes or networks side by side.", self._make_compare
             ),
@@ -265,6 +274,33 @@ class CamWidget(Container[Any]):
         panel.clear_extra()
         if point is not None and values is not None:
             panel.set_extra(str(point), values)
+
+    def _make_ask(self) -> QWidget:
+        # Here, as it imports SciPy.
+        from napari_camanim.ask.section import AskSection
+
+        self.ask = AskSection(
+            self.viewer,
+            self.session,
+            self.explainer,
+            self.settings.forms["region_test"].values,
+        )
+        self._wheel.watch(self.ask.native)
+        self.ask.region.altered.connect(self._on_region)
+        self.ask.region.draw_button.clicked.connect(self._draw_box)
+        return self.ask.native
+
+    def _draw_box(self) -> None:
+        if self.image.value is None:
+            self.status.show_message(
+                "Open an image first, such as one of File > Open Sample.", True
+            )
+        elif self.ask is not None:
+            self.ask.region.draw(self.image.value)
+
+    def _on_region(self) -> None:
+        self._show_view()
+        self._on_change()
 
     def _make_compare(self) -> QWidget:
         from napari_camanim.comparison.section import CompareSection
@@ -335,7 +371,11 @@ class CamWidget(Container[Any]):
         ImageError
             If the selected layers cannot be channels of one image.
         """
-        return take_view(self.viewer, self.image.value, self._channels())
+        view = take_view(self.viewer, self.image.value, self._channels())
+        return view if self.ask is None else self.ask.region.apply(view, self.image.value)
+
+    def _windows(self) -> dict[str, Any] | None:
+        return None if self.ask is None else self.ask.region.windows()
 
     def _show_view(self) -> None:
         """Show what Run explains."""
@@ -346,13 +386,18 @@ class CamWidget(Container[Any]):
             space = 3 if slices or (loaded is not None and loaded.dims == 3) else 2
             try:
                 words = self._view().words(space)
+                words += ", window by window" if self._windows() is not None else ""
             except CamError as error:
                 words = str(error)
         show_words(self.view_words, words)
 
     def _masks(self, widget: Any = None) -> list[tuple[str, Labels]]:
         layers = [unwrapped(layer) for layer in self.viewer.layers]
-        return [(layer.name, layer) for layer in layers if isinstance(layer, Labels)]
+        return [
+            (layer.name, layer)
+            for layer in layers
+            if isinstance(layer, Labels) and KEY not in layer.metadata
+        ]
 
     # -- Connections -------------------------------------------------------------------------------
 
@@ -536,11 +581,16 @@ class CamWidget(Container[Any]):
         if image is None or self.network.value not in ("", self._suggested):
             return
         suggested = None
-        # Nothing is computed or read from a file for it.
+        # Nothing is computed or read from a file for it, and of a large image a part is enough.
         if image.rgb or isinstance(image.data, np.ndarray):
             # The view may show no slice.
             with suppress(CamError):
-                suggested = suggest_model(self._view().read(2).pixels)
+                view = take_view(self.viewer, image, self._channels())
+                sides = view.region(2).size
+                start = [max(0, (n - SAMPLE) // 2) for n in sides]
+                stop = [min(n, at + SAMPLE) for n, at in zip(sides, start, strict=True)]
+                view = view.within((*start, *stop), 2)
+                suggested = suggest_model(view.read(2).pixels)
         self._suggested = suggested or FIRST
         self.network.value = self._suggested
 
@@ -590,6 +640,7 @@ class CamWidget(Container[Any]):
             settings=self.settings.run(),
             findings=self.settings.findings(road=bool(self.road.value)),
             mask=self._mask(),
+            windows=self._windows(),
         )
 
     def run(self) -> None:
@@ -626,6 +677,8 @@ class CamWidget(Container[Any]):
             return
         if stack is not None and stack.data.run.image is not self.image.value:
             stack = None
+        if self.ask is not None:
+            stack = self.ask.tool.base_of(stack)
         shown = None if stack is None else stack.data.run.request
         if shown is None or shown.key != request.key:
             self.explainer.run(
@@ -849,6 +902,8 @@ class CamWidget(Container[Any]):
             self._glyphs.stop()
             self._remember()
             unbind_keys(self.viewer, self._keys)
+            if self.ask is not None:
+                self.ask.close()
             self._disconnect()
 
     def _disconnect(self) -> None:
@@ -856,6 +911,8 @@ class CamWidget(Container[Any]):
         if self._closed:
             return
         self._closed = True
+        if self.ask is not None:
+            self.ask.close(remove=False)
         self.runner.close()
         # Reports that wait in the queue of events would arrive when the fields are deleted.
         explainer = self.explainer

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from camanim.images import Geometry
+
 if TYPE_CHECKING:
     from napari.layers import Image
 
@@ -30,32 +32,52 @@ def placement(animation: Animation, image: Image, region: Region) -> dict[str, A
     dict
         Arguments of a napari layer: scale, translate, rotate, shear, affine, units and axis_labels.
     """
-    # From pixels of the map to pixels of the image.
     cell, start = animation.source_geometry.affine(animation.geometry.size)
-    pixel, origin = np.ones(image.ndim), np.array(region.position, float)
-    pixel[list(region.axes)], origin[list(region.axes)] = cell, start
-    return _to_world(pixel, origin, image, len(region.axes))
+    return _placed(cell, start, image, region)
 
 
-def region_placement(image: Image, region: Region) -> dict[str, Any]:
-    """Return the transform from pixels of a region of an image to world coordinates; see `placement`."""
-    return _to_world(np.ones(image.ndim), np.array(region.position, float), image, len(region.axes))
+def picture_placement(animation: Animation, image: Image, region: Region) -> dict[str, Any]:
+    """Return the transform from pixels of `Result.image` to world coordinates; see `placement`.
+
+    Along an axis of channels, one pixel spans all channels.
+    """
+    space = len(region.axes)
+    placed = animation.placement or Geometry(tuple(animation.image.shape[:space]))
+    cell, start = placed.affine(placed.size)
+    return _placed(cell, start, image, region, spanned=region.channel_axis)
 
 
-def _to_world(
-    pixel: npt.NDArray[Any], origin: npt.NDArray[Any], image: Image, space: int
-) -> dict[str, Any]:
-    """Return the transform to world coordinates, from that to pixels of an image."""
-    shear = _shear_matrix(image)
-    matrix = np.asarray(image.rotate) @ shear @ np.diag(image.scale)
+def image_placement(image: Image, space: int = 2) -> dict[str, Any]:
+    """Return the transform of an image layer, as arguments of another layer with its pixels."""
     return {
-        "scale": np.asarray(image.scale) * pixel,
-        "translate": np.asarray(image.translate) + matrix @ origin,
+        "scale": np.asarray(image.scale),
+        "translate": np.asarray(image.translate),
         "rotate": np.asarray(image.rotate),
-        "shear": shear,
+        "shear": _shear_matrix(image),
         "affine": image.affine.affine_matrix,
         "units": image.units,
-        "axis_labels": _labels(image, space),
+        "axis_labels": _labels(image, min(space, image.ndim)),
+    }
+
+
+def _placed(
+    cell: tuple[float, ...],
+    start: tuple[float, ...],
+    image: Image,
+    region: Region,
+    spanned: int | None = None,
+) -> dict[str, Any]:
+    # From pixels of the map to pixels of the image ...
+    pixel, origin = np.ones(image.ndim), np.array(region.position, float)
+    pixel[list(region.axes)], origin[list(region.axes)] = cell, start
+    # ... and from these to world coordinates.
+    if spanned is not None:
+        pixel[spanned], origin[spanned] = region.shape[spanned], (region.shape[spanned] - 1) / 2
+    base = image_placement(image, len(region.axes))
+    matrix = base["rotate"] @ base["shear"] @ np.diag(base["scale"])
+    return base | {
+        "scale": base["scale"] * pixel,
+        "translate": base["translate"] + matrix @ origin,
     }
 
 

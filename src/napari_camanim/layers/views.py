@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import ImageError
-from camanim.images import as_array
+from camanim.images import LazyImage, as_array, is_box
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -23,7 +23,7 @@ COMPARED = 2**25
 
 @dataclass(frozen=True)
 class Region:
-    """The explained region of an image layer: a slice or a volume.
+    """The explained region of an image layer: a slice or a volume, or a box of it.
 
     Attributes
     ----------
@@ -39,6 +39,8 @@ class Region:
         Names of the axes of the layer.
     channel_axis : int or None
         Axis of the layer whose positions are the channels of the network's input.
+    box : tuple of (int, int), optional
+        First pixel and end of the box along each of `axes`; by default the region is whole.
     """
 
     shape: tuple[int, ...]
@@ -47,6 +49,17 @@ class Region:
     corners: npt.NDArray[np.float64]
     labels: tuple[str, ...]
     channel_axis: int | None = None
+    box: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """First pixel and end along each of `axes`."""
+        return self.box or tuple((0, self.shape[axis]) for axis in self.axes)
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Number of pixels along each of `axes`."""
+        return tuple(stop - start for start, stop in self.ranges)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -58,9 +71,12 @@ class Region:
         return tuple(n if axis in whole else 1 for axis, n in enumerate(self.shape))
 
     def cut(self, data: Any) -> npt.NDArray[Any]:
-        """Return the region of an array with the axes of the layer."""
-        whole = (*self.axes, self.channel_axis)
-        key = [slice(None) if i in whole else at for i, at in enumerate(self.position)]
+        """Read the region from an array with the axes of the layer, and nothing else of it."""
+        along = dict(zip(self.axes, self.ranges, strict=True))
+        key: list[Any] = [
+            slice(*along[i]) if i in along else slice(None) if i == self.channel_axis else at
+            for i, at in enumerate(self.position)
+        ]
         pixels: npt.NDArray[Any] = as_array(data[tuple(key)])
         if self.channel_axis is None:
             return pixels
@@ -80,9 +96,47 @@ class Region:
 
     def at_origin(self) -> Region:
         """Return the same region of an image that consists of it alone."""
-        along = range(len(self.shape))
-        shape = tuple(self.shape[i] if i in self.axes else 1 for i in along)
-        return replace(self, shape=shape, position=tuple(0 for _ in along))
+        sizes = dict(zip(self.axes, self.size, strict=True))
+        shape = tuple(sizes.get(i, 1) for i in range(len(self.shape)))
+        return replace(self, shape=shape, position=(0,) * len(shape), box=None)
+
+
+class RegionPixels:
+    """The pixels of a slice or a volume as a lazy array, of which only requested parts are read.
+
+    Parameters
+    ----------
+    layers : sequence of (array-like, (low, high))
+        Data of a layer and its contrast limits; several layers are the channels, scaled to [0, 1].
+    region : Region
+        Its box is ignored.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (H, W), (H, W, C), (Z, Y, X) or (Z, Y, X, C), of the whole slice or volume.
+    """
+
+    def __init__(self, layers: Sequence[tuple[Any, tuple[float, float]]], region: Region) -> None:
+        self._layers, self._region = layers, replace(region, box=None)
+        data = layers[0][0]
+        colours = tuple(data.shape[len(region.shape) :])
+        if region.channel_axis is not None:
+            colours = (region.shape[region.channel_axis],)
+        if len(layers) > 1:
+            colours = (len(layers),)
+        self.shape: tuple[int, ...] = (*self._region.size, *map(int, colours))
+        self.ndim = len(self.shape)
+        self.dtype = np.dtype(np.float32 if len(layers) > 1 else data.dtype)
+
+    def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
+        """Read a range along each spatial axis."""
+        spans = zip(key, self._region.size, strict=True)
+        box = tuple((part.indices(n)[0], part.indices(n)[1]) for part, n in spans)
+        part = replace(self._region, box=box)
+        if len(self._layers) == 1:
+            return part.cut(self._layers[0][0])
+        return np.stack([_scaled(part.cut(data), limits) for data, limits in self._layers], -1)
 
 
 @dataclass(frozen=True)
@@ -91,14 +145,14 @@ class RegionData:
 
     Attributes
     ----------
-    pixels : array
+    pixels : array or RegionPixels
         (H, W) or (H, W, 3|4); a volume (Z, Y, X) or (Z, Y, X, 3|4).
     window : (low, high) or None
         Contrast limits of the layer; None for 8-bit and colour images.
     region : Region
     """
 
-    pixels: npt.NDArray[Any]
+    pixels: Any
     window: tuple[float, float] | None
     region: Region
 
@@ -125,6 +179,11 @@ class View:
         Name of the layer.
     others : tuple of (array-like, (low, high))
         Data and contrast limits of layers with further channels.
+    box : tuple of ((float, float) or None), optional
+        Range of pixels along each axis of the layer, None for all of an axis; rounded, and clipped to
+        the image. Ranges along axes of sliders are ignored.
+    box_words : str
+        How the box was taken from a shape, such as ``"the bounding box of an ellipse"``.
     """
 
     data: Any
@@ -137,6 +196,32 @@ class View:
     channel_axis: int | None = None
     name: str = ""
     others: tuple[tuple[Any, tuple[float, float]], ...] = ()
+    box: tuple[tuple[float, float] | None, ...] | None = None
+    box_words: str = ""
+
+    def within(self, box: Sequence[float], space: int) -> View:
+        """Return the view of a box of the slice (2) or of the volume (3).
+
+        Parameters
+        ----------
+        box : sequence of float
+            (y0, x0, y1, x1), of a volume also (z0, y0, x0, z1, y1, x1), in pixels, the ends excluded.
+
+        Raises
+        ------
+        ImageError
+            If it is no box, or as of `read`.
+        """
+        axes = self._axes(space)
+        edges = [float(edge) for edge in box] if is_box(box) else []
+        count = len(edges) // 2
+        if count not in (2, len(axes)):
+            names = {2: "(y0, x0, y1, x1)", 3: "(z0, y0, x0, z1, y1, x1)"}[space]
+            raise ImageError(f"A box of this image is {names}, lower ends first, not {box!r:.100}.")
+        ranges: list[tuple[float, float] | None] = [None] * len(self.index)
+        for axis, start, stop in zip(axes[-count:], edges, edges[count:], strict=False):
+            ranges[axis] = (start, stop)
+        return replace(self, box=tuple(ranges))
 
     def read(self, space: int) -> RegionData:
         """Return the shown slice (2), or the volume along the last three axes (3).
@@ -146,16 +231,40 @@ class View:
         ImageError
             If the view shows no slice, the image has no depth, or the sliders are outside of it.
         """
+        lazy = self.source(space)
+        ranges = lazy.region.ranges
+        return replace(lazy, pixels=lazy.pixels[tuple(slice(*each) for each in ranges)])
+
+    def source(self, space: int) -> RegionData:
+        """Return what `read` does, with lazy pixels of the whole slice or volume; nothing is read.
+
+        Raises
+        ------
+        ImageError
+            As of `read`.
+        """
         region = self.region(space)
-        if self.others:
-            layers = ((self.data, self.limits), *self.others)
-            channels = [_scaled(region.cut(data), limits) for data, limits in layers]
-            return RegionData(np.stack(channels, -1), (0.0, 1.0), region)
-        return RegionData(region.cut(self.data), None if self.fixed_range else self.limits, region)
+        pixels = RegionPixels(((self.data, self.limits), *self.others), region)
+        window = (0.0, 1.0) if self.others else None if self.fixed_range else self.limits
+        return RegionData(pixels, window, region)
 
     def region(self, space: int) -> Region:
         """Return the region that `read` returns the pixels of; see there."""
-        return self._region(self._plane() if space == 2 else self._volume())
+        region = self._region(self._axes(space))
+        if self.box is None:
+            return region
+        edges = self.edges(region.axes)
+        # Rounded and clipped as by the engine.
+        part = LazyImage(RegionPixels([(self.data, self.limits)], region), len(region.axes), edges)
+        ends = (o + n for o, n in zip(part.origin, part.shape, strict=True))
+        return replace(region, box=tuple(zip(part.origin, ends, strict=True)))
+
+    def edges(self, axes: Sequence[int]) -> tuple[float, ...] | None:
+        """Return the box along some axes of the layer, lower ends first; None without a box."""
+        if self.box is None:
+            return None
+        ranges = [self.box[axis] or (0, self.data.shape[axis]) for axis in axes]
+        return (*(float(a) for a, _ in ranges), *(float(b) for _, b in ranges))
 
     def words(self, space: int) -> str:
         """Return what `read` returns in words, such as ``"slice z = 12 of CT, 512 x 512"``.
@@ -166,7 +275,8 @@ class View:
             As of `read`.
         """
         region = self.region(space)
-        sides = _sides(tuple(region.shape[axis] for axis in region.axes))
+        whole = _sides(tuple(region.shape[axis] for axis in region.axes))
+        sides = whole if region.box is None else f"{_sides(region.size)} of {whole}"
         fixed = [
             f"{self.labels[axis]} = {at}"
             for axis, at in enumerate(region.position)
@@ -174,6 +284,10 @@ class View:
         ]
         what = f"{'slice' if space == 2 else 'volume'} {', '.join(fixed)} of " if fixed else ""
         parts = [f"{what}{self.name}", sides]
+        if region.box is not None:
+            ranges = ", ".join(f"{start}..{stop}" for start, stop in region.box)
+            parts[0] = f"box {ranges} of {parts[0]}"
+            parts += [self.box_words] if self.box_words else []
         if region.channel_axis is not None:
             count = region.shape[region.channel_axis]
             parts.append(f"{count} channels along {self.labels[region.channel_axis]}")
@@ -182,6 +296,9 @@ class View:
         elif not self.fixed_range:
             parts.append(f"shown as {self.limits[0]:.4g}..{self.limits[1]:.4g}")
         return ", ".join(parts)
+
+    def _axes(self, space: int) -> tuple[int, ...]:
+        return self._plane() if space == 2 else self._volume()
 
     def _plane(self) -> tuple[int, ...]:
         if len(self.displayed) != 2:
@@ -251,7 +368,11 @@ class Mask:
                 f"The mask {self.name} has another position than the image: set the same scale and "
                 "translation for both layers."
             )
-        return np.asarray((np.asarray(self.data) if first else region.cut(self.data)) != 0)
+        if first:
+            inside = self.data[tuple(slice(*each) for each in region.ranges)]
+        else:
+            inside = region.cut(self.data)
+        return np.asarray(np.asarray(inside) != 0)
 
 
 def _sides(shape: tuple[int, ...]) -> str:

@@ -90,6 +90,9 @@ class Estimator(QObject):
 def _estimate(request: RunRequest, model: Model, progress: Progress) -> str:
     from camanim.cost import estimate
 
+    if request.windows is not None:
+        # The image is not read as a whole.
+        return ""
     shown, preprocessing = request.input_for(model)
     cost = estimate(
         model,

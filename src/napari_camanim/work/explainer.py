@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from camanim.errors import CamError, Cancelled
 from camanim.words import duration
 from napari_camanim.canvas.badge import Badge
 from napari_camanim.layers.metadata import CamMetadata, metadata
-from napari_camanim.layers.placement import region_placement
+from napari_camanim.layers.placement import picture_placement
 from napari_camanim.layers.run import Run
 from napari_camanim.layers.views import take_view
 from napari_camanim.session import Session, unwrapped
@@ -166,6 +167,33 @@ class Explainer(QObject):
         work = partial(_localise, stack.data.run, mask, self._report)
         self._runner.start(Job(work, self._on_localised))
 
+    @property
+    def running(self) -> bool:
+        """Whether maps or findings are being computed."""
+        return self._runner.running
+
+    def test_region(
+        self,
+        stack: Image,
+        mask: Callable[[], Any],
+        settings: dict[str, Any],
+        done: Callable[[Any], None],
+    ) -> None:
+        """Test whether the network uses a region of the image of a stack.
+
+        Parameters
+        ----------
+        stack : napari.layers.Image
+        mask : callable
+            Returns the mask of the explained region; called in the thread.
+        settings : dict
+            Settings of `camanim.checks.check_region`.
+        done : callable
+            Called with the finding, or None, and the problem, or an empty text.
+        """
+        work = partial(_test_region, stack.data.run, mask, settings, self._report)
+        self._runner.start(Job(work, done, kept=False))
+
     def forget(self, image: Image) -> None:
         """Drop the results that are kept of an image, as its pixels were changed or it was removed."""
         for key, kept in list(self._kept.items()):
@@ -199,7 +227,8 @@ class Explainer(QObject):
         self._scoring = None
         self._keep(explained)
         if image not in [unwrapped(layer) for layer in viewer.layers]:
-            place = region_placement(image, explained.runs[0].region)
+            first = explained.runs[0]
+            place = picture_placement(first.animation, image, first.region)
             self.unplaced = (explained, normalization, place)
             self.said.emit("The image was removed during the run; its maps are kept.", True)
             return
@@ -236,16 +265,18 @@ class Explainer(QObject):
             return
         (explained, normalization, place), self.unplaced = self.unplaced, None
         run = explained.runs[0]
-        others = tuple(i for i in range(len(run.region.shape)) if i not in run.region.axes)
-        picture = run.animation.image
-        rgb = picture.ndim > len(run.region.axes)
-        pixels = picture.reshape(
-            *(1 if i in others else run.region.shape[i] for i in range(len(run.region.shape))),
-            *picture.shape[len(run.region.axes) :],
-        )
+        picture, axes = run.animation.image, list(run.region.axes)
+        sides = np.ones(len(run.region.shape), int)
+        sides[axes] = picture.shape[: len(axes)]
+        pixels = picture.reshape(*sides, *picture.shape[len(axes) :])
+        rgb = picture.ndim > len(axes)
         image = unwrapped(viewer.add_image(pixels, name=run.image_name, rgb=rgb, **place))
         region = replace(run.region.at_origin(), corners=take_view(viewer, image).corners)
-        placed = [Run.of(each.animation, region, image, each.request) for each in explained.runs]
+        # The copy consists of the box alone.
+        placed = [
+            Run.of(replace(each.animation, placement=None), region, image, each.request)
+            for each in explained.runs
+        ]
         self._place(
             Explained(explained.request, placed, explained.about, True, explained.classes),
             image,
@@ -288,6 +319,9 @@ class Explainer(QObject):
             if stack.data.run is run:
                 updated = dict(about, normalization=stack.data.normalization)
                 self._session.refresh(stack, updated)  # type: ignore[arg-type]
+        for kept in self._kept.values():
+            if run in kept.runs:
+                kept.about[kept.runs.index(run)] = about
 
     def _on_found(self, found: Found) -> None:
         explained, self._scoring = self._scoring, None
@@ -345,6 +379,12 @@ def _explain(
 
 def _predict(request: RunRequest, runner: Runner, progress: Progress) -> Classes:
     return jobs.predict(request, runner.networks, progress)
+
+
+def _test_region(
+    run: Run, mask: Any, settings: dict[str, Any], report: Any, progress: Progress
+) -> tuple[Any, str]:
+    return jobs.test_region(run, mask, settings, report, progress)
 
 
 def _localise(run: Run, mask: Mask | None, report: Any, progress: Progress) -> tuple[str, str]:

@@ -101,32 +101,51 @@ def explain(
     progress: Progress,
 ) -> Explained:
     """Compute the maps of all targets; after a cancel, return those computed so far."""
-    from camanim.animation import animate_targets
-
     model = networks.load(request.network, progress)
-    shown, preprocessing = request.input_for(model)
-    labels = why_labels(shown.pixels)
+    read = request.source_for if request.is_lazy else request.input_for
+    shown, preprocessing = read(model)
+    # Of large images, which are not read as a whole, it is not known.
+    labels = None if request.is_lazy else why_labels(shown.pixels)
     if labels is not None:
         raise ImageError(
             f"{labels} Convert it to a Labels layer, or to floating numbers to explain it nevertheless."
         )
-    animations = animate_targets(
-        model,
-        shown.pixels,
-        request.targets,
-        method=request.method,
-        **request.settings | preprocessing,
-        progress=progress,
-    )
+    settings = {**request.settings, **preprocessing, "method": request.method}
+    animations = _animations(model, shown.pixels, request, settings, progress)
     cancelled = len(animations) < len(request.targets) or any(a.cancelled for a in animations)
     for animation in animations:
         # The copy of the network on the GPU is released; the stack may exist for long.
         animation.model = model
+        if request.view.box is not None:
+            animation.notes.insert(0, f"Explained: {request.view.words(len(shown.region.axes))}.")
     runs = [Run.of(animation, shown.region, image, request) for animation in animations]
     # Metadata, and the first plane that is shown, take too long for the thread of the window.
     about = [metadata(animation, normalization) for animation in animations]
     checksum = shown.region.checksum(request.view.data)
     return Explained(request, runs, about, cancelled, checksum=checksum)
+
+
+def _animations(
+    model: Model, pixels: Any, request: RunRequest, settings: dict[str, Any], progress: Progress
+) -> list[Animation]:
+    """Return the maps of all targets, as one image or window by window."""
+    from camanim.animation import animate_targets, animate_windows
+
+    if request.windows is None:
+        return animate_targets(model, pixels, request.targets, **settings, progress=progress)
+    animations: list[Animation] = []
+    settings |= request.windows
+    try:
+        for target in request.targets:
+            animations.append(
+                animate_windows(model, pixels, target=target, **settings, progress=progress)
+            )
+            if animations[-1].cancelled:
+                break
+    except Cancelled:
+        if not animations:
+            raise
+    return animations
 
 
 @dataclass(frozen=True)
@@ -230,6 +249,28 @@ def localise(run: Run, mask: Mask | None, report: Report) -> tuple[str, str]:
     if problem:
         report(run)
     return "" if animation.localisation is None else animation.localisation.summary(), problem
+
+
+def test_region(
+    run: Run,
+    mask: Callable[[], Any],
+    settings: dict[str, Any],
+    report: Report,
+    progress: Progress,
+) -> tuple[Finding | None, str]:
+    """Test whether the network uses a region; return the finding and the message of an error."""
+    request = FindingRequest("region_test", settings)
+    arguments = request.arguments({"progress": progress}) | {"mask": mask()}
+    found: list[Finding] = []
+
+    def compute() -> None:
+        found.append(request.kind.compute(run.animation, **arguments))
+        _add(run, report, found[0])
+
+    result = _compute([compute])
+    if result.cancelled:
+        raise Cancelled("The region test was cancelled.")
+    return (found[0] if found else None), result.problem
 
 
 def predict(request: RunRequest, networks: Networks, progress: Progress) -> Classes:

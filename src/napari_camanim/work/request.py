@@ -33,6 +33,8 @@ class RunRequest:
         Findings to compute.
     mask : Mask or None
         Mask to compare the maps with.
+    windows : dict, optional
+        Settings of the windows of `camanim.animate_windows`; by default the image is explained as one.
     """
 
     network: ModelSpec
@@ -43,13 +45,31 @@ class RunRequest:
     settings: dict[str, Any] = field(default_factory=dict)
     findings: list[FindingRequest] = field(default_factory=list)
     mask: Mask | None = None
+    windows: dict[str, Any] | None = None
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether only parts of the slice or volume are read."""
+        return self.windows is not None or self.view.box is not None
 
     def input_for(self, model: Model) -> tuple[RegionData, dict[str, Any]]:
         """Return the part of the image for a network, and the settings of its preprocessing."""
-        slices = self.slices and model.dims == 2
-        shown = self.view.read(3 if slices else model.dims)
+        shown = self.view.read(self.space(model))
+        return shown, self._preprocessing(model, shown)
+
+    def source_for(self, model: Model) -> tuple[RegionData, dict[str, Any]]:
+        """Return the same for a box or for windows, with lazy pixels, and the box as a setting."""
+        shown = self.view.source(self.space(model))
+        box = self.view.edges(shown.region.axes)
+        return shown, self._preprocessing(model, shown) | {"box": box}
+
+    def space(self, model: Model) -> int:
+        """Return the number of spatial axes of the explained region."""
+        return 3 if self.slices else model.dims
+
+    def _preprocessing(self, model: Model, shown: RegionData) -> dict[str, Any]:
         fit = self.settings.get("fit", "stretch")
-        return shown, {"fit": fit, "window": shown.window, "slices": slices}
+        return {"fit": fit, "window": shown.window, "slices": self.slices and model.dims == 2}
 
     def with_view(self, view: View) -> RunRequest:
         """Return the same request for another view."""
@@ -69,7 +89,15 @@ class RunRequest:
             for axis, at in enumerate(view.index)
             if axis not in view.displayed and axis not in inside
         )
-        place = (id(view.data), view.displayed, sliced, view.fixed_range or view.limits)
+        place = (
+            id(view.data),
+            view.displayed,
+            sliced,
+            view.fixed_range or view.limits,
+            view.box,
+            view.box_words,
+            _frozen(self.windows),
+        )
         made = (self.slices, self.method, _frozen(self.settings), _frozen(self.targets))
         return (self.network.source, _frozen(self.network.settings), *place, *made)
 

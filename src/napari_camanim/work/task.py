@@ -107,7 +107,8 @@ class Task(QObject):
         if self._cancel.is_set() or self._worker.abort_requested:
             raise Cancelled("The run was cancelled.")
         now = time.monotonic()
-        if stage != self._last[0] or now - self._last[1] > INTERVAL or done == total:
+        is_last = done == total > 0
+        if stage != self._last[0] or now - self._last[1] > INTERVAL or is_last:
             self._last = (stage, now)
             self.progressed.emit(stage, done, total)
 
