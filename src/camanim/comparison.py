@@ -81,7 +81,7 @@ def write_comparison(results: Mapping[str, Result], path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class ComparedTarget:
-    """The targets of two results; it has no score of its own."""
+    """The targets of two results; it has no score."""
 
     name: str
     unit: Unit

@@ -121,7 +121,7 @@ def with_stages(panel: Panel, layers: Sequence[LayerInfo]) -> Panel:
 def with_curve(
     panel: Panel, curve: LayerCurve, color: Color = "second", style: Style = "dashed"
 ) -> Panel:
-    """Return a panel over layers with a further curve, on a y axis of its own."""
+    """Return a panel over layers with a further curve, on a second y axis."""
     line = Line(curve.name, curve.values, color, style, faint=True)
     return replace(panel, twins=(*panel.twins, Twin((line,), curve.label, curve.log)))
 

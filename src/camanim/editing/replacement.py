@@ -115,7 +115,7 @@ class Replacement(Checked, error=EditError):
             return replaced
         if not context.slices:
             return self._filled(image, cells, context)
-        # The network gets each slice by itself.
+        # The network gets each slice separately.
         replaced = image.clone()
         for z in np.flatnonzero(cells.any(axis=(1, 2))):
             replaced[:, z] = self._filled(image[:, z], cells[z], context)

@@ -111,5 +111,5 @@ def _is_sample(array: Any) -> bool:
 
 
 def _is_array(image: Any) -> bool:
-    # A preprocess function may take anything; what is no array of numbers is not judged.
+    # A preprocess function may take anything; only arrays of numbers are examined.
     return getattr(image, "ndim", 0) in (2, 3, 4) or type(image).__module__.startswith("PIL.")

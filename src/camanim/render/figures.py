@@ -236,9 +236,9 @@ def _draw_spans(axes: Axes, spans: Sequence[Span], theme: Theme) -> None:
     width = axes.get_window_extent().width / (high - low)
     # Points to pixels; a character is about 0.6 times as wide as high.
     character = 0.6 * (theme.size - 1) * figure.dpi / 72
-    room = [(span.high - span.low) * width / character - 1 for span in spans]
-    long = all(len(span.name) <= space for span, space in zip(spans, room, strict=True))
-    for k, (span, space) in enumerate(zip(spans, room, strict=True)):
+    widths = [(span.high - span.low) * width / character - 1 for span in spans]
+    long = all(len(span.name) <= space for span, space in zip(spans, widths, strict=True))
+    for k, (span, space) in enumerate(zip(spans, widths, strict=True)):
         if k % 2:
             axes.axvspan(
                 span.low, span.high, color=theme.quiet, alpha=theme.shade, linewidth=0, zorder=0

@@ -185,7 +185,7 @@ class WhatIfTool(QObject):
         self.switch_off(remove=remove)
         self.runner.close()
 
-    # -- The stack that is asked about -------------------------------------------------------------
+    # -- The edited stack ---------------------------------------------------------------------------
 
     def base_of(self, stack: Image | None) -> Image | None:
         """Return the stack of the image before the edits, if this is that of the edited image."""

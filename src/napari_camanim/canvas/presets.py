@@ -39,7 +39,7 @@ def apply_preset(viewer: ViewerModel, preset: Preset) -> None:
         shown = (stack, stack.data.run.image)
         for layer in map(unwrapped, viewer.layers):
             if layer.visible and layer not in shown and not is_stack(layer):
-                # It would get a cell of its own.
+                # It would get another cell.
                 layer.visible = False
         grid.stride, grid.shape = 1, (1, 2)
     stack.opacity = OVER if preset == "overlay" else 1.0

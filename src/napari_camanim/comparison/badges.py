@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 FONT_SIZE = 8
-#: Width of a character, and room beside the text, in pixels.
+#: Width of a character, and the margin beside the text, in pixels.
 CHARACTER, MARGINS = 7.4, 26
 SEPARATOR = "  "
 #: Key of the metadata of differences: the short names of both runs.

@@ -230,7 +230,7 @@ def _text(value: Any) -> str:
 class RunTable(QWidget):
     """Table of all runs of a viewer, with what can be done with them.
 
-    A widget of its own and not a part of the dock: its ten columns can be read at any width, below the
+    A separate widget and not a part of the dock: its ten columns can be read at any width, below the
     canvas or beside it. In 300 pixels the first ones are seen, and the others by scrolling.
 
     Parameters
@@ -421,7 +421,7 @@ class RunTable(QWidget):
     # -- Events ------------------------------------------------------------------------------------
 
     def resizeEvent(self, event: Any) -> None:
-        # Names get the room that the other columns leave.
+        # Names get the width that the other columns leave.
         left = self.width() - sum(column.width for column in COLUMNS[1:]) - 40
         self.view.setColumnWidth(0, int(np.clip(left, COLUMNS[0].width, 3 * COLUMNS[0].width)))
         super().resizeEvent(event)

@@ -89,7 +89,7 @@ class CurvePanel(QWidget):
         self._extras: dict[str, npt.NDArray[np.float64]] = {}
         self._job: Future[Drawing] | None = None
         self._drawing_of: Animation | None = None
-        #: Seconds between the drawing in progress and the next one; None if none is asked for.
+        #: Seconds between the drawing in progress and the next one; None if none is requested.
         self._again: float | None = None
         self._started = self._seconds = 0.0
         #: The main window, and the areas of its corners before the panel was added.

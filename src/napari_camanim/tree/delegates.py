@@ -18,7 +18,7 @@ class CheckOutline(QStyledItemDelegate):
 
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:
         hint = super().sizeHint(option, index)
-        # All rows have the height of the first one; room between the check boxes.
+        # All rows have the height of the first one; a margin between the check boxes.
         return QSize(hint.width(), hint.height() + 4)
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:

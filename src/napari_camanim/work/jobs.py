@@ -195,7 +195,7 @@ def _is_complete(finding: Finding) -> bool:
 
 
 def _answers(finding: Finding, asked: FindingRequest, request: RunRequest) -> bool:
-    """Return whether a finding is the one that is asked for, with the same settings."""
+    """Return whether a finding is the requested one, with the same settings."""
     kind = asked.kind
     # The pixels of a mask can be changed in place.
     if finding.kind != asked.name or kind.needs_mask or not _is_complete(finding):
