@@ -12,7 +12,7 @@ from torch import nn
 import camanim
 from napari_camanim import animate_layer
 from napari_camanim.canvas.crosshair import is_crosshair
-from napari_camanim.canvas.probe import Probe, ProbeButton
+from napari_camanim.canvas.probe import Probe
 from napari_camanim.layers.stack import is_input, is_stack
 from napari_camanim.session import Session
 
@@ -366,19 +366,17 @@ def test_a_crosshair_removed_by_hand_ends_the_point(viewer, stack, probe, mouse)
     assert len(crosshairs(viewer)) == 1
 
 
-def test_the_button_switches_the_probe(viewer, stack, qtbot):
-    session = Session.of(viewer)
-    probe = Probe(session)
-    button = ProbeButton(probe)
-    viewer.window.add_dock_widget(button, area="right")
-    button.click()
+def test_the_dock_switches_the_probe_and_closes_it(viewer, dock, ramp, qtbot):
+    viewer.add_layer(ramp)
+    dock.settings.layers.value = "features.norm5"
+    dock.explain()
+    dock.sections["Layers"].expand()
+    probe = dock.probe
+    dock.probe_button.native.click()
     assert probe.active
     probe.active = False
-    assert not button.isChecked()
-    button.click()
-    viewer.window.remove_dock_widget(button)
-    button.deleteLater()
-    qtbot.waitUntil(lambda: not probe.active, timeout=2000)
-    viewer.layers.remove(stack)
-    # Without users and stacks, a session ends.
-    assert Session.of(viewer) is not session
+    assert not dock.probe_button.value
+    dock.probe_button.native.click()
+    viewer.window.remove_dock_widget(dock.window_dock)
+    assert not probe.active
+    assert not any(is_crosshair(layer) for layer in viewer.layers)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakMethod
 
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image
 from napari.utils.notifications import show_info
 from psygnal import Signal
-from qtpy.QtWidgets import QToolButton, QWidget
 
 from napari_camanim.canvas.crosshair import Crosshair
 from napari_camanim.layers.stack import StackData
@@ -274,38 +271,3 @@ class Probe:
             self._crosshair = Crosshair(viewer, stack, point)
         else:
             self._crosshair.move(point)
-
-
-class ProbeButton(QToolButton):
-    """Switches a probe on and off, and closes it when it is deleted.
-
-    Parameters
-    ----------
-    probe : Probe
-    parent : QWidget, optional
-    """
-
-    def __init__(self, probe: Probe, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.probe = probe
-        self.setText("Probe")
-        self.setCheckable(True)
-        self.setChecked(probe.active)
-        self.setToolTip("Click a point of the image to see its relevance in all layers.")
-        self.toggled.connect(self._on_toggled)
-        probe.toggled.connect(self._on_probe)
-        # Deleted with its parent, a widget gets no event.
-        self.destroyed.connect(partial(_close, probe, WeakMethod(self._on_probe)))
-
-    def _on_toggled(self, on: bool) -> None:
-        self.probe.active = on
-
-    def _on_probe(self, active: bool) -> None:
-        self.setChecked(active)
-
-
-def _close(probe: Probe, weak: WeakMethod[Any], *_: object) -> None:
-    slot = weak()
-    if slot is not None:
-        probe.toggled.disconnect(slot)
-    probe.close()

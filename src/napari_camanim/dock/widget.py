@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from camanim.progress import Progress
     from camanim.stack import Normalization
     from napari_camanim.ask.section import AskSection
+    from napari_camanim.canvas.probe import Probe
     from napari_camanim.comparison.requests import LabelledRequest
     from napari_camanim.work.jobs import Classes, Explained
 
@@ -102,6 +103,7 @@ class CamWidget(Container[Any]):
         #: The section "Ask", once it was opened.
         self.ask: AskSection | None = None
         self._panel_shown = False
+        self.probe: Probe | None = None
         self._settings: SettingsSection | None = None
         self._recorded: dict[str, Any] = {}
         self._create_fields()
@@ -254,17 +256,30 @@ class CamWidget(Container[Any]):
         root.destroyed.connect(self._closing.abandon)
 
     def _make_layers(self) -> QWidget:
-        from napari_camanim.canvas.probe import Probe, ProbeButton
+        from napari_camanim.canvas.probe import Probe
         from napari_camanim.tree.view import LayerTree
 
         panel = QWidget()
         box = QVBoxLayout(panel)
         box.setContentsMargins(0, 0, 0, 0)
-        self.tree, self.probe = LayerTree(self.session), Probe(self.session)
+        self.tree = LayerTree(self.session)
+        self.probe = Probe(self.session)
         self.probe.probed.connect(self._on_probed)
         box.addWidget(self.tree)
-        box.addWidget(ProbeButton(self.probe))
+        self.probe_button = CheckBox(
+            text="Probe", tooltip="Click a point of the image to see its relevance in all layers."
+        )
+        self.probe_button.changed.connect(self._on_probe)
+        self.probe.toggled.connect(self._on_toggled)
+        box.addWidget(self.probe_button.native)
         return panel
+
+    def _on_probe(self, on: bool) -> None:
+        if self.probe is not None:
+            self.probe.active = on
+
+    def _on_toggled(self, on: bool) -> None:
+        self.probe_button.value = on
 
     def _on_probed(self, point: Any, values: Any) -> None:
         """Show the values of the probed point over the layers."""
@@ -914,6 +929,9 @@ class CamWidget(Container[Any]):
         if self.ask is not None:
             self.ask.close(remove=False)
         self.runner.close()
+        if self.probe is not None:
+            self.probe.toggled.disconnect(self._on_toggled)
+            self.probe.close()
         # Reports that wait in the queue of events would arrive when the fields are deleted.
         explainer = self.explainer
         for signal in (explainer.said, explainer.progressed, explainer.shown, explainer.listed):
