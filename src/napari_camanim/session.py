@@ -172,7 +172,9 @@ class Session:
         signed: bool = False,
         about: CamMetadata | None = None,
     ) -> Image:
-        """Add a stack above its image, select it, and show the first layer of interest.
+        """Add a stack above its image, select it, and show its first layer of interest.
+
+        If the layer of the network that is seen belongs to a run of the same image, it remains.
 
         Stacks that it would blend with are hidden.
 
@@ -193,6 +195,7 @@ class Session:
         """
         viewer = self._require_viewer()
         stack = stack_layer(StackData(run, normalization, signed=signed), image, about)
+        index = self._index_in(run)
         self._hide_below(stack)
         above = viewer.layers.index(image) + 1
         # Inserted into the list, which makes their names unique.
@@ -202,9 +205,20 @@ class Session:
         viewer.layers.insert(above, stack)
         viewer.layers.selection.active = stack
         # The position is set in any case, so that the current stack is up to date.
-        viewer.dims.set_point(viewer.dims.ndim - stack.ndim, run.animation.initial_index)
+        viewer.dims.set_point(viewer.dims.ndim - stack.ndim, index)
         self._on_move()
         return stack
+
+    def _index_in(self, run: Run) -> int:
+        """Return the index of the layer to show of a new run: the one that is seen, if it has it."""
+        labels = [layer.label for layer in run.animation.layers]
+        seen, before = self.index, self.run
+        if seen is not None and before is not None and before.image is run.image:
+            label = before.animation.layers[seen].label
+            same = len(labels) == len(before.animation.layers)
+            if same and label in labels:
+                return labels.index(label)
+        return run.animation.initial_index
 
     def replace(self, stack: Image, run: Run, about: CamMetadata | None = None) -> None:
         """Show another run in an existing stack, at the same layer of the network if it has it.

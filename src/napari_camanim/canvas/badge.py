@@ -27,12 +27,12 @@ NAME = 20
 #: Separator of the facts on a line.
 SEPARATOR = "   "
 #: Milliseconds after the last step of the slider until the box is drawn again.
-REST = 700
+REST = 400
 #: Blending modes in which an opaque layer hides what is below.
 COVERING = ("opaque", "translucent", "translucent_no_depth")
 
 
-def badge_line(result: Result, i: int, place: str, width: float) -> str:
+def badge_line(result: Result, i: int, place: str, width: float, peak: float | None = None) -> str:
     """Return the facts about a map in one line that fits the canvas.
 
     Where the canvas is narrow, the name is shortened, and the less important facts are left out.
@@ -46,6 +46,8 @@ def badge_line(result: Result, i: int, place: str, width: float) -> str:
         The explained slice; empty without one.
     width : float
         Width of the canvas in pixels.
+    peak : float, optional
+        Highest value of the map on a common scale of all layers, which can be small.
     """
     length = max(12, int((width - MARGINS) / CHARACTER))
     name = result.layers[i].label
@@ -56,9 +58,10 @@ def badge_line(result: Result, i: int, place: str, width: float) -> str:
         count,
         "random weights" if result.random_weights else "",
         evidence(result, i),
+        "" if peak is None or peak <= 0 else f"peak {peak:.2g}",
         *(finding.badge(i) for finding in result.findings.values()),
         place,
-        f"{result.target.name} {result.probability:{unit}}",
+        f"{result.target.name} {result.probability:{unit}}{_mean(result)}",
     ]
     facts = list(filter(None, ranked))
     while len(facts) > 1 and len(SEPARATOR.join([name[:NAME], *facts])) > length:
@@ -69,9 +72,17 @@ def badge_line(result: Result, i: int, place: str, width: float) -> str:
 
 def evidence(result: Result, i: int) -> str:
     """Return "no positive evidence" for a map without positive values, otherwise an empty string."""
-    highest = float(result.maps[i].max()) if result.extremes is None else result.extremes[i][1]
     # Normalised by its maximum, weak evidence would look like strong evidence.
-    return "" if highest > 0 else "no positive evidence"
+    return "" if _highest(result, i) > 0 else "no positive evidence"
+
+
+def _highest(result: Result, i: int) -> float:
+    return float(result.maps[i].max()) if result.extremes is None else result.extremes[i][1]
+
+
+def _mean(result: Result) -> str:
+    """Return that the value is a mean, if each slice of a volume was explained."""
+    return f" (mean of {len(result.tensor)} slices)" if len(result.tensor) > 1 else ""
 
 
 def shortened(name: str, length: int) -> str:
@@ -216,7 +227,8 @@ class Badge:
                 about = stack.metadata[KEY]["captions"][index].split("\n")
                 lines += [*about, run.place] if run.place else about
             else:
-                lines.append(badge_line(run.animation, index, run.place, width))
+                peak = stack.data.peaks[index] if stack.data.normalization == "global" else None
+                lines.append(badge_line(run.animation, index, run.place, width, peak))
         problem = hindrance(viewer, stack, index)
         length = max(12, int((width - MARGINS) / CHARACTER))
         lines += [shortened(problem, length)] if problem else []

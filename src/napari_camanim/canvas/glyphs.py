@@ -37,7 +37,9 @@ class Glyphs(QObject):
         super().__init__()
         self._viewer = ref(viewer)
         self._left = list(CHARACTERS)
-        self._overlay = TextOverlay(visible=True, opacity=0.0, position="top_left", font_size=9)
+        self._overlay = TextOverlay(
+            visible=True, opacity=0.0, position="top_left", font_size=9, box=False
+        )
         self._timer = QTimer(self)
         self._timer.setInterval(INTERVAL)
         self._timer.timeout.connect(self._render_next)

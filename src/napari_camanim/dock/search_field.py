@@ -41,6 +41,13 @@ class SearchField(ValueWidget[str]):
         # With a button on its right, and a scroll bar, within the width of the dock.
         narrow(self.box, 8)
         self.box.lineEdit().editingFinished.connect(self.complete)
+        self.box.currentTextChanged.connect(self._show_beginning)
+
+    def _show_beginning(self, text: str) -> None:
+        """Show the beginning of a long text, unless it is being typed."""
+        line = self.box.lineEdit()
+        if not line.hasFocus():
+            line.setCursorPosition(0)
 
     @property
     def box(self) -> QSearchableComboBox:

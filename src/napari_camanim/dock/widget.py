@@ -422,6 +422,7 @@ class CamWidget(Container[Any]):
         self.network.changed.connect(self._on_network)
         self.classes.changed.connect(self._on_change)
         self.method.changed.connect(self._on_method)
+        self.road.changed.connect(self._on_change)
         self.live.changed.connect(self._on_change)
         self.normalization.changed.connect(self.session.set_normalization)
         self.signed.changed.connect(self.session.set_signed)
@@ -533,6 +534,7 @@ class CamWidget(Container[Any]):
         self._on_selection()
         self._place = None
         self._on_moved()
+        self._show_view()
         if self._settings is not None:
             self._settings.set_depth(image is not None and image.ndim > 2)
         self._suggest_network()
@@ -560,6 +562,7 @@ class CamWidget(Container[Any]):
     def _on_change(self, value: Any = None) -> None:
         """Run again if the dock is live, or estimate what Run would cost; after every change."""
         if self.live.value:
+            show_words(self.cost, "")
             self._delay.start()
         else:
             self._estimate()
@@ -755,6 +758,7 @@ class CamWidget(Container[Any]):
         # Writing a file would replace the job.
         self.export_button.enabled = self.card_button.enabled = False
         self.status.set_running(True)
+        self.status.show_message("")
 
     def _on_finished(self) -> None:
         self.run_button.text, self.run_button.enabled = "Run", True

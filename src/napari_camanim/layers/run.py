@@ -53,5 +53,6 @@ class Run:
     @property
     def place(self) -> str:
         """The explained slice in words, such as ``"z = 12"``; empty for an image without slices."""
-        axes = [i for i in range(len(self.region.shape)) if i not in self.region.axes]
+        whole = (*self.region.axes, self.region.channel_axis)
+        axes = [i for i in range(len(self.region.shape)) if i not in whole]
         return ", ".join(f"{self.region.labels[i]} = {self.region.position[i]}" for i in axes)

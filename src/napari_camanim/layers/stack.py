@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,6 +88,20 @@ class StackData:
     def region(self) -> Region:
         """Explained region of the image."""
         return self.run.region
+
+    @cached_property
+    def peaks(self) -> npt.NDArray[np.float64]:
+        """Highest value of each layer's map, as a share of the highest of all layers."""
+        animation = self.animation
+        extremes = animation.extremes
+        highest = np.array(
+            [float(m.max()) for m in animation.maps]
+            if extremes is None
+            else [high for _, high in extremes],
+            np.float64,
+        )
+        top = highest.max(initial=0)
+        return highest / top if top > 0 else np.zeros_like(highest)
 
     def __len__(self) -> int:
         return self.shape[0]

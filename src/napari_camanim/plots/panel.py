@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from camanim.findings import Finding
 
 NAME = "Scores"
-NO_SCORES = "Scores appear here: check Score layers (ROAD) and Run."
+NO_SCORES = "Scores appear here: check Score every layer (ROAD), and press Run."
 NO_SECOND = "none"
 #: Height of the dock at first, in pixels.
 HEIGHT = 132

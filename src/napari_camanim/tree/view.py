@@ -122,8 +122,10 @@ class LayerTree(QWidget):
         self.view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.view.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         header = self.view.header()
-        header.setStretchLastSection(True)
+        header.setStretchLastSection(False)
         header.setMinimumSectionSize(24)
+        # Seen without scrolling.
+        header.moveSection(SCORE, NAME + 1)
         for column, width in enumerate(WIDTHS):
             header.resizeSection(column, width)
         if self._session in self._headers:

@@ -106,6 +106,8 @@ class Explainer(QObject):
         signed : bool
             Whether a new stack shows negative evidence.
         """
+        if into is None:
+            into = self._stack_of(request, image)
         kept = self._kept.pop(request.key, None)
         show = partial(self._show, image, normalization, signed, into)
         if kept is not None and kept.is_of(request):
@@ -114,6 +116,16 @@ class Explainer(QObject):
             return
         work = partial(_explain, request, image, normalization, self._runner)
         self._runner.start(Job(work, show))
+
+    def _stack_of(self, request: RunRequest, image: Image) -> Image | None:
+        """Return the stack that shows the maps of a request already."""
+        if len(request.targets) > 1:
+            return None
+        for stack in self._session.stacks:
+            run: Run = stack.data.run
+            if run.image is image and run.request is not None and run.request.key == request.key:
+                return stack
+        return None
 
     def compare(
         self,
@@ -244,15 +256,18 @@ class Explainer(QObject):
         signed: bool = False,
     ) -> None:
         runs = explained.runs
+        is_first = into is None and self._session.current is None
         if into is not None and into in self._session.stacks and len(runs) == 1:
             self._session.replace(into, runs[0], explained.about[0])
+            if into is not self._session.current:
+                self._session.show(into)
         else:
             # In reverse, as the stack added last remains visible.
             for run, about in reversed(list(zip(runs, explained.about, strict=True))):
                 self._session.add(run, image, normalization, signed=signed, about=about)
         Badge.on(self._session)
-        # A live run leaves the slider where it is.
-        self._first_index = self._session.index if into is None else None
+        # Later runs leave the slider where it is.
+        self._first_index = self._session.index if is_first else None
         self.shown.emit(explained)
         self.said.emit(jobs.summary(explained), False)
         if not explained.cancelled and not self._runner.closed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from camanim.errors import ImageError
 from camanim.findings import FindingRequest
 from napari_camanim.layers.views import Mask, RegionData, View
 from napari_camanim.work.networks import ModelSpec
@@ -53,7 +54,14 @@ class RunRequest:
         return self.windows is not None or self.view.box is not None
 
     def input_for(self, model: Model) -> tuple[RegionData, dict[str, Any]]:
-        """Return the part of the image for a network, and the settings of its preprocessing."""
+        """Return the part of the image for a network, and the settings of its preprocessing.
+
+        Raises
+        ------
+        ImageError
+            If other channels were chosen than the network takes, or as of `View.read`.
+        """
+        self._check_channels(model)
         shown = self.view.read(self.space(model))
         return shown, self._preprocessing(model, shown)
 
@@ -62,6 +70,17 @@ class RunRequest:
         shown = self.view.source(self.space(model))
         box = self.view.edges(shown.region.axes)
         return shown, self._preprocessing(model, shown) | {"box": box}
+
+    def _check_channels(self, model: Model) -> None:
+        view, taken = self.view, getattr(model.preprocess, "channels", None)
+        chosen = 1 + len(view.others)
+        if view.channel_axis is not None:
+            chosen = view.data.shape[view.channel_axis]
+        if chosen > 1 and taken is not None and chosen != taken:
+            raise ImageError(
+                f"The network takes {taken} channels, and {chosen} are chosen: choose as many, or set "
+                "Channels to 'as shown'."
+            )
 
     def space(self, model: Model) -> int:
         """Return the number of spatial axes of the explained region."""
@@ -96,6 +115,8 @@ class RunRequest:
             view.fixed_range or view.limits,
             view.box,
             view.box_words,
+            view.channel_axis,
+            tuple((id(data), limits) for data, limits in view.others),
             _frozen(self.windows),
         )
         made = (self.slices, self.method, _frozen(self.settings), _frozen(self.targets))
