@@ -213,7 +213,7 @@ class Badge:
         if text and text != self.overlay.text and self.overlay.visible:
             self._hide_box()
         if text and text != self.overlay.text:
-            self._set_text(viewer, text)
+            self.overlay.text = text
         if self.overlay.visible != bool(text):
             self.overlay.visible = bool(text)
         self._show_bar(stack)
@@ -233,20 +233,6 @@ class Badge:
         length = max(12, int((width - MARGINS) / CHARACTER))
         lines += [shortened(problem, length)] if problem else []
         return "\n".join(lines)
-
-    def _set_text(self, viewer: ViewerModel, text: str) -> None:
-        """Set the text; overlays are placed again only if its height changed.
-
-        To place them redraws all, and takes longer than to draw the map. The text starts at the top
-        left, so that its length moves nothing.
-        """
-        placed = getattr(viewer.canvas.events, "_overlay_positions_changed", None)
-        same_height = text.count("\n") == self.overlay.text.count("\n")
-        if placed is not None and same_height and self.overlay.text:
-            with placed.blocker():
-                self.overlay.text = text
-        else:
-            self.overlay.text = text
 
     def _hide_box(self) -> None:
         # Without a window, the timer would not run.
