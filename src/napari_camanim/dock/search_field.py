@@ -23,6 +23,11 @@ class _Box(QBaseStringWidget):
             QSearchableComboBox, "currentText", "setEditText", "currentTextChanged", **kwargs
         )
 
+    def _mgui_set_value(self, value: str) -> None:
+        super()._mgui_set_value(value)
+        # Of a long text, the beginning is seen.
+        self._qwidget.lineEdit().setCursorPosition(0)
+
 
 class SearchField(ValueWidget[str]):
     """A text field with a list that can be searched; its value is the text.
@@ -41,13 +46,6 @@ class SearchField(ValueWidget[str]):
         # With a button on its right, and a scroll bar, within the width of the dock.
         narrow(self.box, 8)
         self.box.lineEdit().editingFinished.connect(self.complete)
-        self.box.currentTextChanged.connect(self._show_beginning)
-
-    def _show_beginning(self, text: str) -> None:
-        """Show the beginning of a long text, unless it is being typed."""
-        line = self.box.lineEdit()
-        if not line.hasFocus():
-            line.setCursorPosition(0)
 
     @property
     def box(self) -> QSearchableComboBox:
