@@ -64,8 +64,9 @@ def make_dock(viewer, qtbot):
 
     def make():
         window_dock, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
-        # Small, and the same for all images.
-        widget.network.value = "demo/ultrasound"
+        if not widget.network.value:
+            # Small, and the same for all images.
+            widget.network.value = "demo/ultrasound"
 
         def finish(timeout=120_000):
             qtbot.waitUntil(lambda: not widget.runner.running, timeout=timeout)

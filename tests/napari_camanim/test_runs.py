@@ -225,10 +225,10 @@ def test_cancel_keeps_the_computed_maps(viewer, dock, stacks, ramp, monkeypatch)
     [stack] = stacks()
     assert stack.data.shape[0] == 5
     assert "5 layers" in dock.status.message.value
-    # They are not kept as the result of the next run.
+    # They are not kept as the result of the next run, which completes the stack.
     dock.explain()
-    assert sorted(len(stack.data) for stack in stacks())[0] == 5
-    assert sorted(len(stack.data) for stack in stacks())[1] > 5
+    assert stacks() == [stack]
+    assert len(stack.data) > 5
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,8 @@ def test_closing_the_dock_disconnects_everything(viewer, make_dock, qtbot, ramp)
     assert callbacks(viewer) != before
     dock.explain()
     viewer.layers.remove(viewer.layers[-1])
-    viewer.window.remove_dock_widget(dock.window_dock)
+    # The panel of scores, too.
+    viewer.window.remove_dock_widget("all")
     qtbot.waitUntil(lambda: callbacks(viewer) == before, timeout=5_000)
     assert "camanim" not in viewer.canvas.overlays
 
@@ -421,7 +422,8 @@ def test_closed_docks_that_ran_are_deleted(viewer, make_dock, qtbot, ramp):
 
 
 def test_removed_stacks_are_freed(viewer, dock, qtbot, ramp):
-    other = viewer.add_image(np.zeros((32, 32), np.uint8), name="other")
+    # As large as the image: Mesa crashes when napari draws after the larger of two layers is removed.
+    other = viewer.add_image(np.zeros((96, 128), np.uint8), name="other")
     viewer.add_layer(ramp)
     dock.settings.layers.value = "blocks"
     dock.road.value = True

@@ -219,8 +219,8 @@ def test_maps_and_scores_are_kept_if_the_mask_is_invalid(
     choose_mask(small, "empty")
     small.finish()
     small.explain()
-    assert len(stacks()) == 2
-    assert [s.data.animation.localisation for s in stacks()] == [None, None]
+    assert stacks() == [stack]
+    assert stack.data.animation.localisation is None
     assert notified() in small.status.message.value
 
 

@@ -706,6 +706,9 @@ class CamWidget(Container[Any]):
                 stack,
                 signed=bool(self.signed.value),
             )
+        elif self.explainer.explaining not in (None, request.key):
+            # Back at what is shown, before the maps of another slice were computed.
+            self.explainer.drop()
 
     def predict(self) -> None:
         """List the likeliest classes, followed by the others."""
@@ -905,7 +908,8 @@ class CamWidget(Container[Any]):
 
     def _fill(self) -> None:
         """Make the settings, shortly after the dock was opened."""
-        self.settings.set_method(self.method.method())
+        section = self.settings
+        self._wheel.watch(section.native)
         self._glyphs.start()
 
     # -- Closing -----------------------------------------------------------------------------------

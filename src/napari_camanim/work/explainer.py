@@ -15,7 +15,7 @@ from qtpy.QtCore import QObject, Signal
 from camanim.errors import CamError, Cancelled
 from camanim.words import duration
 from napari_camanim.canvas.badge import Badge
-from napari_camanim.layers.metadata import CamMetadata, metadata
+from napari_camanim.layers.metadata import KEY, CamMetadata, metadata
 from napari_camanim.layers.placement import picture_placement
 from napari_camanim.layers.run import Run
 from napari_camanim.layers.views import take_view
@@ -77,6 +77,8 @@ class Explainer(QObject):
         self.unplaced: tuple[Explained, Normalization, dict[str, Any]] | None = None
         self._first_index: int | None = None
         self._abandoned = False
+        #: Key of the request whose maps are being computed.
+        self.explaining: tuple[Any, ...] | None = None
         self._scoring: Explained | None = None
         runner.failed.connect(self._on_failed)
         runner.progressed.connect(self._on_progress)
@@ -106,16 +108,35 @@ class Explainer(QObject):
         signed : bool
             Whether a new stack shows negative evidence.
         """
-        if into is None:
-            into = self._stack_of(request, image)
+        stack = self._stack_of(request, image) if into is None else None
         kept = self._kept.pop(request.key, None)
-        show = partial(self._show, image, normalization, signed, into)
         if kept is not None and kept.is_of(request):
             self._runner.drop()
+            self.explaining = None
+            if stack is not None and not stack.data.animation.cancelled:
+                self._kept[request.key] = kept
+                self._show_again(stack, request, kept)
+                return
+            show = partial(self._show, image, normalization, signed, into)
             show(kept.again(request, image, normalization))
             return
+        show = partial(self._show, image, normalization, signed, into or stack)
         work = partial(_explain, request, image, normalization, self._runner)
+        self.explaining = request.key
         self._runner.start(Job(work, show))
+
+    def _show_again(self, stack: Image, request: RunRequest, kept: Explained) -> None:
+        """Show a stack that has the requested maps, and compute findings that it does not have."""
+        run: Run = stack.data.run
+        run.request = request
+        if stack is not self._session.current:
+            self._session.show(stack)
+        again = Explained(request, [run], [stack.metadata[KEY]], classes=kept.classes)
+        again.checksum = kept.checksum
+        self._first_index = None
+        self.shown.emit(again)
+        self.said.emit(jobs.summary(again), False)
+        self._find(again)
 
     def _stack_of(self, request: RunRequest, image: Image) -> Image | None:
         """Return the stack that shows the maps of a request already."""
@@ -169,6 +190,11 @@ class Explainer(QObject):
         """Predict the likeliest classes; `listed` is emitted with them."""
         work = partial(_predict, request, self._runner)
         self._runner.start(Job(work, self.listed.emit, kept=False))
+
+    def drop(self) -> None:
+        """Cancel what is running, without its result."""
+        self.explaining = None
+        self._runner.drop()
 
     def cancel(self) -> None:
         """Cancel what is running; what was computed so far is shown."""
@@ -359,6 +385,7 @@ class Explainer(QObject):
     # -- Progress ----------------------------------------------------------------------------------
 
     def _on_failed(self, error: CamError) -> None:
+        self.explaining = None
         self._scoring = None
         self.said.emit(str(error), not isinstance(error, Cancelled))
 
