@@ -64,7 +64,7 @@ def make_dock(viewer, qtbot):
 
     def make():
         window_dock, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
-        if not widget.network.value:
+        if widget.network.value in ("", widget._suggested):
             # Small, and the same for all images.
             widget.network.value = "demo/ultrasound"
 

@@ -616,6 +616,9 @@ class CamWidget(Container[Any]):
         """Estimate the cost of what is chosen, in the background."""
         if self._closed or self.image.value is None or self.runner.running:
             return
+        if self._settings is None:
+            # The dock is just being opened.
+            return
         try:
             request = self._contents()
         except CamError:
@@ -848,14 +851,15 @@ class CamWidget(Container[Any]):
     def _restore(self) -> None:
         """Set the fields as they were in the last session."""
         values = remembered()
+        # First, as changes of the other fields may need the settings.
+        settings = values.get("settings")
+        self._recorded = settings if isinstance(settings, dict) else {}
         for name, field in (("network", self.network), ("method", self.method)):
             if isinstance(values.get(name), str):
                 field.value = values[name]
         self.road.value = bool(values.get("road", False))
         if values.get("scale") in self.normalization.choices:
             self.normalization.value = values["scale"]
-        settings = values.get("settings")
-        self._recorded = settings if isinstance(settings, dict) else {}
         self._restored = (self.network.value, self.method.value)
         # Read in a thread, as napari parses the manifests of all plugins for it.
         self._preferences = create_worker(preferences)
