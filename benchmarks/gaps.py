@@ -31,7 +31,9 @@ class Ticks:
         self._timer.setInterval(0)
         self._timer.timeout.connect(lambda: self._times.append(time.perf_counter()))
 
-    def during(self, action: Callable[[], None], until: Callable[[], bool], rest: float) -> list[float]:
+    def during(
+        self, action: Callable[[], None], until: Callable[[], bool], rest: float
+    ) -> list[float]:
         """Return the intervals in ms, longest first, from an action until a condition and a rest."""
         from qtpy.QtWidgets import QApplication
 
@@ -86,7 +88,9 @@ def main() -> None:
         widget.settings.computing["seed"].value = number
         longest = ticks.during(widget.run, ended, 2.0)
         above = sum(interval > 50 for interval in longest)
-        print(f"  run {number + 1}: {', '.join(f'{v:.0f}' for v in longest[:6])}; {above} above 50 ms")
+        print(
+            f"  run {number + 1}: {', '.join(f'{v:.0f}' for v in longest[:6])}; {above} above 50 ms"
+        )
 
     stack = widget.session.current
     pixels = np.asarray(stack.data)
@@ -96,7 +100,9 @@ def main() -> None:
     for number in range(options.runs):
         longest = ticks.during(lambda: viewer.add_image(pixels, **settings), lambda: True, 2.0)
         above = sum(interval > 50 for interval in longest)
-        print(f"  run {number + 1}: {', '.join(f'{v:.0f}' for v in longest[:3])}; {above} above 50 ms")
+        print(
+            f"  run {number + 1}: {', '.join(f'{v:.0f}' for v in longest[:3])}; {above} above 50 ms"
+        )
     sys.stdout.flush()
     # Closing the window takes longer than the measurement.
     os._exit(0)
