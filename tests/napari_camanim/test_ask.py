@@ -446,6 +446,7 @@ def test_undo_and_clear(viewer, ask):
     assert shapes.nshapes == 0
 
 
+@pytest.mark.slow
 def test_boxes_of_a_rotated_image(viewer, ask):
     ask.image.rotate = 30
     ask.image.scale = (2, 3)
@@ -461,6 +462,7 @@ def test_boxes_of_a_rotated_image(viewer, ask):
     approx(ask.effects[-1], directly(_base(viewer), mask))
 
 
+@pytest.mark.slow
 def test_a_click_adds_a_superpixel_and_a_drag_pans(viewer, ask, qtbot):
     viewer.window._qt_window.resize(1100, 800)
     ask.superpixels.value = 40
@@ -495,6 +497,7 @@ def test_a_click_adds_a_superpixel_and_a_drag_pans(viewer, ask, qtbot):
     assert list(viewer.layers) == layers
 
 
+@pytest.mark.slow
 def test_maps_and_picture_of_the_edited_image(viewer, ask):
     base = _base(viewer)
     before = list(viewer.layers)
@@ -528,6 +531,7 @@ def test_maps_and_picture_of_the_edited_image(viewer, ask):
     assert base.visible
 
 
+@pytest.mark.slow
 def test_the_region_test_says_whether_the_network_uses_the_region(viewer, ask):
     ask.set_mode("paint")
     ask.settle()
@@ -553,6 +557,7 @@ def test_the_region_test_says_whether_the_network_uses_the_region(viewer, ask):
     assert "region_test" in stack.metadata["camanim"]["findings"]
 
 
+@pytest.mark.slow
 def test_the_tool_follows_another_stack(viewer, ask):
     ask.set_mode("paint")
     ask.settle()
@@ -569,6 +574,7 @@ def test_the_tool_follows_another_stack(viewer, ask):
     approx(ask.effects[-1], directly(stack, ask.tool.labels.data))
 
 
+@pytest.mark.slow
 def test_a_slice_of_a_volume(viewer, ask):
     volume = np.stack([samples.image(name) for name in ("malignant_1", "malignant_1")])
     volume[0] = 0
@@ -593,6 +599,7 @@ def test_a_slice_of_a_volume(viewer, ask):
     approx(ask.effects[-1], directly(stack, samples.mask("malignant_1")))
 
 
+@pytest.mark.slow
 def test_channels_of_an_axis_have_one_region(viewer, ask):
     pixels = np.random.default_rng(0).integers(0, 255, (3, 60, 80), dtype=np.uint8)
     image = viewer.add_image(pixels, name="channels", contrast_limits=(0, 255))
@@ -618,11 +625,13 @@ def test_channels_of_an_axis_have_one_region(viewer, ask):
     approx(ask.effects[-1], directly(stack, mask))
 
 
+@pytest.mark.slow
 def test_the_painted_region_is_no_mask_of_the_settings(ask):
     ask.set_mode("paint")
     assert ask.tool.labels not in dict(ask.dock._masks()).values()
 
 
+@pytest.mark.slow
 def test_layers_of_the_user_are_never_removed(viewer, ask):
     own = viewer.add_labels(np.zeros((10, 10), int), name="mine")
     shapes = viewer.add_shapes([[[1, 1], [5, 5]]], shape_type="rectangle", name="boxes")
@@ -640,6 +649,7 @@ def test_layers_of_the_user_are_never_removed(viewer, ask):
     assert own in viewer.layers
 
 
+@pytest.mark.slow
 def test_windows_are_no_input_of_an_edit(viewer, ask):
     ask.region.region.value = "windows"
     ask.region.settings["size"].value = "100"
@@ -652,6 +662,7 @@ def test_windows_are_no_input_of_an_edit(viewer, ask):
     assert ask.tool.what_if is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["preparing", "painting", "maps", "drawing a box"])
 def test_closing_the_dock_leaves_nothing(viewer, ask, state):
     before = list(viewer.layers)
@@ -691,6 +702,7 @@ def slide(viewer, ask):
     return layer
 
 
+@pytest.mark.slow
 def test_a_drawn_box_is_explained(viewer, ask, slide):
     dock, field = ask.dock, ask.region
     assert dock.view_words.value == "slide, 1000 x 1200"
@@ -723,6 +735,7 @@ def test_a_drawn_box_is_explained(viewer, ask, slide):
     assert dock.request().key != first
 
 
+@pytest.mark.slow
 def test_what_if_in_a_box(viewer, ask, slide):
     ask.region.draw_button.native.click()
     ask.region.shapes.value.add_rectangles([[[200, 300], [200, 456], [350, 456], [350, 300]]])
@@ -744,6 +757,7 @@ def test_what_if_in_a_box(viewer, ask, slide):
     approx(ask.effects[-1], directly(stack, mask))
 
 
+@pytest.mark.slow
 def test_other_shapes_count_by_their_bounding_box(viewer, ask, slide):
     shapes = viewer.add_shapes(ndim=2, name="mine")
     ask.region.region.value = "box"
@@ -764,6 +778,7 @@ def test_other_shapes_count_by_their_bounding_box(viewer, ask, slide):
     assert ask.dock.view_words.value.startswith("There is no box")
 
 
+@pytest.mark.slow
 def test_windows_over_a_large_layer_and_a_cancel_keeps_what_was_computed(viewer, ask, slide, qtbot):
     dock = ask.dock
     ask.region.region.value = "windows"
@@ -788,6 +803,7 @@ def test_windows_over_a_large_layer_and_a_cancel_keeps_what_was_computed(viewer,
     assert {(s, t) for s, _, t in stages if s == "windows" and t} == {("windows", len(windows))}
 
 
+@pytest.mark.slow
 def test_live_runs_leave_the_maps_of_the_edited_image(viewer, ask):
     ask.maps.value = True
     ask.set_mode("paint")
@@ -803,6 +819,7 @@ def test_live_runs_leave_the_maps_of_the_edited_image(viewer, ask):
     ask.dock.live.value = False
 
 
+@pytest.mark.slow
 def test_everything_can_be_reached(ask):
     fields = [ask.superpixels, ask.maps, ask.picture, ask.undo_button, ask.clear_button]
     fields += [ask.test_button, *ask.buttons.values(), ask.region.region, ask.region.shapes]
@@ -812,6 +829,7 @@ def test_everything_can_be_reached(ask):
     assert ask.native.minimumSizeHint().width() <= 280
 
 
+@pytest.mark.slow
 def test_types_of_layers(ask):
     ask.set_mode("paint")
     ask.set_mode("box")

@@ -353,6 +353,7 @@ def test_copies_of_the_image_are_no_inputs_and_share_its_contrast(viewer, make, 
     assert image.contrast_limits == [10, 99]
 
 
+@pytest.mark.slow
 def test_a_click_selects_the_stack_of_the_cell(viewer, qtbot, make, session):
     stacks = [make(first=i, method=f"M{i}") for i in range(4)]
     view = napari_camanim.compare(viewer, stacks)
@@ -367,6 +368,7 @@ def test_a_click_selects_the_stack_of_the_cell(viewer, qtbot, make, session):
     assert [stack.colorbar.visible for stack in stacks] == [False, False, False, True]
 
 
+@pytest.mark.slow
 def test_a_hidden_longer_stack_does_not_lead_beyond_the_cells(viewer, qtbot, make):
     pair = [make(4), make(4, first=1, method="M")]
     make(9, prefix="long")
@@ -377,6 +379,7 @@ def test_a_hidden_longer_stack_does_not_lead_beyond_the_cells(viewer, qtbot, mak
     view.close()
 
 
+@pytest.mark.slow
 def test_names_tell_what_differs(viewer, make):
     one, two = make(method="GradCAM"), make(method="HiResCAM")
     view = napari_camanim.compare(viewer, [one, two])
@@ -387,6 +390,7 @@ def test_names_tell_what_differs(viewer, make):
     assert [cell.name for cell in view.cells] == ["GradCAM", "mine"]
 
 
+@pytest.mark.slow
 def test_a_volume_of_all_layers_says_so(viewer, qtbot, make):
     view = napari_camanim.compare(viewer, [make(6), make(3, first=1, prefix="other")])
     viewer.dims.ndisplay = 3
@@ -401,6 +405,7 @@ def test_a_volume_of_all_layers_says_so(viewer, qtbot, make):
 # -- The end ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", [False, True])
 def test_everything_is_restored(viewer, qtbot, make, image, session, grid):
     labels = viewer.add_labels(np.zeros((128, 128), int), name="labels", visible=False)
@@ -430,6 +435,7 @@ def test_everything_is_restored(viewer, qtbot, make, image, session, grid):
     assert state_of(viewer) == before
 
 
+@pytest.mark.slow
 def test_another_comparison_ends_the_first_one(viewer, qtbot, make):
     stacks = [make(first=i, method=f"M{i}") for i in range(3)]
     before = state_of(viewer)
@@ -441,6 +447,7 @@ def test_another_comparison_ends_the_first_one(viewer, qtbot, make):
     assert state_of(viewer) == before
 
 
+@pytest.mark.slow
 def test_a_removed_stack_loses_its_cell(viewer, qtbot, make):
     stacks = [make(first=i, method=f"M{i}") for i in range(3)]
     view = napari_camanim.compare(viewer, stacks)
@@ -460,6 +467,7 @@ def test_a_removed_stack_loses_its_cell(viewer, qtbot, make):
     assert [layer.name for layer in viewer.layers] == ["grey", stacks[2].name]
 
 
+@pytest.mark.slow
 def test_a_removed_copy_ends_its_cell_and_keeps_the_run(viewer, qtbot, make):
     stacks = [make(first=i, method=f"M{i}") for i in range(3)]
     before = state_of(viewer)
@@ -473,6 +481,7 @@ def test_a_removed_copy_ends_its_cell_and_keeps_the_run(viewer, qtbot, make):
     assert after == before
 
 
+@pytest.mark.slow
 def test_all_layers_are_removed(viewer, qtbot, make, session):
     view = napari_camanim.compare(viewer, [make(), make(first=1, method="M")])
     viewer.layers.clear()
@@ -483,6 +492,7 @@ def test_all_layers_are_removed(viewer, qtbot, make, session):
     assert not any(key.startswith("camanim") for key in viewer.canvas.overlays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["added", "shown", "grid"])
 def test_another_layer_ends_the_comparison(viewer, qtbot, make, image, event):
     stacks = [make(), make(first=1, method="M")]
@@ -503,6 +513,7 @@ def test_another_layer_ends_the_comparison(viewer, qtbot, make, image, event):
     assert [stack.visible for stack in stacks] == [False, True]
 
 
+@pytest.mark.slow
 def test_a_new_run_ends_the_comparison_and_is_shown_alone(viewer, qtbot, make, session):
     stacks = [make(), make(first=1, method="M")]
     zoom = viewer.scene.camera.zoom
@@ -516,6 +527,7 @@ def test_a_new_run_ends_the_comparison_and_is_shown_alone(viewer, qtbot, make, s
     assert [s.visible for s in (*stacks, new)] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_moved_layers_go_back_to_their_cells(viewer, qtbot, make):
     stacks = [make(first=i, method=f"M{i}") for i in range(3)]
     view = napari_camanim.compare(viewer, stacks)
@@ -525,6 +537,7 @@ def test_moved_layers_go_back_to_their_cells(viewer, qtbot, make):
     assert hot_quadrants(viewer, view) == [[0], [1], [2]]
 
 
+@pytest.mark.slow
 def test_a_hidden_stack_is_said_to_be_hidden(viewer, qtbot, make):
     stacks = [make(first=i, method=f"M{i}") for i in range(3)]
     view = napari_camanim.compare(viewer, stacks)
@@ -535,6 +548,7 @@ def test_a_hidden_stack_is_said_to_be_hidden(viewer, qtbot, make):
     assert "block" in view.cells[1].badge.text
 
 
+@pytest.mark.slow
 def test_findings_and_runs_that_change_are_followed(
     viewer, qtbot, make, make_result, session, roads
 ):
@@ -562,6 +576,7 @@ def replace_run(run, animation):
     return Run(animation, run.region, run.image_name, None, run.source)
 
 
+@pytest.mark.slow
 def test_settings_changed_in_a_comparison_are_kept(viewer, make, session):
     stacks = [make(6), make(3, first=1, prefix="other")]
     view = napari_camanim.compare(viewer, stacks)
@@ -576,6 +591,7 @@ def test_settings_changed_in_a_comparison_are_kept(viewer, make, session):
 # -- The usual comparisons -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_local_beside_global(viewer, qtbot, make, make_result, image, session):
     result = make_result(2)
     result.maps = [quadrant_map(0), 0.25 * quadrant_map(0)]
@@ -591,6 +607,7 @@ def test_local_beside_global(viewer, qtbot, make, make_result, image, session):
     assert state_of(viewer) == before
 
 
+@pytest.mark.slow
 def test_a_minus_b_is_signed_and_stays(viewer, qtbot, make, session):
     one, two = make(first=0), make(first=1, method="HiResCAM")
     stack = subtract(viewer, one, two)
@@ -607,6 +624,7 @@ def test_a_minus_b_is_signed_and_stays(viewer, qtbot, make, session):
     assert session.current is stack
 
 
+@pytest.mark.slow
 def test_finished_runs_are_shown(viewer, qtbot, image, make_result):
     region = take_view(viewer, image).read(2).region
     runs = [Run.of(make_result(first=i, method=f"M{i}"), region, image) for i in range(3)]
@@ -639,6 +657,7 @@ def request(**changes):
     return RunRequest(**values | changes)
 
 
+@pytest.mark.slow
 def test_requests_of_several_methods_and_networks():
     other = ModelSpec("torchvision/alexnet")
     made = variants(
@@ -669,6 +688,7 @@ def test_requests_of_several_methods_and_networks():
     assert [len(item.notes) for item in made] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_one_request_for_several_classes():
     (only,) = variants(request(), targets=["normal", "benign"])
     assert only.label == ""
@@ -676,6 +696,7 @@ def test_one_request_for_several_classes():
     assert variants(request())[0].request == request()
 
 
+@pytest.mark.slow
 def test_requests_that_make_no_sense():
     with pytest.raises(SettingError):
         variants(request(), methods=["GradCAM", "GradCAM"])
@@ -707,6 +728,7 @@ def texts(table, title):
     return [table.sorted.data(i) for i in column(table, title)]
 
 
+@pytest.mark.slow
 def test_runs_are_listed_sorted_and_followed(viewer, qtbot, make, table):
     assert table.model.rowCount() == 0
     stacks = [make(first=i, method=f"M{i}") for i in (1, 0, 2)]
@@ -728,6 +750,7 @@ def test_runs_are_listed_sorted_and_followed(viewer, qtbot, make, table):
     assert texts(table, "run")[1] == "renamed"
 
 
+@pytest.mark.slow
 def test_names_pins_and_visibility_are_edited(viewer, make, table):
     stack = make()
     roles = Qt.ItemDataRole
@@ -744,6 +767,7 @@ def test_names_pins_and_visibility_are_edited(viewer, make, table):
     assert Qt.CheckState(check) == Qt.CheckState.Checked
 
 
+@pytest.mark.slow
 def test_a_double_click_shows_the_best_layer(viewer, qtbot, make, table, session):
     first, second = make(), make(first=1, method="M")
     session.go_to(2)
@@ -764,6 +788,7 @@ def test_a_double_click_shows_the_best_layer(viewer, qtbot, make, table, session
     assert [s.visible for s in (first, second)] == [False, False]
 
 
+@pytest.mark.slow
 def test_a_double_click_goes_to_the_slice(viewer, make_result, table, session):
     volume = viewer.add_image(np.zeros((9, 128, 128), np.uint8), name="volume")
     stacks = []
@@ -775,6 +800,7 @@ def test_a_double_click_goes_to_the_slice(viewer, make_result, table, session):
     assert viewer.dims.point[1] == 2
 
 
+@pytest.mark.slow
 def test_actions_of_the_table(viewer, qtbot, make, table, session):
     stacks = [make(first=i, method=f"M{i}") for i in range(3)]
     assert not table.compare.isEnabled()
@@ -806,6 +832,7 @@ def test_actions_of_the_table(viewer, qtbot, make, table, session):
     assert stacks[0] not in viewer.layers
 
 
+@pytest.mark.slow
 def test_pinned_runs_stay_when_others_are_removed(viewer, make, table, session):
     stacks = [make(first=i, method=f"M{i}") for i in range(4)]
     row = texts(table, "method").index("M2")
@@ -817,6 +844,7 @@ def test_pinned_runs_stay_when_others_are_removed(viewer, make, table, session):
     assert set(runs_of(session)) == {stacks[0], stacks[2]}
 
 
+@pytest.mark.slow
 def test_a_comparison_that_is_refused_says_why(viewer, make, make_result, table, session):
     stack = make()
     volume = viewer.add_image(np.zeros((3, 128, 128), np.uint8), name="volume")
@@ -831,6 +859,7 @@ def test_a_comparison_that_is_refused_says_why(viewer, make, make_result, table,
     assert session.comparison is None
 
 
+@pytest.mark.slow
 def test_the_table_is_written(viewer, make, tmp_path):
     stacks = [make(), make(first=1, method="M")]
     stacks[0].name = 'a, "b"\nc'
@@ -844,6 +873,7 @@ def test_the_table_is_written(viewer, make, tmp_path):
         write_runs(tmp_path / "runs.txt", stacks)
 
 
+@pytest.mark.slow
 def test_the_closed_table_ends_the_comparison(viewer, qtbot, make, session):
     widget = RunTable(session)
     stacks = [make(), make(first=1, method="M")]
@@ -855,6 +885,7 @@ def test_the_closed_table_ends_the_comparison(viewer, qtbot, make, session):
     widget.deleteLater()
 
 
+@pytest.mark.slow
 def test_the_widget_of_the_manifest(viewer, make):
     stack = make()
     _, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "Compare runs")
@@ -864,10 +895,12 @@ def test_the_widget_of_the_manifest(viewer, make):
     viewer.window.remove_dock_widget(widget)
 
 
+@pytest.mark.slow
 def test_the_table_fits_a_narrow_dock(viewer, qtbot, table):
     assert table.minimumSizeHint().width() <= 300
 
 
+@pytest.mark.slow
 def test_data_with_repeated_indices(make_result, viewer, image):
     region = take_view(viewer, image).read(2).region
     run = Run.of(make_result(3), region, image)

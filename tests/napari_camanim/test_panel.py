@@ -328,6 +328,7 @@ def test_thumbnails_follow_the_normalisation(panel, scored, viewer):
     assert np.abs(picture() - local).max() > 20
 
 
+@pytest.mark.slow
 def test_keys_step_by_layer_stage_and_score(panel, scored, viewer, qtbot):
     session = Session.of(viewer)
     session.go_to(4)
@@ -354,6 +355,7 @@ def test_keys_step_by_layer_stage_and_score(panel, scored, viewer, qtbot):
 # Navigation without a window ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_next_best_follows_the_ranking_among_the_shown_layers(roads):
     road = roads.road(SCORES)
     best = sorted((i for i in range(COUNT) if i != 2), key=lambda i: -SCORES[i])
@@ -369,6 +371,7 @@ def test_next_best_follows_the_ranking_among_the_shown_layers(roads):
     assert next_best(roads.road([NAN, NAN]), 0) is None
 
 
+@pytest.mark.slow
 def test_next_stage_among_the_shown_layers(roads):
     layers = roads.road(SCORES).layers
     assert [layer.label for layer in layers[:2]] == ["part.0", "part.1"]
@@ -384,6 +387,7 @@ def test_next_stage_among_the_shown_layers(roads):
 # Several runs -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_curves_of_all_runs(panel, scored, viewer, drawn, add_stack, score):
     assert not panel.all_runs.isVisible()
     other = add_stack(method="LayerCAM")
@@ -402,6 +406,7 @@ def test_curves_of_all_runs(panel, scored, viewer, drawn, add_stack, score):
     assert [line.name for line in drawing.panel.lines] == [other.name]
 
 
+@pytest.mark.slow
 def test_runs_of_other_layers_are_over_the_relative_depth(
     panel, scored, viewer, drawn, add_stack, score
 ):
@@ -420,6 +425,7 @@ def test_runs_of_other_layers_are_over_the_relative_depth(
 # The dock -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_panel_is_as_wide_as_the_canvas(panel, scored, viewer, qtbot):
     window = panel.window()
     center = window.centralWidget()
@@ -430,6 +436,7 @@ def test_the_panel_is_as_wide_as_the_canvas(panel, scored, viewer, qtbot):
     assert dock.height() < 200
 
 
+@pytest.mark.slow
 def test_layers_are_above_the_handle_of_the_slider(panel, scored, viewer, drawn):
     drawing = drawn(panel._redraw)
     bar = next(
@@ -447,6 +454,7 @@ def test_layers_are_above_the_handle_of_the_slider(panel, scored, viewer, drawn)
         assert abs(panel.view.mapToGlobal(QPoint(round(drawing.x[i]), 0)).x() - center) <= 4
 
 
+@pytest.mark.slow
 def test_the_panel_is_drawn_at_its_new_size(panel, scored, viewer, drawn):
     dock = panel.parentWidget()
     width = panel.drawing.pixels.shape[1]
@@ -459,6 +467,7 @@ def test_the_panel_is_drawn_at_its_new_size(panel, scored, viewer, drawn):
     dock.setFloating(False)
 
 
+@pytest.mark.slow
 def test_the_summary_has_its_own_line_in_a_narrow_panel(panel, scored, drawn):
     dock = panel.parentWidget()
     drawn(dock.setFloating, True)
@@ -470,6 +479,7 @@ def test_the_summary_has_its_own_line_in_a_narrow_panel(panel, scored, drawn):
     dock.setFloating(False)
 
 
+@pytest.mark.slow
 def test_a_hidden_panel_is_drawn_when_it_is_shown(panel, scored, viewer, drawn, score, qtbot):
     dock = panel.parentWidget()
     dock.hide()
@@ -479,6 +489,7 @@ def test_a_hidden_panel_is_drawn_when_it_is_shown(panel, scored, viewer, drawn, 
     np.testing.assert_allclose(drawing.panel.lines[-1].y, SCORES[::-1])
 
 
+@pytest.mark.slow
 def test_colours_follow_the_theme(panel, scored, viewer, drawn):
     viewer.theme = "dark"
     for theme, dark in (("light", False), ("dark", True)):
@@ -488,6 +499,7 @@ def test_colours_follow_the_theme(panel, scored, viewer, drawn):
         assert np.ptp(drawing.pixels[..., :3]) > 120
 
 
+@pytest.mark.slow
 def test_there_is_one_panel(panel, viewer):
     assert show_panel(viewer) is panel
     panel.parentWidget().hide()
@@ -495,6 +507,7 @@ def test_there_is_one_panel(panel, viewer):
     assert panel.isVisible()
 
 
+@pytest.mark.slow
 def test_closing_the_panel_disconnects_it(panel, scored, viewer, qtbot):
     session = Session.of(viewer)
     window = panel.window()
@@ -515,6 +528,7 @@ def test_closing_the_panel_disconnects_it(panel, scored, viewer, qtbot):
     qtbot.waitUntil(lambda: again.drawing.pixels is not None, timeout=20_000)
 
 
+@pytest.mark.slow
 def test_a_closed_panel_is_deleted(viewer, add_stack, score, qtbot):
     widget = show_panel(viewer)
     score(add_stack(), SCORES)
@@ -528,6 +542,7 @@ def test_a_closed_panel_is_deleted(viewer, add_stack, score, qtbot):
     assert [reference() for reference in references] == [None] * 3
 
 
+@pytest.mark.slow
 def test_removing_all_stacks_empties_the_panel(panel, scored, viewer, drawn):
     drawing = drawn(viewer.layers.remove, scored)
     assert drawing.pixels is None

@@ -255,6 +255,7 @@ def test_values_follow_the_normalisation(viewer, stack, probe, mouse):
     assert len(probe.values) == len(stack.data.animation) > 1
 
 
+@pytest.mark.slow
 def test_values_follow_the_current_stack(viewer, stack, image, probe, mouse):
     mouse.click((20, 31))
     first = probe.values
@@ -269,6 +270,7 @@ def test_values_follow_the_current_stack(viewer, stack, image, probe, mouse):
     assert probe.problem
 
 
+@pytest.mark.slow
 def test_another_run_in_the_stack_is_read_again(viewer, stack, image, probe, mouse):
     session = Session.of(viewer)
     other = animate_layer(viewer, image, tiny(), target=1)
@@ -279,6 +281,7 @@ def test_another_run_in_the_stack_is_read_again(viewer, stack, image, probe, mou
     np.testing.assert_allclose(probe.values, expected(other, 20, 31), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_outside_of_the_maps_a_sentence_says_so(viewer, stack, probe, mouse):
     mouse.click((20, 31))
     point = probe.point
@@ -292,6 +295,7 @@ def test_outside_of_the_maps_a_sentence_says_so(viewer, stack, probe, mouse):
     assert not probe.choose((0, 45, 31))
 
 
+@pytest.mark.slow
 def test_without_maps_a_sentence_says_so(viewer, image, probe, mouse):
     mouse.click((20, 31))
     assert probe.point is None
@@ -299,6 +303,7 @@ def test_without_maps_a_sentence_says_so(viewer, image, probe, mouse):
     assert crosshairs(viewer) == []
 
 
+@pytest.mark.slow
 def test_a_point_of_a_volume_has_the_depth_of_the_slider(viewer, probe, mouse):
     volume = np.random.default_rng(0).random((12, 20, 30)).astype(np.float32)
     image = viewer.add_image(volume, scale=(4, 1, 1), translate=(10, 0, 0))
@@ -319,6 +324,7 @@ def test_a_point_of_a_volume_has_the_depth_of_the_slider(viewer, probe, mouse):
     assert probe.point.input == (3, 4, 12)
 
 
+@pytest.mark.slow
 def test_a_point_in_another_view_of_a_volume(viewer, probe, mouse):
     volume = np.random.default_rng(0).random((12, 20, 30)).astype(np.float32)
     image = viewer.add_image(volume)
@@ -332,6 +338,7 @@ def test_a_point_in_another_view_of_a_volume(viewer, probe, mouse):
     np.testing.assert_allclose(probe.values, maps[:, 4, 4, 12], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_point_of_a_slice_that_was_not_explained(viewer, pixels, probe, mouse):
     movie = np.stack([pixels, pixels[::-1]])
     image = viewer.add_image(movie)
@@ -344,6 +351,7 @@ def test_a_point_of_a_slice_that_was_not_explained(viewer, pixels, probe, mouse)
     assert "= 1" in probe.problem
 
 
+@pytest.mark.slow
 def test_tools_of_layers_keep_their_clicks(viewer, stack, probe, mouse):
     labels = viewer.add_labels(np.zeros((40, 60), np.uint8))
     labels.mode = "paint"
@@ -356,6 +364,7 @@ def test_tools_of_layers_keep_their_clicks(viewer, stack, probe, mouse):
     assert probe.point is not None
 
 
+@pytest.mark.slow
 def test_a_crosshair_removed_by_hand_ends_the_point(viewer, stack, probe, mouse):
     mouse.click((20, 31))
     events = heard(probe)
@@ -366,6 +375,7 @@ def test_a_crosshair_removed_by_hand_ends_the_point(viewer, stack, probe, mouse)
     assert len(crosshairs(viewer)) == 1
 
 
+@pytest.mark.slow
 def test_the_dock_switches_the_probe_and_closes_it(viewer, dock, ramp, qtbot):
     viewer.add_layer(ramp)
     dock.settings.layers.value = "features.norm5"

@@ -346,6 +346,7 @@ def test_ticks_compute_no_map_again_and_keep_the_seen_layer(tree, stack, session
     assert selected(tree) == "blocks.1.norm"
 
 
+@pytest.mark.slow
 def test_space_ticks_the_row_and_shift_space_its_own_layer_alone(model, tree, image, qtbot):
     animation = camanim.animate(Net().eval(), image, target=1, layers="all")
     stack = napari_camanim.add_animation(model, animation, model.add_image(image))
@@ -358,6 +359,7 @@ def test_space_ticks_the_row_and_shift_space_its_own_layer_alone(model, tree, im
     assert not [name for name in names(stack) if name.startswith("blocks.0")]
 
 
+@pytest.mark.slow
 def test_the_last_layer_stays(tree, stack, session, qtbot):
     session.select_layers([0])
     click_check_box(tree, qtbot, "stem")
@@ -365,6 +367,7 @@ def test_the_last_layer_stays(tree, stack, session, qtbot):
     assert at(tree, "stem").data(CHECK) == CHECKED
 
 
+@pytest.mark.slow
 def test_the_actions(tree, stack, session, animation, qtbot):
     session.go_to(names_of(animation).index("blocks.0.norm"))
     tree.buttons["none"].click()
@@ -376,6 +379,7 @@ def test_the_actions(tree, stack, session, animation, qtbot):
     assert names(stack) == names_of(animation)
 
 
+@pytest.mark.slow
 def test_matches_without_a_map_change_nothing(tree, stack, animation):
     tree.filter.setText("Block")
     tree.buttons["matches"].click()
@@ -387,6 +391,7 @@ def test_matches_without_a_map_change_nothing(tree, stack, animation):
     assert names(stack) == before
 
 
+@pytest.mark.slow
 def test_ticks_follow_the_session(tree, stack, session):
     session.select_layers([0])
     assert at(tree, "stem").data(CHECK) == CHECKED
@@ -398,6 +403,7 @@ def test_ticks_follow_the_session(tree, stack, session):
 # -- Filter ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -414,6 +420,7 @@ def test_the_filter_keeps_ancestors(tree, stack, qtbot, words, expected):
         assert tree.view.visualRect(at(tree, path)).isValid()
 
 
+@pytest.mark.slow
 def test_without_the_filter_the_tree_is_as_before(tree, stack, session, qtbot):
     session.go_to(0)
     tree.view.collapseAll()
@@ -429,6 +436,7 @@ def test_without_the_filter_the_tree_is_as_before(tree, stack, session, qtbot):
     assert selected(tree) == "stem"
 
 
+@pytest.mark.slow
 def test_only_ticked_lists_the_layers_of_the_stack(tree, stack, session, animation):
     session.select_layers([names_of(animation).index("blocks.0.conv")])
     tree.buttons["only_ticked"].click()
@@ -439,6 +447,7 @@ def test_only_ticked_lists_the_layers_of_the_stack(tree, stack, session, animati
     assert len(rows(tree)) > 10
 
 
+@pytest.mark.slow
 def test_the_slider_is_not_moved_by_the_filter(tree, stack, session, animation, qtbot):
     session.go_to(names_of(animation).index("blocks.1.norm"))
     moves = []
@@ -450,6 +459,7 @@ def test_the_slider_is_not_moved_by_the_filter(tree, stack, session, animation, 
     assert moves == []
 
 
+@pytest.mark.slow
 def test_ctrl_f_goes_to_the_filter(tree, stack, qtbot):
     tree.view.setFocus()
     before = selected(tree)
@@ -465,6 +475,7 @@ def test_ctrl_f_goes_to_the_filter(tree, stack, qtbot):
 # -- Stacks ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_a_stack_a_sentence_says_what_to_do(tree, model, image, animation):
     assert tree.empty.isVisible()
     assert not tree.view.isVisible()
@@ -478,6 +489,7 @@ def test_without_a_stack_a_sentence_says_what_to_do(tree, model, image, animatio
     assert rows(tree) == []
 
 
+@pytest.mark.slow
 def test_another_stack_has_another_tree(tree, stack, model, image):
     other = camanim.animate(camanim.load_model("demo/ultrasound"), image)
     added = napari_camanim.add_animation(model, other, model.layers["image"])
@@ -489,6 +501,7 @@ def test_another_stack_has_another_tree(tree, stack, model, image):
     assert rows(tree) == paths
 
 
+@pytest.mark.slow
 def test_widths_of_columns_are_kept_within_the_session(tree, stack, session, model, qtbot):
     header = tree.view.header()
     header.resizeSection(KIND, 77)
@@ -500,6 +513,7 @@ def test_widths_of_columns_are_kept_within_the_session(tree, stack, session, mod
     assert other.view.header().sectionSize(KIND) == 77
 
 
+@pytest.mark.slow
 def test_the_tree_fits_the_dock(docked):
     _, _, tree = docked
     assert tree.minimumSizeHint().width() <= 300
@@ -508,6 +522,7 @@ def test_the_tree_fits_the_dock(docked):
     assert not tree.view.horizontalScrollBar().maximum()
 
 
+@pytest.mark.slow
 def test_rows_without_a_map_are_paler_in_every_theme(docked, qtbot):
     viewer, _, tree = docked
     for theme in ("dark", "light"):
@@ -523,6 +538,7 @@ def test_rows_without_a_map_are_paler_in_every_theme(docked, qtbot):
         assert contrast("head") > 40
 
 
+@pytest.mark.slow
 def test_a_closed_tree_is_disconnected(docked, animation, qtbot):
     viewer, stack, tree = docked
     session = Session.of(viewer)
@@ -537,11 +553,13 @@ def test_a_closed_tree_is_disconnected(docked, animation, qtbot):
     assert Session.of(viewer) is not session
 
 
+@pytest.mark.slow
 def test_every_control_has_a_tooltip(tree):
     for widget in (tree.filter, tree.view, *tree.buttons.values()):
         assert widget.toolTip()
 
 
+@pytest.mark.slow
 def test_the_tree_of_a_real_network_holds_every_call(shared):
     torchvision = pytest.importorskip("torchvision")
     net = torchvision.models.densenet161(weights=None).eval()
@@ -557,6 +575,7 @@ def test_the_tree_of_a_real_network_holds_every_call(shared):
     )
 
 
+@pytest.mark.slow
 def test_the_position_of_a_row_in_the_window_is_that_of_the_click(tree, stack, qtbot):
     """A check box that is clicked belongs to the row below the pointer, after a filter as well."""
     tree.filter.setText("conv")
