@@ -93,7 +93,9 @@ def write_table(result: Result, path: str | Path) -> Path:
     RenderError
         If the suffix differs, or the file cannot be written.
     """
-    return write_rows(table(result), path)
+    # Before the rows are made.
+    target = checked_path(path, ".csv")
+    return write_rows(table(result), target)
 
 
 def write_rows(rows: list[dict[str, Any]], path: str | Path) -> Path:

@@ -215,7 +215,7 @@ def test_every_declared_setting_is_an_option_with_its_default_and_help(name) -> 
     group, declared = GROUPS[name]
     command = typer.main.get_command(app).commands["run"]
     parameters = {parameter.name: parameter for parameter in command.params}
-    excluded = {"progress", "resize", "interpolation", "dims", "name"}
+    excluded = {"progress", "resize", "interpolation", "dims", "name", "domain"}
     by_name = {option.setting.name: option for option in group.options}
     assert set(by_name) == set(settings_of(declared)) - excluded
     for option in by_name.values():
