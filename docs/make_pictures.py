@@ -53,16 +53,16 @@ def main() -> None:
 
     widget.sections["Layers"].expand()
     settle()
-    tree = widget.tree
+    tree = widget.layers.tree
     tree.filter.setText("conv")
-    widget.probe.active = True
+    widget.layers.probe.active = True
     height, width = stack.data.run.region.shape
     middle = (*viewer.dims.point[:-2], 0.55 * height, 0.45 * width)
-    widget.probe.choose(middle)
+    widget.layers.probe.choose(middle)
     settle(2)
     take("window-layers.png")
     tree.filter.setText("")
-    widget.probe.active = False
+    widget.layers.probe.active = False
     widget.sections["Layers"].collapse()
 
     widget.sections["Compare"].expand()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from camanim import curves
 from camanim.errors import ImageError, LayerError, RenderError, ScoreError
-from camanim.findings import Finding, as_numbers
-from camanim.plots import Color, Line, Mark, Panel, Plot, Style
+from camanim.plots import Mark, Plot
 from camanim.result import Result
 from camanim.stack import FloatMap, Normalization, upsample
 from camanim.table import cell_value, write_rows
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Result)
 
-_COLORS: tuple[Color, ...] = ("first", "second", "fourth", "third")
-_STYLES: tuple[Style, ...] = ("solid", "dashed", "dashdot", "dotted")
 #: Lines that differ in colour or dashes.
-MOST = len(_COLORS) * len(_STYLES)
+MOST = curves.MOST
 
 
 def comparison_table(results: Mapping[str, Result]) -> list[dict[str, Any]]:
@@ -228,7 +226,7 @@ def overlaid(results: Mapping[str, Result], key: str = "road") -> Plot:
     results : mapping of str to Result
         By the name of the run.
     key : str
-        Key in `Result.findings`, such as ``"road"`` or ``"localisation"``; its first column is plotted.
+        Key in `Result.findings`, such as ``"road"`` or ``"localisation"``; see `Finding.main_values`.
 
     Returns
     -------
@@ -247,68 +245,31 @@ def overlaid(results: Mapping[str, Result], key: str = "road") -> Plot:
         raise ScoreError(f"No run has the finding {key!r}: compute it first.")
     if len(findings) > MOST:
         raise ScoreError(f"{len(findings)} lines cannot be told apart: plot at most {MOST} runs.")
-    columns = {name: _first_column(finding) for name, finding in findings.items()}
-    labels = [[layer.label for layer in finding.layers] for finding in findings.values()]
-    by_layer = all(each == labels[0] for each in labels)
-    own = {name: _positions(len(y), by_layer=by_layer) for name, (_, y) in columns.items()}
-    x = np.unique(np.concatenate(list(own.values())))
-    lines, best = [], {}
-    for i, (name, (_, y)) in enumerate(columns.items()):
-        style = _STYLES[(i + i // len(_COLORS)) % len(_STYLES)]
-        # Values between those of a run lie on its line.
-        line = np.interp(x, own[name], y)
-        # Beside a gap, the interpolation has one value less.
-        line[np.searchsorted(x, own[name])] = y
-        lines.append(Line(name, line, _COLORS[i % len(_COLORS)], style))
-        layer = findings[name].shown_first or findings[name].best
+    values = {name: finding.main_values() for name, finding in findings.items()}
+    if not any(np.isfinite(y).any() for y in values.values()):
+        raise ScoreError(f"{next(iter(findings.values())).title} has no value for any layer.")
+    panel = curves.overlaid(findings)
+    # In the order of the runs, and with a position for each mark.
+    lines = panel.lines[::-1]
+    x = np.unique(np.concatenate([panel.x if line.x is None else line.x for line in lines]))
+    best = {}
+    for name, finding in findings.items():
+        layer = finding.shown_first or finding.best
         if layer is not None:
-            best[name] = findings[name].layers.index(layer)
-    top = max(best, key=lambda name: columns[name][1][best[name]], default=None)
-    marks = tuple(
-        _mark(name, findings[name], columns[name][1], i, x, own[name][i], filled=name == top)
-        for name, i in best.items()
-    )
-    label = next(iter(columns.values()))[0]
-    tip = f"{label} of each run."
+            best[name] = finding.layers.index(layer)
+    top = max(best, key=lambda name: values[name][best[name]], default=None)
+    marks = []
+    for line in lines:
+        if line.name in best:
+            i, y = best[line.name], values[line.name]
+            at = float((x if line.x is None else line.x)[i])
+            caption = f"{line.name}: {findings[line.name].layers[i].label} ({y[i]:.2f})"
+            position = int(np.searchsorted(x, at))
+            marks.append(
+                Mark(f"{line.name}: best", position, float(y[i]), caption, line.name == top)
+            )
     count = len(findings)
     title = f"{next(iter(findings.values())).title} of {count} {'run' if count == 1 else 'runs'}"
     words = tuple(f"{name}: random weights" for name in findings if results[name].random_weights)
-    parts: dict[str, Any] = {
-        "lines": tuple(lines),
-        "marks": marks,
-        "y_label": label,
-        "words": words,
-        "tip": tip,
-    }
-    if by_layer:
-        return Plot((Panel.over_layers(len(x), **parts),), title)
-    panel = Panel(
-        x, x_label="relative depth, from the first layer to the last", x_limits=(0.0, 1.0), **parts
-    )
+    panel = replace(panel, x=x, lines=lines, marks=tuple(marks), words=words)
     return Plot((panel,), title)
-
-
-def _first_column(finding: Finding) -> tuple[str, npt.NDArray[np.float64]]:
-    for name, values in finding.columns().items():
-        y = as_numbers(values)
-        if np.isfinite(y).any():
-            return name, y
-    raise ScoreError(f"{finding.title} has no value for any layer.")
-
-
-def _positions(count: int, *, by_layer: bool) -> npt.NDArray[np.float64]:
-    return np.arange(1.0, count + 1) if by_layer else np.linspace(0.0, 1.0, count)
-
-
-def _mark(
-    name: str,
-    finding: Finding,
-    y: npt.NDArray[np.float64],
-    i: int,
-    x: npt.NDArray[np.float64],
-    at: float,
-    *,
-    filled: bool,
-) -> Mark:
-    words = f"{name}: {finding.layers[i].label} ({y[i]:.2f})"
-    return Mark(f"{name}: best", int(np.searchsorted(x, at)), float(y[i]), words, filled)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _COLORS: tuple[Color, ...] = ("first", "second", "third", "fourth")
 _STYLES: tuple[Style, ...] = ("solid", "dashed", "dotted", "dashdot")
+#: Lines that differ in colour or dashes.
+MOST = len(_COLORS) * len(_STYLES)
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,9 @@ def overlaid(findings: Mapping[str, Finding]) -> Panel:
     y_label = next((p.y_label for p in panels if p is not None), "")
     lines = []
     for k, (name, finding) in enumerate(items):
-        # Four colours and dashes; their combinations repeat after 16.
-        color, style = _COLORS[k % 4], _STYLES[(k + k // 4) % 4]
+        # Combinations repeat after `MOST`.
+        color = _COLORS[k % len(_COLORS)]
+        style = _STYLES[(k + k // len(_COLORS)) % len(_STYLES)]
         depth = None if same else relative_depth(len(finding.layers))
         lines.append(Line(name, finding.main_values(), color, style, x=depth))
     lines.reverse()

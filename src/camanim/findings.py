@@ -32,6 +32,7 @@ from camanim.declarations import Setting, bind, check_values, settings_of
 from camanim.errors import ScoreError
 from camanim.layer_info import LayerInfo
 from camanim.plots import Color, Line, Mark, Panel, PlotOffer
+from camanim.words import duration
 
 if TYPE_CHECKING:
     from camanim.result import Result
@@ -303,10 +304,9 @@ class FindingKind:
         if passes is None:
             return ""
         # With the hooks, and alone: in a batch, a pass takes less.
-        minutes = passes * result.forward_seconds / 60
-        time = f", {minutes:.0f} minutes" if minutes >= 2 else f", {60 * minutes:.0f} seconds"
-        known = result.forward_seconds > 0
-        return f"{self.title}: at most {passes:,} forward passes{time if known else ''}."
+        seconds = passes * result.forward_seconds
+        time = f", {duration(seconds)}" if seconds > 0 else ""
+        return f"{self.title}: at most {passes:,} forward passes{time}."
 
     @property
     def needs_mask(self) -> bool:

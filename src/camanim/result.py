@@ -145,6 +145,10 @@ class Result:
         """Store a finding; it replaces a finding with the same key."""
         self.findings = in_order({**self.findings, finding.key: finding}.values())
 
+    def highest(self, i: int) -> float:
+        """Return the highest raw value of the map of layer `i`; of a plane, that of the whole volume."""
+        return float(self.maps[i].max()) if self.extremes is None else self.extremes[i][1]
+
     def caption(self, i: int) -> str:
         """Return the caption of layer `i`: its name and kind, the target, and captions of findings."""
         layer = self.layers[i]
@@ -152,7 +156,7 @@ class Result:
         facts = [f"{layer.kind}  {i + 1}/{len(self)}", f"{self.target.name} {value}"]
         if self.random_weights:
             facts.append("random weights")
-        highest = float(self.maps[i].max()) if self.extremes is None else self.extremes[i][1]
+        highest = self.highest(i)
         # Normalised by its maximum, weak evidence would look like strong evidence.
         facts.append(f"raw max {highest:.2g}" if highest > 0 else "no positive evidence")
         captions = [finding.caption(i) for finding in self.findings.values()]

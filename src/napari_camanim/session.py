@@ -195,7 +195,7 @@ class Session:
         """
         viewer = self._require_viewer()
         stack = stack_layer(StackData(run, normalization, signed=signed), image, about)
-        index = self._index_in(run)
+        index = self.index_for(run)
         self._hide_below(stack)
         above = viewer.layers.index(image) + 1
         # Inserted into the list, which makes their names unique.
@@ -209,7 +209,7 @@ class Session:
         self._on_move()
         return stack
 
-    def _index_in(self, run: Run) -> int:
+    def index_for(self, run: Run) -> int:
         """Return the index of the layer to show of a new run: the one that is seen, if it has it."""
         labels = [layer.label for layer in run.animation.layers]
         seen, before = self.index, self.run
@@ -279,15 +279,21 @@ class Session:
         if self.current is not None:
             self._set_position(self.current, self.current.data.position_of(index))
 
-    def show(self, stack: Image) -> None:
-        """Select a stack, show it at the layer of first interest, and hide those that it blends with.
+    def show(self, stack: Image, index: int | None = None) -> None:
+        """Select a stack, show it at a layer of the network, and hide those that it blends with.
 
         Sliders move to the slice that it explains.
+
+        Parameters
+        ----------
+        stack : napari.layers.Image
+        index : int, optional
+            Index of the layer of the network; by default the one of first interest.
         """
         self._hide_below(stack)
         stack.visible = True
         self._require_viewer().layers.selection.active = stack
-        self.move_to(stack, stack.data.animation.initial_index)
+        self.move_to(stack, stack.data.animation.initial_index if index is None else index)
 
     def move_to(self, stack: Image, index: int) -> None:
         """Move the sliders to the slice that a stack explains, and to a layer of the network."""

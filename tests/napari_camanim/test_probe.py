@@ -381,12 +381,12 @@ def test_the_dock_switches_the_probe_and_closes_it(viewer, dock, ramp, qtbot):
     dock.settings.layers.value = "features.norm5"
     dock.explain()
     dock.sections["Layers"].expand()
-    probe = dock.probe
-    dock.probe_button.native.click()
+    probe = dock.layers.probe
+    dock.layers.button.native.click()
     assert probe.active
     probe.active = False
-    assert not dock.probe_button.value
-    dock.probe_button.native.click()
+    assert not dock.layers.button.value
+    dock.layers.button.native.click()
     viewer.window.remove_dock_widget(dock.window_dock)
     assert not probe.active
     assert not any(is_crosshair(layer) for layer in viewer.layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,9 +106,15 @@ def suggest_model(image: Any) -> str | None:
 
 
 def _is_sample(array: Any) -> bool:
+    return any(np.array_equal(array, sample) for sample in _samples())
+
+
+@lru_cache(maxsize=1)
+def _samples() -> tuple[Any, ...]:
+    # Read once: the dock suggests a network for each image that is selected.
     from camanim import samples
 
-    return any(np.array_equal(array, samples.image(name)) for name in samples.names())
+    return tuple(samples.image(name) for name in samples.names())
 
 
 def _is_array(image: Any) -> bool:

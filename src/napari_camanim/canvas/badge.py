@@ -73,11 +73,7 @@ def badge_line(result: Result, i: int, place: str, width: float, peak: float | N
 def evidence(result: Result, i: int) -> str:
     """Return "no positive evidence" for a map without positive values, otherwise an empty string."""
     # Normalised by its maximum, weak evidence would look like strong evidence.
-    return "" if _highest(result, i) > 0 else "no positive evidence"
-
-
-def _highest(result: Result, i: int) -> float:
-    return float(result.maps[i].max()) if result.extremes is None else result.extremes[i][1]
+    return "" if result.highest(i) > 0 else "no positive evidence"
 
 
 def _mean(result: Result) -> str:

@@ -109,7 +109,10 @@ class CompareSection(Column):
         if stack is None:
             self._say("There is no stack to compare: press Run first.")
             return
-        compare_normalizations(self._viewer, stack)
+        try:
+            compare_normalizations(self._viewer, stack)
+        except CamError as error:
+            self._say(str(error))
 
     def _on_table(self) -> None:
         self._viewer.window.add_plugin_dock_widget("napari-camanim", TABLE)

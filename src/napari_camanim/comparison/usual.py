@@ -21,7 +21,7 @@ from napari_camanim.comparison.view import (
     image_of,
     layers_of,
 )
-from napari_camanim.layers.metadata import KEY
+from napari_camanim.layers.metadata import KEY, CamMetadata
 from napari_camanim.layers.run import Run
 from napari_camanim.session import Session, unwrapped
 
@@ -76,7 +76,10 @@ def compare_normalizations(viewer: ViewerModel, stack: Image) -> CompareView:
 
 
 def show_runs(
-    viewer: ViewerModel, runs: Sequence[Run], normalization: Normalization = "local"
+    viewer: ViewerModel,
+    runs: Sequence[Run],
+    normalization: Normalization = "local",
+    about: Sequence[CamMetadata] | None = None,
 ) -> CompareView | Image | None:
     """Add finished runs as stacks, in their order, and show them side by side.
 
@@ -86,6 +89,8 @@ def show_runs(
     runs : sequence of Run
         Of images that are in the viewer. Of more than six, the first six are shown side by side.
     normalization : {"local", "global"}
+    about : sequence of CamMetadata, optional
+        Metadata of the layers; by default they are computed.
 
     Returns
     -------
@@ -102,13 +107,14 @@ def show_runs(
     if previous is not None:
         previous.close()
     stacks = []
-    for run in runs:
+    for k, run in enumerate(runs):
         image = run.image
         if image is None or image not in layers_of(viewer):
             raise ImageError(
                 f"The image {run.image_name} was removed: add it again, and run again."
             )
-        stacks.append(session.add(run, image, normalization))
+        described = None if about is None else about[k]
+        stacks.append(session.add(run, image, normalization, about=described))
     Badge.on(session)
     if len(stacks) < FEWEST:
         return stacks[0] if stacks else None

@@ -13,7 +13,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, Label, PushButton, R
 from napari.layers import Image, Labels
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from camanim.cache_folder import set_cache_folder
 from camanim.errors import CamError
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from camanim.progress import Progress
     from camanim.stack import Normalization
     from napari_camanim.ask.section import AskSection
-    from napari_camanim.canvas.probe import Probe
     from napari_camanim.comparison.requests import LabelledRequest
+    from napari_camanim.tree.section import LayersSection
     from napari_camanim.work.jobs import Classes, Explained
 
 #: Milliseconds after the last change until a live run starts.
@@ -64,6 +64,7 @@ AS_SHOWN, SELECTED = "shown", "selected"
 SAMPLE = 1024
 #: The longest axis that can hold channels.
 MOST_CHANNELS = 16
+NO_IMAGE = "Open an image first, such as one of File > Open Sample."
 #: Width in pixels that the dock requests.
 WIDTH = 290
 
@@ -103,7 +104,8 @@ class CamWidget(Container[Any]):
         #: The section "Ask", once it was opened.
         self.ask: AskSection | None = None
         self._panel_shown = False
-        self.probe: Probe | None = None
+        #: The section "Layers", once it was opened.
+        self.layers: LayersSection | None = None
         self._settings: SettingsSection | None = None
         self._recorded: dict[str, Any] = {}
         self._create_fields()
@@ -256,39 +258,10 @@ class CamWidget(Container[Any]):
         root.destroyed.connect(self._closing.abandon)
 
     def _make_layers(self) -> QWidget:
-        from napari_camanim.canvas.probe import Probe
-        from napari_camanim.tree.view import LayerTree
+        from napari_camanim.tree.section import LayersSection
 
-        panel = QWidget()
-        box = QVBoxLayout(panel)
-        box.setContentsMargins(0, 0, 0, 0)
-        self.tree = LayerTree(self.session)
-        self.probe = Probe(self.session)
-        self.probe.probed.connect(self._on_probed)
-        box.addWidget(self.tree)
-        self.probe_button = CheckBox(
-            text="Probe", tooltip="Click a point of the image to see its relevance in all layers."
-        )
-        self.probe_button.changed.connect(self._on_probe)
-        self.probe.toggled.connect(self._on_toggled)
-        box.addWidget(self.probe_button.native)
-        return panel
-
-    def _on_probe(self, on: bool) -> None:
-        if self.probe is not None:
-            self.probe.active = on
-
-    def _on_toggled(self, on: bool) -> None:
-        self.probe_button.value = on
-
-    def _on_probed(self, point: Any, values: Any) -> None:
-        """Show the values of the probed point over the layers."""
-        from napari_camanim.plots.panel import show_panel
-
-        panel = show_panel(self.viewer)
-        panel.clear_extra()
-        if point is not None and values is not None:
-            panel.set_extra(str(point), values)
+        self.layers = LayersSection(self.viewer)
+        return self.layers.native
 
     def _make_ask(self) -> QWidget:
         # Here, as it imports SciPy.
@@ -307,9 +280,7 @@ class CamWidget(Container[Any]):
 
     def _draw_box(self) -> None:
         if self.image.value is None:
-            self.status.show_message(
-                "Open an image first, such as one of File > Open Sample.", True
-            )
+            self._refuse(NO_IMAGE)
         elif self.ask is not None:
             self.ask.region.draw(self.image.value)
 
@@ -468,7 +439,6 @@ class CamWidget(Container[Any]):
     def _refresh(self, event: Any = None) -> None:
         """Update the lists of images and masks, keeping the choices."""
         self.reset_choices()
-        self._on_image(self.image.value)
         self._follow_selection()
         # A change of the list is not announced as a change of the value.
         self._on_image(self.image.value)
@@ -533,8 +503,10 @@ class CamWidget(Container[Any]):
         self._explained_image = image
         self._on_selection()
         self._place = None
-        self._on_moved()
-        self._show_view()
+        if image is None:
+            self._show_view()
+        else:
+            self._on_moved()
         if self._settings is not None:
             self._settings.set_depth(image is not None and image.ndim > 2)
         self._suggest_network()
@@ -640,15 +612,14 @@ class CamWidget(Container[Any]):
         """Return the contents of the dock, or show what is missing or invalid."""
         image = self.image.value
         if image is None:
-            text = "Open an image first, such as one of File > Open Sample."
-            self.status.show_message(text, error=True)
+            self._refuse(NO_IMAGE)
             return None
         self.classes.complete()
         self.method.complete()
         try:
             return self._contents()
         except CamError as error:
-            self.status.show_message(str(error), error=True)
+            self._refuse(str(error))
             return None
 
     def _contents(self) -> RunRequest:
@@ -795,7 +766,7 @@ class CamWidget(Container[Any]):
         """
         stack = self.session.current
         if stack is None:
-            self.status.show_message("No stack to export: press Run first.", error=True)
+            self._refuse("No stack to export: press Run first.")
             return
         animation, normalization = stack.data.animation, stack.data.normalization
         z = shown_plane(self.viewer, stack)
@@ -941,9 +912,8 @@ class CamWidget(Container[Any]):
         if self.ask is not None:
             self.ask.close(remove=False)
         self.runner.close()
-        if self.probe is not None:
-            self.probe.toggled.disconnect(self._on_toggled)
-            self.probe.close()
+        if self.layers is not None:
+            self.layers.close()
         # Reports that wait in the queue of events would arrive when the fields are deleted.
         explainer = self.explainer
         for signal in (explainer.said, explainer.progressed, explainer.shown, explainer.listed):

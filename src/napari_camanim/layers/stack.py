@@ -92,14 +92,7 @@ class StackData:
     @cached_property
     def peaks(self) -> npt.NDArray[np.float64]:
         """Highest value of each layer's map, as a share of the highest of all layers."""
-        animation = self.animation
-        extremes = animation.extremes
-        highest = np.array(
-            [float(m.max()) for m in animation.maps]
-            if extremes is None
-            else [high for _, high in extremes],
-            np.float64,
-        )
+        highest = np.array([self.animation.highest(i) for i in range(len(self.animation))])
         top = highest.max(initial=0)
         return highest / top if top > 0 else np.zeros_like(highest)
 

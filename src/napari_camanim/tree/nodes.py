@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from camanim.findings import as_numbers
 from camanim.layer_info import LayerInfo, Status
 from camanim.result import Result
 
@@ -194,16 +195,10 @@ def score_column(result: Result) -> tuple[str, npt.NDArray[np.float64]] | None:
     """
     for finding in result.findings.values():
         for name, column in finding.columns().items():
-            values = np.array([_number(value) for value in column])
+            values = as_numbers(column)
             if np.isfinite(values).any():
                 return name, values
     return None
-
-
-def _number(value: object) -> float:
-    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-        return float(value)
-    return float("nan")
 
 
 def brief_count(number: int) -> str:

@@ -79,7 +79,6 @@ class Explainer(QObject):
         self._abandoned = False
         #: Key of the request whose maps are being computed.
         self.explaining: tuple[Any, ...] | None = None
-        self._scoring: Explained | None = None
         runner.failed.connect(self._on_failed)
         runner.progressed.connect(self._on_progress)
         self._reported.connect(self._on_report)
@@ -130,13 +129,13 @@ class Explainer(QObject):
         run: Run = stack.data.run
         run.request = request
         if stack is not self._session.current:
-            self._session.show(stack)
+            self._session.show(stack, self._session.index_for(run))
         again = Explained(request, [run], [stack.metadata[KEY]], classes=kept.classes)
         again.checksum = kept.checksum
         self._first_index = None
         self.shown.emit(again)
         self.said.emit(jobs.summary(again), False)
-        self._find(again)
+        self._find([again])
 
     def _stack_of(self, request: RunRequest, image: Image) -> Image | None:
         """Return the stack that shows the maps of a request already."""
@@ -167,8 +166,9 @@ class Explainer(QObject):
         for explained in results:
             self._keep(explained)
         runs = [run for explained in results for run in explained.runs]
+        about = [each for explained in results for each in explained.about]
         try:
-            show_runs(viewer, runs, normalization)
+            show_runs(viewer, runs, normalization, about)
         except CamError as error:
             self.said.emit(str(error), True)
             return
@@ -176,15 +176,7 @@ class Explainer(QObject):
             self.shown.emit(explained)
         cancelled = any(explained.cancelled for explained in results)
         self.said.emit(f"{'Cancelled: kept ' if cancelled else ''}{len(runs)} runs.", False)
-        if not cancelled and not self._runner.closed:
-            work = partial(_find_all, results, self._report)
-            self._runner.start(Job(work, self._on_all_found))
-
-    def _on_all_found(self, found: Found) -> None:
-        cancelled = "Scores were cancelled." if found.cancelled else ""
-        text = " ".join(filter(None, [cancelled, found.problem]))
-        if text:
-            self.said.emit(text, bool(found.problem))
+        self._find(results)
 
     def predict(self, request: RunRequest) -> None:
         """Predict the likeliest classes; `listed` is emitted with them."""
@@ -262,7 +254,7 @@ class Explainer(QObject):
             return
         # After the dock was closed, the session may have been disconnected.
         self._session = Session.of(viewer)
-        self._scoring = None
+        self.explaining = None
         self._keep(explained)
         if image not in [unwrapped(layer) for layer in viewer.layers]:
             first = explained.runs[0]
@@ -284,9 +276,9 @@ class Explainer(QObject):
         runs = explained.runs
         is_first = into is None and self._session.current is None
         if into is not None and into in self._session.stacks and len(runs) == 1:
-            self._session.replace(into, runs[0], explained.about[0])
             if into is not self._session.current:
-                self._session.show(into)
+                self._session.show(into, self._session.index_for(into.data.run))
+            self._session.replace(into, runs[0], explained.about[0])
         else:
             # In reverse, as the stack added last remains visible.
             for run, about in reversed(list(zip(runs, explained.about, strict=True))):
@@ -296,8 +288,7 @@ class Explainer(QObject):
         self._first_index = self._session.index if is_first else None
         self.shown.emit(explained)
         self.said.emit(jobs.summary(explained), False)
-        if not explained.cancelled and not self._runner.closed:
-            self._find(explained)
+        self._find([explained])
 
     def show_unplaced(self) -> None:
         """Add the maps whose image was removed, over a copy of the image as it was explained."""
@@ -336,13 +327,12 @@ class Explainer(QObject):
 
     # -- Findings ----------------------------------------------------------------------------------
 
-    def _find(self, explained: Explained) -> None:
-        request = explained.request
-        if not request.findings and request.mask is None:
-            return
-        self._scoring = explained
-        work = partial(jobs.find, explained.runs, request, self._report)
-        self._runner.start(Job(work, self._on_found))
+    def _find(self, results: list[Explained]) -> None:
+        """Compute the findings that the requests of results ask for."""
+        asking = [each for each in results if each.request.findings or each.request.mask]
+        if asking and not any(each.cancelled for each in results) and not self._runner.closed:
+            work = partial(_find_all, asking, self._report)
+            self._runner.start(Job(work, partial(self._on_found, asking)))
 
     def _report(self, run: Run) -> None:
         """Announce findings of a run; called in the thread."""
@@ -353,9 +343,6 @@ class Explainer(QObject):
         if self._abandoned:
             return
         # A kept result is shown with its findings.
-        for kept in self._kept.values():
-            if run in kept.runs:
-                kept.about[kept.runs.index(run)] = about
         for stack in self._session.stacks:
             if stack.data.run is run:
                 updated = dict(about, normalization=stack.data.normalization)
@@ -364,14 +351,16 @@ class Explainer(QObject):
             if run in kept.runs:
                 kept.about[kept.runs.index(run)] = about
 
-    def _on_found(self, found: Found) -> None:
-        explained, self._scoring = self._scoring, None
-        if explained is None or self._abandoned:
+    def _on_found(self, results: list[Explained], found: Found) -> None:
+        if self._abandoned:
             return
-        summary = jobs.findings_summary(explained.runs)
+        explained = results[0]
+        # Of several runs, the table of runs has the values of each.
+        summary = jobs.findings_summary(explained.runs) if len(results) == 1 else ""
         cancelled = "Scores were cancelled." if found.cancelled else ""
         text = " ".join(filter(None, [cancelled, found.problem, summary]))
-        self.said.emit(text, bool(found.problem))
+        if text:
+            self.said.emit(text, bool(found.problem))
         animation, index = self._session.animation, self._session.index
         # Only if the slider was not moved in the meantime.
         is_first = index is not None and index == self._first_index
@@ -386,7 +375,6 @@ class Explainer(QObject):
 
     def _on_failed(self, error: CamError) -> None:
         self.explaining = None
-        self._scoring = None
         self.said.emit(str(error), not isinstance(error, Cancelled))
 
     def _on_progress(self, stage: str, done: int, total: int) -> None:
