@@ -130,6 +130,9 @@ class Explainer(QObject):
         run.request = request
         if stack is not self._session.current:
             self._session.show(stack, self._session.index_for(run))
+        # The agreement with a mask is that of the mask chosen now.
+        if request.mask is None and jobs.drop_mask_findings(run.animation):
+            self._session.refresh(stack)
         again = Explained(request, [run], [stack.metadata[KEY]], classes=kept.classes)
         again.checksum = kept.checksum
         self._first_index = None

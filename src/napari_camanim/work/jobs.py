@@ -236,12 +236,19 @@ def _compute(computations: Iterable[Callable[[], Any]]) -> Found:
     return Found(" ".join(dict.fromkeys(problems)), cancelled)
 
 
+def drop_mask_findings(animation: Animation) -> bool:
+    """Remove the findings that compare with a mask; return whether there were any."""
+    dropped = [key for key, f in animation.findings.items() if find_kind(f.kind).needs_mask]
+    for key in dropped:
+        animation.findings.pop(key)
+    return bool(dropped)
+
+
 def localise(run: Run, mask: Mask | None, report: Report) -> tuple[str, str]:
     """Compare the maps with another mask, or with none; return the summary and error messages."""
     animation = run.animation
     # Those of the mask before.
-    for key in [key for key, f in animation.findings.items() if find_kind(f.kind).needs_mask]:
-        animation.findings.pop(key)
+    drop_mask_findings(animation)
     if mask is None:
         report(run)
         return "No mask.", ""
