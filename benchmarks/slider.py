@@ -4,10 +4,10 @@
     python benchmarks/slider.py --model torchvision/densenet161 --layers all --steps 100
 
 On Linux without a display: ``xvfb-run -a -s "-screen 0 1400x900x24" python benchmarks/slider.py``. The
-plain array holds the same values as the stack. A step ends when the canvas was painted and no event of
-Qt is pending; the processor time of the window's thread depends less on other programs. Each round opens
-all three in the same window, and steps through layers that were not shown before. The scores are random
-numbers, since only their curve is drawn.
+plain array holds the same values as the stack, at the same place. A step ends when the canvas was
+painted and no event of Qt is pending; the processor time of the window's thread depends less on other
+programs. Each round opens all three in the same window, and steps through layers that were not shown
+before. The scores are random numbers, since only their curve is drawn.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ def main() -> None:
     viewer.window.resize(1280, 820)
     plain = np.asarray(animation.stack("local"))
     image = animation.image
+    stack_over_image(viewer, animation)
+    place = {name: getattr(viewer.layers[-1], name) for name in ("scale", "translate")}
     steps = np.unique(np.linspace(0, count - 1, arguments.steps).round().astype(int))
     seconds: dict[str, list[tuple[float, float]]] = {
         "plain array": [],
@@ -67,7 +69,7 @@ def main() -> None:
     for _ in range(arguments.rounds):
         viewer.layers.clear()
         viewer.add_image(image, name="image")
-        viewer.add_image(plain, opacity=0.5, colormap="turbo", contrast_limits=(0, 1))
+        viewer.add_image(plain, **place, opacity=0.5, colormap="turbo", contrast_limits=(0, 1))
         seconds["plain array"] += measure(viewer, steps)
         viewer.layers.clear()
         stack_over_image(viewer, animation)

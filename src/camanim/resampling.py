@@ -11,6 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+#: Most values that torch computes in one thread.
+SERIAL = 32_768
+
 
 def resize(
     channels: torch.Tensor, size: Sequence[int], *, align_corners: bool = False
@@ -38,6 +41,31 @@ def resize(
     flat = channels.reshape(math.prod(leading), 1, *space)
     resized = interpolate(flat, list(size), mode=mode, align_corners=align_corners)
     return resized.reshape(*leading, *size)
+
+
+def resize_serially(plane: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Resize one channel linearly in the calling thread; equal to `resize`.
+
+    torch shares more than 32,768 values among threads. To wake them for one map takes 4 to 8 ms, ten
+    times as long as the map itself: a viewer that waits between two maps would notice it.
+
+    Parameters
+    ----------
+    plane : (h, w) torch.Tensor
+    size : (H, W)
+
+    Returns
+    -------
+    (H, W) torch.Tensor
+    """
+    import torch
+
+    height, width = size
+    # In the order of torch: along rows first. An axis that keeps its length is copied.
+    rows = plane.split(max(1, SERIAL // width), 0)
+    wide = torch.cat([resize(part, (len(part), width)) for part in rows], 0)
+    columns = wide.split(max(1, SERIAL // height), 1)
+    return torch.cat([resize(part, (height, part.shape[1])) for part in columns], 1)
 
 
 def overlap_matrix(cells: int, pixels: int, scale: float, offset: float) -> Any:

@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import RenderError
-from camanim.resampling import resize
+from camanim.resampling import resize, resize_serially
 
 if TYPE_CHECKING:
     from camanim.result import Result
 
 Normalization = Literal["local", "global"]
+#: Pixels of planes that are resized in one thread.
+PLANE = 2**20
 FloatMap = npt.NDArray[np.float32]
 
 
@@ -34,7 +36,10 @@ def upsample(maps: FloatMap, size: tuple[int, ...]) -> FloatMap:
     """
     import torch
 
-    array: FloatMap = resize(torch.from_numpy(np.ascontiguousarray(maps)), size).numpy()
+    tensor = torch.from_numpy(np.ascontiguousarray(maps))
+    is_plane = tensor.ndim == 2 and math.prod(size) <= PLANE
+    resized = resize_serially(tensor, size) if is_plane else resize(tensor, size)
+    array: FloatMap = resized.numpy()
     return array
 
 

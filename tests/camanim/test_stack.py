@@ -5,6 +5,7 @@ from __future__ import annotations
 import dask.array as da
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -252,3 +253,19 @@ def test_upsampling_takes_pixels_for_areas() -> None:
     ramp = np.array([[0.0, 4.0]], np.float32)
     np.testing.assert_allclose(upsample(ramp, (1, 4)), [[0, 1, 3, 4]])
     np.testing.assert_allclose(upsample(ramp, (3, 2)), np.repeat(ramp, 3, axis=0))
+
+
+@quickly
+@given(
+    plane=hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=9),
+        elements=st.floats(-1, 1, width=32),
+    ),
+    size=st.tuples(st.integers(1, 700), st.integers(1, 700)),
+)
+def test_a_plane_is_resized_as_by_torch(plane, size) -> None:
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(plane)[None, None], size, mode="bilinear", align_corners=False
+    )
+    np.testing.assert_allclose(upsample(plane, size), expected[0, 0].numpy(), atol=1e-6)

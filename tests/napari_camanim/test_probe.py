@@ -182,7 +182,7 @@ def changed(viewer, qtbot, show):
 @pytest.mark.parametrize("zoom", [1, 8])
 def test_the_crosshair_is_drawn_at_the_point(viewer, stack, probe, mouse, qtbot, zoom):
     viewer.scene.camera.zoom *= zoom
-    stack.colorbar.visible = False
+    viewer.canvas.overlays["camanim_bar"].visible = False
     at = (21.3, 30.8)
     drawn = changed(viewer, qtbot, lambda: mouse.click(at))
     rows = np.flatnonzero(drawn[:, ::8].mean(1) > 0.3)

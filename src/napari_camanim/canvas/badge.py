@@ -1,4 +1,4 @@
-"""The badge on the canvas: one line about the shown map, and why a map is not what it seems to be."""
+"""The badge on the canvas: one line about the shown map, why it is not seen, and its colour bar."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
-from napari.components.overlays import TextOverlay
 from napari.layers import Image
-from qtpy.QtCore import QCoreApplication, QTimer
 
+from napari_camanim.canvas.painted import (
+    PaintedColorBar,
+    PaintedText,
+    colors_of,
+    use_painted_overlays,
+)
 from napari_camanim.layers.metadata import KEY
 from napari_camanim.layers.stack import is_stack
 from napari_camanim.session import Session, unwrapped
@@ -24,10 +28,12 @@ FONT_SIZE = 9
 CHARACTER, MARGINS = 7.6, 24
 #: To this length a name is shortened before facts are left out.
 NAME = 20
+#: Name of the colour bar among the overlays of the canvas.
+BAR = f"{KEY}_bar"
 #: Separator of the facts on a line.
 SEPARATOR = "   "
-#: Milliseconds after the last step of the slider until the box is drawn again.
-REST = 400
+#: Events of a layer that change its colours.
+COLORING = ("colormap", "contrast_limits", "gamma")
 #: Blending modes in which an opaque layer hides what is below.
 COVERING = ("opaque", "translucent", "translucent_no_depth")
 
@@ -89,6 +95,20 @@ def shortened(name: str, length: int) -> str:
     return f"{name[: length - 1 - half]}…{name[len(name) - half :]}"
 
 
+def raw_ends(stack: Image, index: int) -> tuple[str, str]:
+    """Return the raw values that have the first and the last colour of a shown map.
+
+    Parameters
+    ----------
+    stack : napari.layers.Image
+    index : int
+        Index of the layer of the network.
+    """
+    low, high = stack.data.limits(index)
+    first, last = (low + float(share) * (high - low) for share in stack.contrast_limits)
+    return f"{first:.2g}", f"{last:.2g}"
+
+
 def hindrance(viewer: ViewerModel, stack: Image, index: int | None) -> str:
     """Return why the canvas does not show the map over its image, in a few words; empty if it does.
 
@@ -138,7 +158,7 @@ def _covers(layer: Any, stack: Image) -> bool:
 
 
 class Badge:
-    """Updates the badge and the colour bar on the canvas until the last stack is removed.
+    """Updates badge and colour bar on the canvas until the last stack is removed.
 
     Parameters
     ----------
@@ -153,15 +173,13 @@ class Badge:
         #: Whether the whole caption is shown instead of one line.
         self._whole = False
         self._enabled = True
+        use_painted_overlays()
         # Without a colour, so that the text contrasts with the canvas in every theme.
-        self.overlay = TextOverlay(visible=True, position="top_left", font_size=FONT_SIZE, box=True)
+        self.overlay = PaintedText(visible=True, position="top_left", font_size=FONT_SIZE)
+        self.bar = PaintedColorBar(visible=False, position="bottom_right")
         viewer.canvas.overlays[KEY] = self.overlay
-        self._bar: Image | None = None
-        # Drawing the box takes longer than the map itself; it is left out while the slider moves.
-        self._rest = QTimer()
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(REST)
-        self._rest.timeout.connect(self._show_box)
+        viewer.canvas.overlays[BAR] = self.bar
+        self._colored: Image | None = None
         session.moved.connect(self.update)
         session.updated.connect(self._on_updated)
         session.listed.connect(self._on_listed)
@@ -206,13 +224,11 @@ class Badge:
             return
         stack = session.current if self._enabled else None
         text = "" if stack is None else self._text(viewer, stack, session.index)
-        if text and text != self.overlay.text and self.overlay.visible:
-            self._hide_box()
         if text and text != self.overlay.text:
             self.overlay.text = text
         if self.overlay.visible != bool(text):
             self.overlay.visible = bool(text)
-        self._show_bar(stack)
+        self._show_bar(stack, session.index)
 
     def _text(self, viewer: ViewerModel, stack: Image, index: int | None) -> str:
         width = viewer.canvas.size[1]
@@ -230,26 +246,33 @@ class Badge:
         lines += [shortened(problem, length)] if problem else []
         return "\n".join(lines)
 
-    def _hide_box(self) -> None:
-        # Without a window, the timer would not run.
-        if QCoreApplication.instance() is not None:
-            self.overlay.box = False
-            self._rest.start()
+    def _show_bar(self, stack: Image | None, index: int | None) -> None:
+        """Show the colours of the current stack, with the raw values at both ends."""
+        if stack is not self._colored:
+            self._color_by(stack)
+        if stack is not None and index is not None:
+            for name, value in zip(("low", "high"), raw_ends(stack, index), strict=True):
+                if getattr(self.bar, name) != value:
+                    setattr(self.bar, name, value)
+        visible = stack is not None and index is not None
+        if self.bar.visible != visible:
+            self.bar.visible = visible
 
-    def _show_box(self) -> None:
-        self.overlay.box = True
-
-    def _show_bar(self, stack: Image | None) -> None:
-        """Show the colour bar of the current stack, and of no other."""
-        if self._bar is stack:
-            return
-        if self._bar is not None:
-            self._bar.colorbar.visible = False
-        self._bar = stack
+    def _color_by(self, stack: Image | None) -> None:
+        """Follow the colours of a stack."""
+        for name in COLORING:
+            if self._colored is not None:
+                self._colored.events[name].disconnect(self._on_colors)
+            if stack is not None:
+                stack.events[name].connect(self._on_colors)
+        self._colored = stack
         if stack is not None:
-            bar = stack.colorbar
-            bar.position, bar.size, bar.font_size, bar.tick_length = "bottom_right", (12, 90), 8, 3
-            bar.visible = True
+            self.bar.colors = colors_of(stack)
+
+    def _on_colors(self, event: Any = None) -> None:
+        if self._colored is not None:
+            self.bar.colors = colors_of(self._colored)
+            self.update()
 
     def _on_updated(self, stack: Image) -> None:
         self.update()
@@ -258,10 +281,11 @@ class Badge:
         session = self._session()
         viewer = None if session is None else session.viewer
         if session is not None and viewer is not None and not session.stacks:
-            self._rest.stop()
+            self._color_by(None)
             session.moved.disconnect(self.update)
             session.updated.disconnect(self._on_updated)
             session.listed.disconnect(self._on_listed)
             viewer.canvas.events.size.disconnect(self.update)
             viewer.canvas.overlays.pop(KEY, None)
+            viewer.canvas.overlays.pop(BAR, None)
             self._of_session.pop(session, None)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.components.overlays import TextOverlay
 from napari.layers import Image, Layer
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from camanim.errors import ImageError
-from napari_camanim.canvas.badge import REST, Badge
+from napari_camanim.canvas.badge import Badge
+from napari_camanim.canvas.painted import PaintedText
 from napari_camanim.comparison.alignment import align
 from napari_camanim.comparison.badges import (
     FONT_SIZE,
@@ -56,13 +56,13 @@ class Cell:
         Copy of the image, which shares its data; removed in the end.
     name : str
         Short name of the run.
-    badge : TextOverlay
+    badge : PaintedText
     """
 
     stack: Image
     image: Image
     name: str
-    badge: TextOverlay
+    badge: PaintedText
     #: Layers that the stack showed before, those that it shows now, and its affine transform before.
     indices: tuple[int, ...]
     aligned: tuple[int, ...]
@@ -160,7 +160,7 @@ class CompareView:
                 stack=stack,
                 image=copy_layer(image, name=f"{image.name} (cell {i + 1})"),
                 name=name,
-                badge=TextOverlay(visible=False, font_size=FONT_SIZE, box=True),
+                badge=PaintedText(visible=False, font_size=FONT_SIZE),
                 indices=stack.data.indices,
                 aligned=stack.data.indices,
                 affine=np.array(stack.affine.affine_matrix),
@@ -171,7 +171,6 @@ class CompareView:
         ]
         # A click of the mouse, several events of one action: the state is corrected after all of them.
         self._timer = _timer(0, self._settle)
-        self._rest = _timer(REST, self._show_boxes)
         self._badge = Badge.on(session)
         # Before any change, so that an error on the way is undone.
         session.comparison = self
@@ -208,7 +207,6 @@ class CompareView:
     def _enter(self, images: Sequence[Image], frames: Sequence[Matrix]) -> None:
         viewer, session = self._viewer, self._session
         current, index = session.current, session.index
-        # Also its colour bar, and out of a grid: napari loses bars that are hidden within one.
         viewer.canvas.grid.enabled = False
         if self._badge is not None:
             self._badge.enabled = False
@@ -242,7 +240,7 @@ class CompareView:
         self._update()
         # Complete when they are added, as each change of a text on the canvas places all of them again.
         for i, cell in enumerate(self.cells):
-            viewer.canvas.overlays[f"{KEY} {i}"] = cell.badge
+            viewer.canvas.overlays[f"{KEY} cell {i}"] = cell.badge
         session.moved.connect(self._update)
         session.updated.connect(self._on_updated)
         session.listed.connect(self._later)
@@ -257,7 +255,6 @@ class CompareView:
         self._closed = True
         session, state = self._session, self._state
         self._timer.stop()
-        self._rest.stop()
         session.comparison = None
         if session.viewer is None:
             return
@@ -361,8 +358,10 @@ class CompareView:
     def _ours(self) -> list[Layer]:
         return [layer for cell in self.cells for layer in (cell.image, cell.stack)]
 
-    def _badges(self) -> list[TextOverlay]:
-        return [o for key, o in self._viewer.canvas.overlays.items() if key.startswith(f"{KEY} ")]
+    def _badges(self) -> list[PaintedText]:
+        return [
+            o for key, o in self._viewer.canvas.overlays.items() if key.startswith(f"{KEY} cell ")
+        ]
 
     def _new(self) -> list[Layer]:
         """Return layers that were added during the comparison."""
@@ -474,10 +473,6 @@ class CompareView:
             index = None if volume else shown_index(viewer, cell.stack)
             text = cell_text(cell.name, cell.stack, index, width, volume=volume)
             if cell.badge.text != text:
-                # The box follows the text when the slider rests, as drawing it takes long.
-                if cell.badge.visible:
-                    _set(cell.badge, box=False)
-                    self._rest.start()
                 cell.badge.text = text
             _set(cell.badge, visible=True)
 
@@ -487,10 +482,6 @@ class CompareView:
         axis, last = viewer.dims.ndim - stack.ndim, len(stack.data) - 1
         if axis in viewer.dims.not_displayed and viewer.dims.point[axis] > last:
             viewer.dims.set_point(axis, last)
-
-    def _show_boxes(self) -> None:
-        for cell in self.cells:
-            cell.badge.box = True
 
 
 def check_stacks(session: Session, stacks: Sequence[Any], fewest: int = FEWEST) -> None:

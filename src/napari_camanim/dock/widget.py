@@ -19,7 +19,6 @@ from camanim.cache_folder import set_cache_folder
 from camanim.errors import CamError
 from camanim.models.domain import FIRST, suggest_model
 from camanim.writing import checked_path
-from napari_camanim.canvas.glyphs import Glyphs
 from napari_camanim.canvas.presets import PRESETS, Preset, apply_preset
 from napari_camanim.commands import bind_keys, unbind_keys
 from napari_camanim.dock.class_field import ClassField
@@ -118,7 +117,6 @@ class CamWidget(Container[Any]):
         self._connect_session()
         self._restore()
         self._refresh()
-        self._glyphs = Glyphs(unwrapped(napari_viewer))
         self._idle.start()
         self._keys = bind_keys(napari_viewer)
 
@@ -885,7 +883,6 @@ class CamWidget(Container[Any]):
         """Make the settings, shortly after the dock was opened."""
         section = self.settings
         self._wheel.watch(section.native)
-        self._glyphs.start()
 
     # -- Closing -----------------------------------------------------------------------------------
 
@@ -897,7 +894,6 @@ class CamWidget(Container[Any]):
         if not self._closed:
             self._delay.stop()
             self._idle.stop()
-            self._glyphs.stop()
             self._remember()
             unbind_keys(self.viewer, self._keys)
             if self.ask is not None:

@@ -96,6 +96,13 @@ class StackData:
         top = highest.max(initial=0)
         return highest / top if top > 0 else np.zeros_like(highest)
 
+    def limits(self, index: int) -> tuple[float, float]:
+        """Return the raw values that are shown as 0 and 1 in a map of the animation.
+
+        Of signed maps, 0 is 0, and the second value is that of 1; its negative is that of -1.
+        """
+        return self._stack.limits(index)
+
     def __len__(self) -> int:
         return self.shape[0]
 

@@ -23,22 +23,6 @@ def include_all() -> None:
     gc.unfreeze()
 
 
-def import_engine() -> None:
-    """Import torch and the engine without collections in between, which the imports would trigger."""
-    if "torchvision" in sys.modules:
-        return
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        import torchvision  # noqa: F401 (imports torch)
-
-        import camanim.animation  # noqa: F401
-    finally:
-        if was_enabled:
-            gc.enable()
-    exclude_existing()
-
-
 def release_device_memory() -> None:
     """Return cached memory of the GPU to the driver; without torch, none is in use."""
     torch = sys.modules.get("torch")

@@ -13,11 +13,8 @@ from qtpy.QtCore import QObject, Signal
 
 from camanim.errors import CamError, Cancelled, OutOfMemory
 from camanim.progress import Progress
-from napari_camanim.work.collection import (
-    exclude_existing,
-    import_engine,
-    release_device_memory,
-)
+from napari_camanim.work.collection import exclude_existing, release_device_memory
+from napari_camanim.work.imports import import_engine
 
 #: Seconds between two reports of progress; more reports would slow the run.
 INTERVAL = 0.05
