@@ -7,12 +7,12 @@ from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from napari.layers import Image
+from qtpy.QtCore import QCoreApplication
 
 from napari_camanim.canvas.painted import (
     PaintedColorBar,
     PaintedText,
     colors_of,
-    use_painted_overlays,
 )
 from napari_camanim.layers.metadata import KEY
 from napari_camanim.layers.stack import is_stack
@@ -173,7 +173,11 @@ class Badge:
         #: Whether the whole caption is shown instead of one line.
         self._whole = False
         self._enabled = True
-        use_painted_overlays()
+        if QCoreApplication.instance() is not None:
+            # Needs OpenGL, which scripts without a window may lack.
+            from napari_camanim.canvas.visuals import register
+
+            register()
         # Without a colour, so that the text contrasts with the canvas in every theme.
         self.overlay = PaintedText(visible=True, position="top_left", font_size=FONT_SIZE)
         self.bar = PaintedColorBar(visible=False, position="bottom_right")

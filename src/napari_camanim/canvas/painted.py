@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.components.overlays import CanvasOverlay, TextOverlay
-from qtpy.QtCore import QCoreApplication
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -42,15 +41,6 @@ class PaintedColorBar(CanvasOverlay):
     low: str = ""
     high: str = ""
     font_size: float = 8
-
-
-def use_painted_overlays() -> None:
-    """Let napari's canvas draw the overlays of this module; nothing happens without Qt."""
-    if QCoreApplication.instance() is not None:
-        # Imports OpenGL, which scripts without a window may lack.
-        from napari_camanim.canvas import visuals
-
-        visuals.register()
 
 
 def colors_of(layer: Image) -> tuple[tuple[int, int, int], ...]:

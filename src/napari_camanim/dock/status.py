@@ -19,6 +19,7 @@ class Status(Column):
     """
 
     def __init__(self) -> None:
+        self._running = False
         self.bar = ProgressBar(visible=False)
         self.line = Label(visible=False)
         self.message = Label()
@@ -36,13 +37,19 @@ class Status(Column):
         self.bar.native.setTextVisible(False)
 
     def show_progress(self, words: str, done: int, total: int) -> None:
-        """Show the progress of a job; without a total, the bar moves to and fro."""
+        """Show the progress of a job; without a total, the bar moves to and fro.
+
+        Nothing changes before `set_running`.
+        """
+        if not self._running:
+            return
         self.line.value = words
         self.bar.native.setRange(0, total)
         self.bar.native.setValue(done)
 
     def set_running(self, running: bool) -> None:
         """Show or hide the progress."""
+        self._running = running
         self.bar.visible = self.line.visible = running
         if running:
             self.show_progress("", 0, 0)

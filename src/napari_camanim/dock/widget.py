@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
 DELAY = 40
 #: Milliseconds after the dock was opened until its settings are made.
 IDLE = 400
+#: Milliseconds until a live run shows that it is running. With software OpenGL, Qt draws the whole
+#: window for each change of a line in the dock, which takes as long as the maps.
+PATIENCE = 300
 #: Choices of the field for channels: grey or colours as shown, and the selected layers.
 AS_SHOWN, SELECTED = "shown", "selected"
 #: Side in pixels of the part of a large image by which the first network is chosen.
@@ -409,13 +413,9 @@ class CamWidget(Container[Any]):
         self.explainer.shown.connect(self._on_shown)
         self.explainer.listed.connect(self._on_classes)
         # Deleted with the widget, of which they would use fields.
-        self._delay, self._idle = QTimer(self.native), QTimer(self.native)
-        self._delay.setSingleShot(True)
-        self._delay.setInterval(DELAY)
-        self._delay.timeout.connect(self._run_live)
-        self._idle.setSingleShot(True)
-        self._idle.setInterval(IDLE)
-        self._idle.timeout.connect(self._fill)
+        self._delay = _single_shot(self.native, DELAY, self._run_live)
+        self._idle = _single_shot(self.native, IDLE, self._fill)
+        self._patience = _single_shot(self.native, PATIENCE, self._show_running)
 
     def _connect_session(self) -> None:
         layers = self.viewer.layers.events
@@ -729,13 +729,20 @@ class CamWidget(Container[Any]):
     # -- State of the runner -----------------------------------------------------------------------
 
     def _on_started(self) -> None:
-        self.run_button.text = "Cancel"
         # Writing a file would replace the job.
         self.export_button.enabled = self.card_button.enabled = False
+        if self.live.value:
+            self._patience.start()
+        else:
+            self._show_running()
+
+    def _show_running(self) -> None:
+        self.run_button.text = "Cancel"
         self.status.set_running(True)
         self.status.show_message("")
 
     def _on_finished(self) -> None:
+        self._patience.stop()
         self.run_button.text, self.run_button.enabled = "Run", True
         self.card_button.enabled = True
         self.status.set_running(False)
@@ -880,9 +887,12 @@ class CamWidget(Container[Any]):
         return self._settings
 
     def _fill(self) -> None:
-        """Make the settings, shortly after the dock was opened."""
+        """Make the settings and import the panel, shortly after the dock was opened."""
         section = self.settings
         self._wheel.watch(section.native)
+        # In a thread: with the first run, the window would wait for the import.
+        self._importer = create_worker(import_module, "napari_camanim.plots.panel")
+        self._importer.start()
 
     # -- Closing -----------------------------------------------------------------------------------
 
@@ -892,8 +902,8 @@ class CamWidget(Container[Any]):
         What was computed until then is still added to the viewer.
         """
         if not self._closed:
-            self._delay.stop()
-            self._idle.stop()
+            for timer in (self._delay, self._idle, self._patience):
+                timer.stop()
             self._remember()
             unbind_keys(self.viewer, self._keys)
             if self.ask is not None:
@@ -965,6 +975,15 @@ def _list_again(field: ComboBox, instead: Any = None) -> None:
             field.value = chosen
         elif instead is not None:
             field.value = instead
+
+
+def _single_shot(parent: QObject, milliseconds: int, slot: Callable[[], None]) -> QTimer:
+    """Return a timer that calls a function once after each start."""
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
+    timer.timeout.connect(slot)
+    return timer
 
 
 def _devices(progress: Progress) -> list[str]:

@@ -17,7 +17,7 @@ from napari_camanim.work.collection import exclude_existing, release_device_memo
 from napari_camanim.work.imports import import_engine
 
 #: Seconds between two reports of progress; more reports would slow the run.
-INTERVAL = 0.05
+INTERVAL = 0.1
 
 
 @dataclass(frozen=True)
