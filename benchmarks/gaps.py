@@ -5,8 +5,8 @@ freeze. It is measured from Run until all scores are there and two seconds beyon
 the same process, while napari adds a plain array of the same shape. Run is pressed two seconds after the
 dock was opened, when the canvas was drawn.
 
-The byte code of the plugin must be there, as after an installation, for the time in which the dock opens:
-run it twice, and without ``PYTHONDONTWRITEBYTECODE``.
+For the time in which the dock opens, the byte code of the plugin must be there, as after an
+installation: run it twice, without ``PYTHONDONTWRITEBYTECODE``.
 
 Run under a display, such as ``xvfb-run -a python benchmarks/gaps.py --model torchvision/resnet50
 --weights none``. The image is one of the samples unless ``--image`` is given.

@@ -106,7 +106,7 @@ def toggle_live(viewer: Viewer) -> None:
 
 def export_movie(viewer: Viewer) -> None:
     """Choose a file and write a movie of the current stack."""
-    dock(viewer).choose_and_export()
+    dock(viewer).saving.choose_and_export()
 
 
 #: Keys that are bound while the dock is open; napari lists them with the docstrings.

@@ -515,8 +515,8 @@ def test_maps_and_picture_of_the_edited_image(viewer, ask):
     assert stack.name.endswith("what if")
     for raw, same in zip(stack.data.animation.maps, what_if.explain().maps, strict=True):
         np.testing.assert_allclose(raw, same, atol=1e-5)
-    assert ask.image in dict(ask.dock._images()).values()
-    assert ask.tool.picture not in dict(ask.dock._images()).values()
+    assert ask.image in dict(ask.dock.source.images()).values()
+    assert ask.tool.picture not in dict(ask.dock.source.images()).values()
     order = [viewer.layers.index(each) for each in (ask.image, ask.tool.picture, stack)]
     assert order == sorted(order)
     labels.paint((40, 40), 1)
@@ -628,7 +628,7 @@ def test_channels_of_an_axis_have_one_region(viewer, ask):
 @pytest.mark.slow
 def test_the_painted_region_is_no_mask_of_the_settings(ask):
     ask.set_mode("paint")
-    assert ask.tool.labels not in dict(ask.dock._masks()).values()
+    assert ask.tool.labels not in dict(ask.dock.source.masks()).values()
 
 
 @pytest.mark.slow
@@ -769,7 +769,7 @@ def test_other_shapes_count_by_their_bounding_box(viewer, ask, slide):
     shapes.selected_data = {1}
     assert "bounding box of a rotated rectangle" in ask.dock.view_words.value
     inside = np.array([slide.world_to_data(at) for at in shapes.data[1]])
-    view = ask.dock._view()
+    view = ask.dock.source.view()
     for (start, stop), low, high in zip(
         view.box, np.ceil(inside.min(0)), np.ceil(inside.max(0)), strict=True
     ):

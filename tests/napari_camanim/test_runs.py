@@ -83,7 +83,7 @@ def test_normalisation_and_export_of_a_stack(viewer, dock, stacks, ramp, tmp_pat
     assert stack.data.animation is animation
     np.testing.assert_array_equal(stack.data[0], animation.stack("global")[0])
     movie = tmp_path / "layers.mp4"
-    dock.export(movie)
+    dock.saving.export(movie)
     dock.finish()
     frames = imageio_ffmpeg.count_frames_and_secs(str(movie))[0]
     assert frames == len(animation)
@@ -107,9 +107,9 @@ def test_the_run_is_in_a_thread(viewer, dock, ramp, monkeypatch):
 def test_export_is_disabled_during_a_run(viewer, dock, ramp):
     viewer.add_layer(ramp)
     dock.run()
-    assert not dock.export_button.enabled
+    assert not dock.saving.export_button.enabled
     dock.finish()
-    assert dock.export_button.enabled
+    assert dock.saving.export_button.enabled
 
 
 def test_mobilenet_predicts_egyptian_cat(

@@ -128,7 +128,7 @@ def test_the_movie_of_a_volume_has_the_shown_plane(
         type(animation), "write_movie", lambda *a, **k: planes.append(k["z"]) or original(*a, **k)
     )
     viewer.dims.set_point(1, 15)
-    dock.export(tmp_path / "plane.mp4")
+    dock.saving.export(tmp_path / "plane.mp4")
     dock.finish()
     assert planes == [3]
     assert imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "plane.mp4"))[0] == 4
@@ -358,7 +358,7 @@ def test_a_card_is_saved_and_opened(
     dock.settings.overrides["size"].value = "24"
     card = tmp_path / "card.toml"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(card.with_suffix("")), ""))
-    dock.card_button.native.click()
+    dock.saving.card_button.native.click()
     dock.finish()
     assert str(card) in dock.status.message.value
     for edit in (dock.settings.classes, dock.settings.weights):
@@ -409,7 +409,7 @@ def test_a_source_can_be_typed(viewer, dock, stacks, ramp):
 def test_an_invalid_field_is_named(viewer, dock, ramp, notified, field, text):
     viewer.add_layer(ramp)
     dock.settings.overrides[field].value = text
-    for action in (dock.run, dock.predict, lambda: dock.save_card("x.toml")):
+    for action in (dock.run, dock.predict, lambda: dock.saving.save_card("x.toml")):
         action()
         assert not dock.runner.running
         message = dock.status.message.value

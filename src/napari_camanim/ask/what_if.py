@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from camanim.editing import superpixel_at
 from camanim.errors import CamError
@@ -22,6 +22,7 @@ from napari_camanim.layers.placement import picture_placement
 from napari_camanim.layers.run import Run
 from napari_camanim.layers.stack import name_of
 from napari_camanim.session import Session, unwrapped
+from napari_camanim.timers import single_shot
 from napari_camanim.work.runner import Job, Runner
 
 if TYPE_CHECKING:
@@ -114,10 +115,7 @@ class WhatIfTool(QObject):
         #: How many changes of layers by this tool are under way.
         self._own_changes = 0
         # After the event `paint`, which comes before the labels are changed if a script paints.
-        self._release = QTimer()
-        self._release.setSingleShot(True)
-        self._release.setInterval(0)
-        self._release.timeout.connect(self._on_release)
+        self._release = single_shot(0, self._on_release)
         self.runner.finished.connect(self._on_finished)
         self.runner.failed.connect(self._on_failed)
 

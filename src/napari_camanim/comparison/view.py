@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image, Layer
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from camanim.errors import ImageError
 from napari_camanim.canvas.badge import Badge
@@ -28,6 +27,7 @@ from napari_camanim.layers.metadata import KEY
 from napari_camanim.layers.placement import with_layer_axis
 from napari_camanim.layers.stack import is_stack, set_data
 from napari_camanim.session import Session, shown_index, unwrapped
+from napari_camanim.timers import single_shot
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -170,7 +170,7 @@ class CompareView:
             )
         ]
         # A click of the mouse, several events of one action: the state is corrected after all of them.
-        self._timer = _timer(0, self._settle)
+        self._timer = single_shot(0, self._settle)
         self._badge = Badge.on(session)
         # Before any change, so that an error on the way is undone.
         session.comparison = self
@@ -532,11 +532,3 @@ def _set(model: Any, **values: Any) -> None:
     for name, value in values.items():
         if getattr(model, name) != value:
             setattr(model, name, value)
-
-
-def _timer(milliseconds: int, slot: Any) -> QTimer:
-    timer = QTimer()
-    timer.setSingleShot(True)
-    timer.setInterval(milliseconds)
-    timer.timeout.connect(slot)
-    return timer

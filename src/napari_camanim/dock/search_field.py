@@ -7,8 +7,8 @@ from typing import Any
 
 from magicgui.backends._qtpy.widgets import QBaseStringWidget
 from magicgui.widgets.bases import ValueWidget
-from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox
 from superqt import QSearchableComboBox
 
 #: Data role of the text that stands for an item in a request.
@@ -100,21 +100,3 @@ def narrow(box: QComboBox, length: int) -> None:
     """Limit the width of a combo box to a number of characters, as long items would widen the dock."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(length)
-
-
-class IgnoreWheel(QObject):
-    """Event filter that scrolls the dock instead of changing a field below the mouse wheel."""
-
-    def watch(self, parent: QWidget) -> None:
-        """Install the filter for all fields within a widget."""
-        for kind in (QComboBox, QAbstractSpinBox):
-            for field in parent.findChildren(kind):
-                field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-                field.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Ignore wheel events of a field without focus."""
-        if event.type() == QEvent.Type.Wheel and not watched.hasFocus():
-            event.ignore()
-            return True
-        return False

@@ -3,45 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from magicgui.widgets import CheckBox, ComboBox, Container, Label, PushButton, RadioButtons
 from napari.layers import Image, Labels
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtWidgets import QWidget
 
 from camanim.cache_folder import set_cache_folder
 from camanim.errors import CamError
-from camanim.models.domain import FIRST, suggest_model
-from camanim.writing import checked_path
-from napari_camanim.canvas.presets import PRESETS, Preset, apply_preset
+from napari_camanim.canvas.presets import Preset, apply_preset
 from napari_camanim.commands import bind_keys, unbind_keys
-from napari_camanim.dock.class_field import ClassField
-from napari_camanim.dock.form import Column, Form, fit_width, show_words
-from napari_camanim.dock.method_field import MethodField
-from napari_camanim.dock.network_field import NetworkField, confirm_trust
+from napari_camanim.dock.event_filters import Closing, IgnoreWheel
+from napari_camanim.dock.fields import DockFields
+from napari_camanim.dock.form import show_words
+from napari_camanim.dock.network_field import confirm_trust
 from napari_camanim.dock.remembered import remember, remembered
-from napari_camanim.dock.search_field import IgnoreWheel, narrow
-from napari_camanim.dock.sections import Section, SettingsSection
-from napari_camanim.dock.status import Status
-from napari_camanim.layers.metadata import KEY
-from napari_camanim.layers.stack import is_input
-from napari_camanim.layers.views import Mask, View, axis_names, take_mask, take_view
+from napari_camanim.dock.saving import SaveSection
+from napari_camanim.dock.settings_section import SettingsSection
+from napari_camanim.dock.source import Source, list_again
+from napari_camanim.layers.views import Mask, View, take_mask
 from napari_camanim.preferences import Preferences, preferences
-from napari_camanim.session import Session, shown_plane, unwrapped
+from napari_camanim.session import Session, unwrapped
+from napari_camanim.timers import single_shot
 from napari_camanim.work import jobs
 from napari_camanim.work.collection import include_all
 from napari_camanim.work.estimator import Estimator
 from napari_camanim.work.explainer import Explainer
 from napari_camanim.work.networks import ModelSpec
 from napari_camanim.work.request import RunRequest
-from napari_camanim.work.runner import Job, Runner
+from napari_camanim.work.runner import Runner
 from napari_camanim.work.task import Task
 
 if TYPE_CHECKING:
@@ -61,18 +53,10 @@ IDLE = 400
 #: Milliseconds until a live run shows that it is running. With software OpenGL, Qt draws the whole
 #: window for each change of a line in the dock, which takes as long as the maps.
 PATIENCE = 300
-#: Choices of the field for channels: grey or colours as shown, and the selected layers.
-AS_SHOWN, SELECTED = "shown", "selected"
-#: Side in pixels of the part of a large image by which the first network is chosen.
-SAMPLE = 1024
-#: The longest axis that can hold channels.
-MOST_CHANNELS = 16
 NO_IMAGE = "Open an image first, such as one of File > Open Sample."
-#: Width in pixels that the dock requests.
-WIDTH = 290
 
 
-class CamWidget(Container[Any]):
+class CamWidget(DockFields):
     """The dock widget: explains the active image layer with a network.
 
     Parameters
@@ -85,6 +69,7 @@ class CamWidget(Container[Any]):
     session : Session
     explainer : Explainer
     settings : SettingsSection
+    saving : SaveSection
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -93,7 +78,6 @@ class CamWidget(Container[Any]):
         self.session.retain()
         self._connections: list[tuple[Any, Callable[..., None]]] = []
         self._device_search: Task | None = None
-        self._explained_image: Image | None = None
         #: Sliders of the image when it was last described.
         self._place: Any = None
         #: Network that was chosen for the image, and not by the user.
@@ -111,12 +95,26 @@ class CamWidget(Container[Any]):
         self.layers: LayersSection | None = None
         self._settings: SettingsSection | None = None
         self._recorded: dict[str, Any] = {}
-        self._create_fields()
-        super().__init__(widgets=self._fields(), scrollable=True, labels=False)
+        super().__init__(Source(napari_viewer, self._narrowed))
         self.runner = Runner(partial(confirm_trust, self.native))
         self.explainer = Explainer(self.session, self.runner)
         self.estimator = Estimator(self.runner)
-        self._lay_out()
+        self.saving = SaveSection(self.session, self.runner, self.request, self.status.show_message)
+        self.sections = self._add_sections(
+            {
+                "Layers": self._make_layers,
+                "Ask": self._make_ask,
+                "Compare": self._make_compare,
+                "Save": self._make_save,
+                "Settings": self._make_settings,
+            }
+        )
+        self._wheel = IgnoreWheel()
+        self._wheel.watch(self.native)
+        self._closing = Closing(self.close_dock, self._abandon)
+        self.native.installEventFilter(self._closing)
+        # Closing napari deletes the widget without an event; results of a job can still arrive.
+        self.native.destroyed.connect(self._closing.abandon)
         self._connect_fields()
         self._connect_session()
         self._restore()
@@ -124,140 +122,7 @@ class CamWidget(Container[Any]):
         self._idle.start()
         self._keys = bind_keys(napari_viewer)
 
-    # -- Fields ------------------------------------------------------------------------------------
-
-    def _create_fields(self) -> None:
-        self.image = ComboBox(
-            name="image",
-            label="Image",
-            choices=self._images,
-            tooltip="The image to explain; follows the selected layer.",
-        )
-        self.channels = ComboBox(
-            name="channels",
-            label="Channels",
-            choices=self._channel_choices,
-            tooltip="Axis or layers with the channels of the network's input.",
-            visible=False,
-        )
-        self.view_words = Label(name="view", tooltip="What is explained by Run.")
-        self.network = NetworkField(
-            name="network", label="Network", value="", tooltip=NetworkField.hint
-        )
-        self.classes = ClassField(
-            name="class",
-            label="Class",
-            tooltip="The class to explain; A - B for a contrast, A; B for a stack of each.",
-        )
-        self.method = MethodField(name="method", label="Method")
-        self.road = CheckBox(
-            name="road",
-            text="Score every layer (ROAD)",
-            label="",
-            tooltip="Score each map by removing the pixels that it marks as important.",
-        )
-        self.live = CheckBox(
-            name="live",
-            text="Live",
-            tooltip="Run again whenever slice, class, method or network change.",
-        )
-        self.run_button = PushButton(
-            name="run", text="Run", tooltip="Compute the maps of all layers."
-        )
-        self.predict_button = PushButton(
-            name="predict", text="Predict", tooltip="List the likeliest classes."
-        )
-        self.normalization = RadioButtons(
-            name="scale",
-            label="Scale",
-            choices=["local", "global"],
-            orientation="horizontal",
-            tooltip="local: a separate scale for each layer; global: a common scale.",
-        )
-        self.normalization.value = "local"
-        self.preset = ComboBox(
-            name="view",
-            label="View",
-            choices=PRESETS,
-            tooltip="The map over the image, beside it, or opaque.",
-        )
-        self.signed = CheckBox(
-            name="signed",
-            text="Show negative evidence",
-            label="",
-            tooltip="Show evidence against the class, too, with a diverging colormap.",
-        )
-        self.export_button = PushButton(
-            name="export",
-            text="Export movie…",
-            label="",
-            tooltip="Write a movie of all layers (mp4); of a volume, the shown plane.",
-        )
-        self.card_button = PushButton(
-            text="Save card…", tooltip="Write the network and its settings to a card (.toml)."
-        )
-        self.cost = Label(name="cost", tooltip="Expected cost of Run; known for a loaded network.")
-        self.domain = Label(name="domain", tooltip="What the network was trained on.")
-        self.status = Status()
-
-    def _fields(self) -> list[Any]:
-        return [
-            Form([self.image]),
-            self.view_words,
-            Form([self.channels, self.network]),
-            self.domain,
-            Form([self.classes, self.method]),
-            self.road,
-            Column([self.run_button, self.predict_button, self.live], "horizontal"),
-            self.cost,
-            Form([self.normalization, self.preset]),
-            self.signed,
-            self.status,
-        ]
-
-    @property
-    def native(self) -> QWidget:
-        """The widget that scrolls, as napari docks this one."""
-        return self.root_native_widget
-
-    def _lay_out(self) -> None:
-        narrow(self.image.native, 10)
-        self.network.native.parentWidget().layout().addWidget(self.network.button)
-        layout = super().native.layout()
-        layout.setSpacing(6)
-        for label in (self.view_words, self.domain, self.cost):
-            label.native.setWordWrap(True)
-            fit_width(label)
-            show_words(label, label.value)
-        self.sections = {
-            "Layers": Section(
-                "Layers", "The network as the tree of its modules.", self._make_layers
-            ),
-            "Ask": Section(
-                "Ask", "What if a region were not there? Explain a box, or windows.", self._make_ask
-            ),
-            "Compare": Section(
-                "Compare", "Several methods, classes or networks side by side.", self._make_compare
-            ),
-            "Save": Section("Save", "Movies and cards.", self._make_save),
-            "Settings": Section(
-                "Settings",
-                "Settings of network, maps, scores and computation.",
-                self._make_settings,
-            ),
-        }
-        for section in self.sections.values():
-            layout.addWidget(section)
-        layout.addStretch()
-        root = self.native
-        root.setMinimumWidth(WIDTH)
-        root.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self._wheel = IgnoreWheel()
-        self._wheel.watch(root)
-        self._closing = _Closing(self.close_dock, self._abandon)
-        root.installEventFilter(self._closing)
-        # Closing napari deletes the widget without an event; results of a job can still arrive.
-        root.destroyed.connect(self._closing.abandon)
+    # -- Sections ----------------------------------------------------------------------------------
 
     def _make_layers(self) -> QWidget:
         from napari_camanim.tree.section import LayersSection
@@ -308,59 +173,16 @@ class CamWidget(Container[Any]):
         self.status.show_message(text, error=True)
 
     def _make_save(self) -> QWidget:
-        self._save = Column([self.export_button, self.card_button])
-        return self._save.native
+        return self.saving.native
 
     def _make_settings(self) -> QWidget:
         self._list_devices()
         self._wheel.watch(self.settings.native)
         return self.settings.native
 
-    def _images(self, widget: Any = None) -> list[tuple[str, Image]]:
-        layers = [unwrapped(layer) for layer in self.viewer.layers]
-        return [(layer.name, layer) for layer in layers if is_input(layer)]
-
-    def _channel_choices(self, widget: Any = None) -> list[tuple[str, Any]]:
-        """Return the axes and layers that can hold the channels of the network's input."""
-        image = self._explained_image
-        choices: list[tuple[str, Any]] = [("as shown", AS_SHOWN)]
-        if image is None or image.rgb:
-            return choices
-        names, shape = axis_names(image), image.data.shape
-        first = self.viewer.dims.ndim - image.ndim
-        displayed = [axis - first for axis in self.viewer.dims.displayed]
-        choices += [
-            (f"axis {names[axis]} ({shape[axis]})", axis)
-            for axis in range(image.ndim)
-            if axis not in displayed and 2 <= shape[axis] <= MOST_CHANNELS
-        ]
-        selected = [unwrapped(layer) for layer in self.viewer.layers.selection]
-        if sum(is_input(layer) for layer in selected) > 1:
-            choices.append(("the selected layers", SELECTED))
-        return choices
-
-    def _channels(self) -> int | list[Image] | None:
-        """Return the axis, or the other layers, with the channels of the network's input."""
-        chosen = self.channels.value
-        if isinstance(chosen, int):
-            return chosen
-        if chosen != SELECTED:
-            return None
-        images = [layer for _, layer in self._images()]
-        selected = [unwrapped(layer) for layer in self.viewer.layers.selection]
-        image = self._explained_image
-        return [layer for layer in images if layer in selected and layer is not image]
-
-    def _view(self) -> View:
-        """Return what is explained.
-
-        Raises
-        ------
-        ImageError
-            If the selected layers cannot be channels of one image.
-        """
-        view = take_view(self.viewer, self.image.value, self._channels())
-        return view if self.ask is None else self.ask.region.apply(view, self.image.value)
+    def _narrowed(self, view: View, image: Image) -> View:
+        """Return the part of a view that is explained."""
+        return view if self.ask is None else self.ask.region.apply(view, image)
 
     def _windows(self) -> dict[str, Any] | None:
         return None if self.ask is None else self.ask.region.windows()
@@ -373,19 +195,11 @@ class CamWidget(Container[Any]):
             slices = self._settings is not None and self._settings.all_slices()
             space = 3 if slices or (loaded is not None and loaded.dims == 3) else 2
             try:
-                words = self._view().words(space)
+                words = self.source.view().words(space)
                 words += ", window by window" if self._windows() is not None else ""
             except CamError as error:
                 words = str(error)
         show_words(self.view_words, words)
-
-    def _masks(self, widget: Any = None) -> list[tuple[str, Labels]]:
-        layers = [unwrapped(layer) for layer in self.viewer.layers]
-        return [
-            (layer.name, layer)
-            for layer in layers
-            if isinstance(layer, Labels) and KEY not in layer.metadata
-        ]
 
     # -- Connections -------------------------------------------------------------------------------
 
@@ -402,9 +216,7 @@ class CamWidget(Container[Any]):
         self.preset.changed.connect(self._on_preset)
         self.run_button.clicked.connect(self.run_or_cancel)
         self.predict_button.clicked.connect(self.predict)
-        self.export_button.clicked.connect(self.choose_and_export)
         self.status.offer.clicked.connect(self._show_unplaced)
-        self.card_button.clicked.connect(self._choose_and_save)
         self.runner.started.connect(self._on_started)
         self.runner.finished.connect(self._on_finished)
         self.estimator.estimated.connect(self._on_cost)
@@ -413,9 +225,9 @@ class CamWidget(Container[Any]):
         self.explainer.shown.connect(self._on_shown)
         self.explainer.listed.connect(self._on_classes)
         # Deleted with the widget, of which they would use fields.
-        self._delay = _single_shot(self.native, DELAY, self._run_live)
-        self._idle = _single_shot(self.native, IDLE, self._fill)
-        self._patience = _single_shot(self.native, PATIENCE, self._show_running)
+        self._delay = single_shot(DELAY, self._run_live, self.native)
+        self._idle = single_shot(IDLE, self._fill, self.native)
+        self._patience = single_shot(PATIENCE, self._show_running, self.native)
 
     def _connect_session(self) -> None:
         layers = self.viewer.layers.events
@@ -449,13 +261,13 @@ class CamWidget(Container[Any]):
         # Without signals: findings remain valid when their mask is removed.
         self.channels.reset_choices()
         if self._settings is not None:
-            _list_again(self._settings.mask)
-        _list_again(self.image, next((layer for _, layer in self._images()), None))
+            list_again(self._settings.mask)
+        list_again(self.image, next((layer for _, layer in self.source.images()), None))
 
     def _on_removed(self, event: Any = None) -> None:
         # Layers can be garbage now.
         include_all()
-        images = [layer for _, layer in self._images()]
+        images = [layer for _, layer in self.source.images()]
         removed = unwrapped(getattr(event, "value", None))
         if removed is not None and removed not in images and isinstance(removed, Image):
             self.explainer.forget(removed)
@@ -464,41 +276,36 @@ class CamWidget(Container[Any]):
     def _follow_selection(self, event: Any = None) -> None:
         """Choose the selected layer, if it is one of the listed images."""
         active = unwrapped(self.viewer.layers.selection.active)
-        if any(layer is active for _, layer in self._images()):
+        if any(layer is active for _, layer in self.source.images()):
             self.image.value = active
 
     def _on_stack(self, stack: Any = None) -> None:
         """Show the normalisation of the current stack."""
         current = self.session.current
-        self.export_button.enabled = current is not None and not self.runner.running
+        self.saving.enable()
         if current is not None:
             with self.normalization.changed.blocked(), self.signed.changed.blocked():
                 self.normalization.value = current.data.normalization
                 self.signed.value = current.data.signed
 
     def _on_moved(self) -> None:
-        image = self._explained_image
-        if image is None:
-            return
-        dims = self.viewer.dims
-        # The sliders of the image are part of the input, that of the layers is not.
-        place = (tuple(dims.point[-image.ndim :]), tuple(dims.displayed), image.contrast_limits)
-        if place != self._place:
+        place = self.source.place()
+        # The slider of the layers is no part of it.
+        if place is not None and place != self._place:
             self._place = place
             self._show_view()
             self._on_change()
 
     def _on_selection(self, event: Any = None) -> None:
-        self.channels.reset_choices()
-        self.channels.visible = len(self.channels.choices) > 1
+        self.source.list_channels()
         self._follow_selection()
 
     # -- Changes of fields -------------------------------------------------------------------------
 
     def _on_image(self, image: Image | None) -> None:
-        if image is self._explained_image:
+        if image is self.source.explained:
             return
-        self._explained_image = image
+        self.source.explained = image
         self._on_selection()
         self._place = None
         if image is None:
@@ -565,22 +372,8 @@ class CamWidget(Container[Any]):
 
     def _suggest_network(self) -> None:
         """Choose a network that fits the image, unless the user has chosen one."""
-        image = self._explained_image
-        if image is None or self.network.value not in ("", self._suggested):
-            return
-        suggested = None
-        # Nothing is computed or read from a file for it, and of a large image a part is enough.
-        if image.rgb or isinstance(image.data, np.ndarray):
-            # The view may show no slice.
-            with suppress(CamError):
-                view = take_view(self.viewer, image, self._channels())
-                sides = view.region(2).size
-                start = [max(0, (n - SAMPLE) // 2) for n in sides]
-                stop = [min(n, at + SAMPLE) for n, at in zip(sides, start, strict=True)]
-                view = view.within((*start, *stop), 2)
-                suggested = suggest_model(view.read(2).pixels)
-        self._suggested = suggested or FIRST
-        self.network.value = self._suggested
+        if self.source.explained is not None and self.network.value in ("", self._suggested):
+            self._suggested = self.network.value = self.source.suggested_network()
 
     def _estimate(self) -> None:
         """Estimate the cost of what is chosen, in the background."""
@@ -623,7 +416,7 @@ class CamWidget(Container[Any]):
     def _contents(self) -> RunRequest:
         return RunRequest(
             network=ModelSpec(self.network.source(), self.settings.network()),
-            view=self._view(),
+            view=self.source.view(),
             slices=self.settings.all_slices(),
             targets=self.classes.requests(),
             method=self.method.value,
@@ -729,8 +522,7 @@ class CamWidget(Container[Any]):
     # -- State of the runner -----------------------------------------------------------------------
 
     def _on_started(self) -> None:
-        # Writing a file would replace the job.
-        self.export_button.enabled = self.card_button.enabled = False
+        self.saving.enable()
         if self.live.value:
             self._patience.start()
         else:
@@ -744,7 +536,6 @@ class CamWidget(Container[Any]):
     def _on_finished(self) -> None:
         self._patience.stop()
         self.run_button.text, self.run_button.enabled = "Run", True
-        self.card_button.enabled = True
         self.status.set_running(False)
         self._on_stack()
         if self._mask_changed:
@@ -758,69 +549,6 @@ class CamWidget(Container[Any]):
     def _on_message(self, text: str, error: bool) -> None:
         self.status.show_message(text, error)
         self.status.offer.visible = self.explainer.unplaced is not None
-
-    # -- Files -------------------------------------------------------------------------------------
-
-    def export(self, path: str | Path) -> None:
-        """Write the movie of the current stack; of a volume, of the shown plane.
-
-        Parameters
-        ----------
-        path : path-like
-            Must end in ``.mp4``.
-        """
-        stack = self.session.current
-        if stack is None:
-            self._refuse("No stack to export: press Run first.")
-            return
-        animation, normalization = stack.data.animation, stack.data.normalization
-        z = shown_plane(self.viewer, stack)
-
-        def job(progress: Progress) -> Path:
-            written: Path = animation.write_movie(
-                path, normalization=normalization, z=z, progress=progress
-            )
-            return written
-
-        self.runner.start(Job(job, self._show_written))
-
-    def save_card(self, path: str | Path) -> None:
-        """Write the network and its settings as a card.
-
-        Parameters
-        ----------
-        path : path-like
-            Must end in ``.toml``.
-        """
-        request = self.request()
-        if request is None:
-            return
-        spec, networks = request.network, self.runner.networks
-
-        def job(progress: Progress) -> Path:
-            # Before the network is loaded, which may download weights.
-            checked_path(path, ".toml")
-            return networks.load(spec, progress).save_card(path)
-
-        self.runner.start(Job(job, self._show_written))
-
-    def _show_written(self, path: Path) -> None:
-        if self._closed:
-            return
-        self.status.show_message(f"Wrote {path}.")
-
-    def choose_and_export(self) -> None:
-        """Choose a file and write a movie of the current stack."""
-        self._choose("Export movie", "layers.mp4", "Movie (*.mp4)", self.export)
-
-    def _choose_and_save(self) -> None:
-        self._choose("Save card", "network.toml", "Card (*.toml)", self.save_card)
-
-    def _choose(self, title: str, name: str, pattern: str, write: Callable[[str], None]) -> None:
-        path, _ = QFileDialog.getSaveFileName(self.native, title, name, pattern)
-        if path:
-            suffix = Path(name).suffix
-            write(path if path.lower().endswith(suffix) else f"{path}{suffix}")
 
     # -- Between sessions --------------------------------------------------------------------------
 
@@ -873,10 +601,10 @@ class CamWidget(Container[Any]):
     def settings(self) -> SettingsSection:
         """Settings of network, maps, scores and computation; made when they are first needed."""
         if self._settings is None:
-            self._settings = section = SettingsSection(self._masks)
+            self._settings = section = SettingsSection(self.source.masks)
             section.restore(self._recorded)
             section.set_method(self.method.method())
-            image = self._explained_image
+            image = self.source.explained
             section.set_depth(image is not None and image.ndim > 2)
             section.mask.changed.connect(self._on_mask)
             for name, box in section.boxes.items():
@@ -942,48 +670,6 @@ class CamWidget(Container[Any]):
         """Drop what is still computed, as napari has deleted the window."""
         self.explainer.abandon()
         self._disconnect()
-
-
-class _Closing(QObject):
-    """Notices that napari closes the dock: by a close event, or by removing its parent."""
-
-    def __init__(self, close: Callable[[], None], abandon: Callable[[], None]) -> None:
-        super().__init__()
-        self._close, self._abandon = close, abandon
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Close the dock after its last event."""
-        parted = event.type() == QEvent.Type.ParentChange and watched.parent() is None
-        if parted or event.type() == QEvent.Type.Close:
-            self._close()
-        return False
-
-    def abandon(self, *_: object) -> None:
-        """Close the dock without its widgets, which are deleted."""
-        self._abandon()
-
-
-def _list_again(field: ComboBox, instead: Any = None) -> None:
-    """Update the list of a field without signals.
-
-    The choice is kept, although it can have another name; if it was removed, `instead` is chosen.
-    """
-    with field.changed.blocked():
-        chosen = field.value
-        field.reset_choices()
-        if chosen is not None and chosen in field.choices:
-            field.value = chosen
-        elif instead is not None:
-            field.value = instead
-
-
-def _single_shot(parent: QObject, milliseconds: int, slot: Callable[[], None]) -> QTimer:
-    """Return a timer that calls a function once after each start."""
-    timer = QTimer(parent)
-    timer.setSingleShot(True)
-    timer.setInterval(milliseconds)
-    timer.timeout.connect(slot)
-    return timer
 
 
 def _devices(progress: Progress) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
+from napari_camanim.timers import single_shot
 from napari_camanim.work.runner import Runner
 from napari_camanim.work.task import Task
 
@@ -40,10 +41,7 @@ class Estimator(QObject):
         self._runner = runner
         self._request: RunRequest | None = None
         self._task: Task | None = None
-        self._delay = QTimer(self)
-        self._delay.setSingleShot(True)
-        self._delay.setInterval(DELAY)
-        self._delay.timeout.connect(self._start)
+        self._delay = single_shot(DELAY, self._start, self)
         runner.started.connect(self.stop)
 
     def estimate(self, request: RunRequest) -> None:
