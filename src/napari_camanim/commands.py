@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 
 from napari_camanim.plots import navigation
@@ -45,12 +46,14 @@ def next_best_layer(viewer: Viewer) -> None:
     session = Session.of(viewer)
     stack, animation = session.current, session.animation
     if stack is None or animation is None:
+        show_info("There are no maps: press Run first.")
         return
     for finding in animation.findings.values():
         index = navigation.next_best(finding, session.index, among=stack.data.indices)
         if index is not None:
             session.go_to(index)
             return
+    show_info("No layer has a score: check Score every layer (ROAD), and press Run.")
 
 
 def next_stage(viewer: Viewer) -> None:
@@ -58,6 +61,7 @@ def next_stage(viewer: Viewer) -> None:
     session = Session.of(viewer)
     stack, animation = session.current, session.animation
     if stack is None or animation is None:
+        show_info("There are no maps: press Run first.")
         return
     layers, shown = animation.layers, stack.data.indices
     index = navigation.next_stage(layers, session.index, among=shown)

@@ -511,6 +511,7 @@ def test_maps_and_picture_of_the_edited_image(viewer, ask):
     what_if = camanim.WhatIf(base.data.animation)
     what_if.edit(labels.data)
     np.testing.assert_array_equal(ask.tool.picture.data, what_if.image)
+    assert "covers" not in viewer.canvas.overlays["camanim"].text
     stack = ask.tool.stack
     assert stack.name.endswith("what if")
     for raw, same in zip(stack.data.animation.maps, what_if.explain().maps, strict=True):

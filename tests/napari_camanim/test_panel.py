@@ -12,7 +12,7 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QScrollBar
 
 import camanim
-from napari_camanim import animate_layer
+from napari_camanim import animate_layer, commands
 from napari_camanim.plots.navigation import next_best, next_stage
 from napari_camanim.plots.panel import show_panel
 from napari_camanim.session import Session
@@ -548,3 +548,60 @@ def test_removing_all_stacks_empties_the_panel(panel, scored, viewer, drawn):
     assert drawing.pixels is None
     assert panel.view.message
     assert cursor(panel) is None
+
+
+# -- Around the panel ------------------------------------------------------------------------------
+
+
+def camera(viewer):
+    return (*viewer.scene.camera.center, viewer.scene.camera.zoom)
+
+
+@pytest.mark.parametrize("zoomed", [False, True])
+def test_the_view_is_fitted_again_unless_the_user_has_zoomed(viewer, ramp, qtbot, zoomed):
+    viewer.add_layer(ramp)
+    qtbot.wait(100)
+    if zoomed:
+        viewer.scene.camera.zoom *= 1.7
+    before, height = camera(viewer), viewer.canvas.size[0]
+    show_panel(viewer)
+    qtbot.waitUntil(lambda: viewer.canvas.size[0] < height)
+    qtbot.wait(700)
+    after = camera(viewer)
+    viewer.reset_view()
+    if zoomed:
+        assert after == pytest.approx(before)
+        assert camera(viewer) != pytest.approx(before)
+    else:
+        assert camera(viewer) == pytest.approx(after)
+        assert after != pytest.approx(before)
+    # The user's zoom is kept from then on.
+    viewer.scene.camera.zoom *= 3
+    zoom, height = viewer.scene.camera.zoom, viewer.canvas.size[0]
+    viewer.window.resize(900, 600)
+    qtbot.waitUntil(lambda: viewer.canvas.size[0] != height)
+    assert viewer.scene.camera.zoom == zoom
+
+
+def test_it_says_that_scores_are_being_computed(viewer, session, add_stack, panel, drawn):
+    stack = add_stack()
+    drawn(panel._redraw)
+    idle = panel.view.message
+    stack.data.run.computing = True
+    drawn(session.updated.emit, stack)
+    assert panel.view.message not in ("", idle)
+    stack.data.run.computing = False
+    drawn(session.updated.emit, stack)
+    assert panel.view.message == idle
+
+
+def test_commands_without_maps_or_scores_say_what_is_missing(viewer, add_stack, notified):
+    for command in (commands.next_best_layer, commands.next_stage):
+        command(viewer)
+        assert "Run" in notified()
+    stack = add_stack()
+    index = Session.of(viewer).index
+    commands.next_best_layer(viewer)
+    assert "score" in notified()
+    assert Session.of(viewer).index == index
+    assert stack in viewer.layers

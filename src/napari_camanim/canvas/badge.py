@@ -15,7 +15,6 @@ from napari_camanim.canvas.painted import (
     colors_of,
 )
 from napari_camanim.layers.metadata import KEY
-from napari_camanim.layers.stack import is_stack
 from napari_camanim.session import Session, unwrapped
 
 if TYPE_CHECKING:
@@ -149,7 +148,8 @@ def hindrance(viewer: ViewerModel, stack: Image, index: int | None) -> str:
 
 def _covers(layer: Any, stack: Image) -> bool:
     """Return whether a layer hides what is below it, somewhere within a stack."""
-    if not isinstance(layer, Image) or is_stack(layer) or not layer.visible:
+    # Pictures of the plugin, such as the edited image of a what-if, are shown on purpose.
+    if not isinstance(layer, Image) or KEY in layer.metadata or not layer.visible:
         return False
     if layer.opacity < 0.5 or str(layer.blending) not in COVERING:
         return False

@@ -30,6 +30,8 @@ class Run:
         Contents of the dock; None for results of scripts.
     source : weakref.ref or None
         The image layer.
+    computing : bool
+        Whether findings are being computed.
     """
 
     animation: Animation
@@ -37,6 +39,7 @@ class Run:
     image_name: str = ""
     request: RunRequest | None = None
     source: ref[Any] | None = None
+    computing: bool = False
 
     @classmethod
     def of(

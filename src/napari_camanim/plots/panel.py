@@ -35,6 +35,7 @@ from napari_camanim.plots.popup import LayerPopup
 from napari_camanim.plots.track import slider_track
 from napari_camanim.plots.view import CurveView
 from napari_camanim.session import Session, shown_plane, unwrapped
+from napari_camanim.timers import single_shot
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from camanim.findings import Finding
 
 NAME = "Scores"
+COMPUTING = "Scores are being computed."
 NO_SCORES = "Scores appear here: check Score every layer (ROAD), and press Run."
 NO_SECOND = "none"
 #: Height of the dock at first, in pixels.
@@ -52,6 +54,8 @@ NARROW = 560
 #: Milliseconds until a change is drawn, so that changes in sequence are drawn once; and between looks
 #: whether a drawing is finished.
 DELAY, POLL = 40, 15
+#: Milliseconds until the layout of the window with the panel is settled.
+SETTLED = 500
 #: Time between drawings of incoming scores, in units of the time that a drawing takes.
 PAUSE = 3.0
 
@@ -365,7 +369,10 @@ class CurvePanel(QWidget):
         self.all_runs.setVisible(len(self._session.stacks) > 1)
         self.words.setText(drawing.summary)
         self.words.setToolTip(drawing.summary)
-        self.view.message = "" if drawing.pixels is not None else NO_SCORES
+        stack = self._session.current
+        computing = stack is not None and stack.data.run.computing
+        message = COMPUTING if computing else NO_SCORES
+        self.view.message = "" if drawing.pixels is not None else message
         self.view.setAccessibleDescription(drawing.summary or self.view.message)
         self.view.show_drawing(drawing, self._theme().colors["third"])
         self.view.set_index(self._session.index)
@@ -471,6 +478,16 @@ def _disconnect(
     session.release()
 
 
+def _is_fitted(viewer: Viewer) -> bool:
+    """Return whether the camera is where it shows all layers as large as possible."""
+    camera = viewer.scene.camera
+    center, zoom = camera.center, camera.zoom
+    viewer.reset_view()
+    fitted = np.allclose((*center, zoom), (*camera.center, camera.zoom))
+    camera.center, camera.zoom = center, zoom
+    return fitted
+
+
 def show_panel(viewer: Viewer) -> CurvePanel:
     """Add the panel of scores below the canvas, as wide as the canvas; return the existing one if any.
 
@@ -490,6 +507,11 @@ def show_panel(viewer: Viewer) -> CurvePanel:
         existing.parentWidget().show()
         return existing
     panel = CurvePanel(Session.of(viewer))
+    if viewer.dims.ndisplay == 2 and _is_fitted(viewer):
+        # The canvas becomes lower in the next events.
+        viewer.canvas.events.size.connect(viewer.reset_view)
+        disconnect = partial(viewer.canvas.events.size.disconnect, viewer.reset_view)
+        single_shot(SETTLED, disconnect, panel).start()
     dock = viewer.window.add_dock_widget(panel, name=NAME, area="bottom")
     window = dock.window()
     panel.keep_corners(window)

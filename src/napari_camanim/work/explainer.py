@@ -72,6 +72,8 @@ class Explainer(QObject):
         self._session = session
         self._runner = runner
         self._kept: OrderedDict[tuple[Any, ...], Explained] = OrderedDict()
+        #: Runs whose findings are being computed.
+        self._computing: list[Run] = []
         self._began: tuple[str, float] = ("", 0.0)
         #: A result whose image was removed during the run.
         self.unplaced: tuple[Explained, Normalization, dict[str, Any]] | None = None
@@ -122,7 +124,7 @@ class Explainer(QObject):
         show = partial(self._show, image, normalization, signed, into or stack)
         work = partial(_explain, request, image, normalization, self._runner)
         self.explaining = request.key
-        self._runner.start(Job(work, show))
+        self._start(Job(work, show))
 
     def _show_again(self, stack: Image, request: RunRequest, kept: Explained) -> None:
         """Show a stack that has the requested maps, and compute findings that it does not have."""
@@ -158,7 +160,7 @@ class Explainer(QObject):
     ) -> None:
         """Run several requests for one image, show them side by side, and compute their findings."""
         work = partial(_explain_all, tuple(requests), image, normalization, self._runner)
-        self._runner.start(Job(work, partial(self._show_comparison, normalization)))
+        self._start(Job(work, partial(self._show_comparison, normalization)))
 
     def _show_comparison(self, normalization: Normalization, results: list[Explained]) -> None:
         from napari_camanim.comparison.usual import show_runs
@@ -184,11 +186,28 @@ class Explainer(QObject):
     def predict(self, request: RunRequest) -> None:
         """Predict the likeliest classes; `listed` is emitted with them."""
         work = partial(_predict, request, self._runner)
-        self._runner.start(Job(work, self.listed.emit, kept=False))
+        self._start(Job(work, self.listed.emit, kept=False))
+
+    def _start(self, job: Job, computing: Sequence[Run] = ()) -> None:
+        """Start a job instead of the last one, and mark runs whose findings it computes."""
+        self._mark(computing)
+        self._runner.start(job)
+
+    def _mark(self, computing: Sequence[Run] = ()) -> None:
+        """Mark the runs whose findings are being computed, and no others."""
+        for run in self._computing:
+            run.computing = False
+        before, self._computing = self._computing, list(computing)
+        for run in self._computing:
+            run.computing = True
+        for stack in self._session.stacks:
+            if stack.data.run in before and not stack.data.run.computing:
+                self._session.updated.emit(stack)
 
     def drop(self) -> None:
         """Cancel what is running, without its result."""
         self.explaining = None
+        self._mark()
         self._runner.drop()
 
     def cancel(self) -> None:
@@ -198,7 +217,7 @@ class Explainer(QObject):
     def compare_with_mask(self, stack: Image, mask: Mask | None) -> None:
         """Measure the agreement of a stack's maps with a mask."""
         work = partial(_localise, stack.data.run, mask, self._report)
-        self._runner.start(Job(work, self._on_localised))
+        self._start(Job(work, self._on_localised))
 
     @property
     def running(self) -> bool:
@@ -225,7 +244,7 @@ class Explainer(QObject):
             Called with the finding, or None, and the problem, or an empty text.
         """
         work = partial(_test_region, stack.data.run, mask, settings, self._report)
-        self._runner.start(Job(work, done, kept=False))
+        self._start(Job(work, done, kept=False))
 
     def forget(self, image: Image) -> None:
         """Drop the results that are kept of an image, as its pixels were changed or it was removed."""
@@ -335,7 +354,8 @@ class Explainer(QObject):
         asking = [each for each in results if each.request.findings or each.request.mask]
         if asking and not any(each.cancelled for each in results) and not self._runner.closed:
             work = partial(_find_all, asking, self._report)
-            self._runner.start(Job(work, partial(self._on_found, asking)))
+            runs = [run for each in asking for run in each.runs]
+            self._start(Job(work, partial(self._on_found, asking)), runs)
 
     def _report(self, run: Run) -> None:
         """Announce findings of a run; called in the thread."""
@@ -357,6 +377,7 @@ class Explainer(QObject):
     def _on_found(self, results: list[Explained], found: Found) -> None:
         if self._abandoned:
             return
+        self._mark()
         explained = results[0]
         # Of several runs, the table of runs has the values of each.
         summary = jobs.findings_summary(explained.runs) if len(results) == 1 else ""
@@ -377,6 +398,7 @@ class Explainer(QObject):
     # -- Progress ----------------------------------------------------------------------------------
 
     def _on_failed(self, error: CamError) -> None:
+        self._mark()
         self.explaining = None
         self.said.emit(str(error), not isinstance(error, Cancelled))
 
