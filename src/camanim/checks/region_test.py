@@ -100,7 +100,7 @@ class RegionTest(Finding):
         """Return the effect of the region beside that of its copies, and the p-value."""
         spread = f"{self.elsewhere.mean():+.2f} ± {self.elsewhere.std(ddof=1):.2f}"
         return (
-            f"Region test: without the region, the score of {self.target} changes by "
+            f"Region test: without the region, the output for {self.target} changes by "
             f"{self.effect:+.2f}; without copies of it at {len(self.elsewhere)} other places, by "
             f"{spread} (p = {self.p_value:.2g}).{self._overlap_in_words()}"
         )

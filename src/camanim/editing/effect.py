@@ -87,7 +87,7 @@ class Effect:
         """Return the change of the target, and the class that is the likeliest now."""
         text = f"{self.target} {_change(self.before, self.after)}"
         if _format(self.before) == _format(self.after) and self.unit == "probability":
-            text += f" (score {self.score_before:+.2f} -> {self.score_after:+.2f})"
+            text += f" (output {self.score_before:+.2f} -> {self.score_after:+.2f})"
         now, then = self.likeliest, self.likeliest_before
         if now is None or then is None:
             return f"{text}."

@@ -109,13 +109,13 @@ def use_in_words(test: RegionTest) -> str:
     p = f"p = {test.p_value:.2g}"
     if test.p_value <= LEVEL:
         return (
-            f"The network uses this region for {test.target} ({p}): without it, the score changes by "
+            f"The network uses this region for {test.target} ({p}): without it, the output changes by "
             f"{test.effect:+.2f}; without the same region at {places} other places, by "
             f"{test.elsewhere.mean():+.2f} on average.{_too_large(test)}"
         )
     return (
         f"Nothing shows that the network uses this region for {test.target} ({p}): without it, the "
-        f"score changes by {test.effect:+.2f}; without the same region at {places} other places, by "
+        f"output changes by {test.effect:+.2f}; without the same region at {places} other places, by "
         f"{test.elsewhere.mean():+.2f} on average.{_too_large(test)}"
     )
 

@@ -408,7 +408,9 @@ class Explainer(QObject):
             self._began = (stage, now)
         words = STAGES.get(stage, stage)
         if total:
-            words += f" {done}/{total}"
+            # Bytes, and thousandths of layers, are no numbers to read.
+            share = f"{done}/{total}" if total < 1000 else f"{100 * done // total} %"
+            words += f" {share}"
             elapsed = now - self._began[1]
             if done and elapsed > 0.5:
                 words += f", {duration(elapsed * (total - done) / done)} left"
