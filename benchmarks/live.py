@@ -47,6 +47,7 @@ def main() -> None:
     rest(2.0)
     widget.network.choose(options.model)
     widget.settings.weights.line_edit.value = options.weights
+    widget.road.value = False
     widget.run()
     while not widget.session.stacks or widget.runner.running:
         rest(0.1)
@@ -85,8 +86,11 @@ def until_shown(widget: object, change: Callable[[], None]) -> float:
     rest(0.3)
     loop, began = QEventLoop(), time.perf_counter()
 
+    before = widget.session.current.data.run
+
     def end(stack: object) -> None:
-        loop.quit()
+        if widget.session.current is not None and widget.session.current.data.run is not before:
+            loop.quit()
 
     widget.session.updated.connect(end)
     change()

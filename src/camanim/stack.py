@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from camanim.result import Result
 
 Normalization = Literal["local", "global"]
-#: Pixels of planes that are resized in one thread.
-PLANE = 2**20
+#: Most pixels, and longest side, of planes that are resized in one thread.
+PLANE, SIDE = 2**20, 2**12
 FloatMap = npt.NDArray[np.float32]
 
 
@@ -37,7 +37,7 @@ def upsample(maps: FloatMap, size: tuple[int, ...]) -> FloatMap:
     import torch
 
     tensor = torch.from_numpy(np.ascontiguousarray(maps))
-    is_plane = tensor.ndim == 2 and math.prod(size) <= PLANE
+    is_plane = tensor.ndim == 2 and max(size) <= SIDE and math.prod(size) <= PLANE
     resized = resize_serially(tensor, size) if is_plane else resize(tensor, size)
     array: FloatMap = resized.numpy()
     return array

@@ -30,7 +30,8 @@ def photograph(viewer, qtbot):
     def photograph():
         qtbot.wait(100)
         picture = viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
-        assert picture.shape[0] == viewer.canvas.size[0], "a screen without scaling"
+        if picture.shape[0] != viewer.canvas.size[0]:
+            pytest.skip("needs a screen without scaling")
         return picture
 
     return photograph
@@ -84,7 +85,6 @@ def test_the_canvas_shows_the_colours_of_the_bar(viewer, session, stack, bar, ph
     top, bottom = np.array(bar.colors[-1]), np.array(bar.colors[0])
     for color in (top, bottom, np.array(bar.colors[len(bar.colors) // 2])):
         found = np.abs(corner - color).max(-1) < 12
-        assert found.any(1).sum() >= 1, "no row has this colour"
         assert found.sum(1).max() >= BAR[0] - 2
     rows = [
         np.flatnonzero((np.abs(corner - c).max(-1) < 12).sum(1) >= BAR[0] - 2)
@@ -117,3 +117,23 @@ def test_text_is_painted_in_a_box_at_its_corner(viewer, stack, photograph):
     assert (np.abs(box - np.array((255, 0, 0))).max(-1) > 100).mean() > 0.05
     text.visible = False
     assert (np.abs(photograph() - without).max(-1) <= 30).all()
+
+
+def test_ends_that_differ_little_have_more_digits(session, stack, bar):
+    session.go_to(1)
+    low, high = stack.data.limits(1)
+    stack.contrast_limits = (0.5, 0.51)
+    assert float(bar.low) < float(bar.high)
+    assert float(bar.high) == pytest.approx(low + 0.51 * (high - low), rel=0.005)
+
+
+def test_a_screen_with_another_scale_has_sharper_pictures(viewer, stack, session, monkeypatch):
+    canvas = viewer.window._qt_viewer.canvas
+    [visual] = canvas._viewer_overlay_to_visual[viewer.canvas.overlays["camanim"]]
+    width, height = visual.x_size, visual.y_size
+    scene = visual.node.canvas
+    monkeypatch.setattr(type(scene), "pixel_scale", 2.0)
+    scene.events.resize(size=scene.size, physical_size=scene.size)
+    assert (visual.x_size, visual.y_size) == (width, height)
+    assert tuple(visual.node.transform.scale[:2]) == (0.5, 0.5)
+    assert visual.node._data.shape[:2] == (2 * height, 2 * width)

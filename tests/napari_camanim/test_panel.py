@@ -560,11 +560,12 @@ def camera(viewer):
 @pytest.mark.parametrize("zoomed", [False, True])
 def test_the_view_is_fitted_again_unless_the_user_has_zoomed(viewer, ramp, qtbot, zoomed):
     viewer.add_layer(ramp)
-    qtbot.wait(100)
+    qtbot.wait(300)
+    viewer.reset_view()
     if zoomed:
         viewer.scene.camera.zoom *= 1.7
     before, height = camera(viewer), viewer.canvas.size[0]
-    show_panel(viewer)
+    panel = show_panel(viewer)
     qtbot.waitUntil(lambda: viewer.canvas.size[0] < height)
     qtbot.wait(700)
     after = camera(viewer)
@@ -575,24 +576,25 @@ def test_the_view_is_fitted_again_unless_the_user_has_zoomed(viewer, ramp, qtbot
     else:
         assert camera(viewer) == pytest.approx(after)
         assert after != pytest.approx(before)
-    # The user's zoom is kept from then on.
+    # The user's zoom is kept from then on, also when the panel is removed.
     viewer.scene.camera.zoom *= 3
     zoom, height = viewer.scene.camera.zoom, viewer.canvas.size[0]
-    viewer.window.resize(900, 600)
+    viewer.window.remove_dock_widget(panel)
     qtbot.waitUntil(lambda: viewer.canvas.size[0] != height)
     assert viewer.scene.camera.zoom == zoom
 
 
-def test_it_says_that_scores_are_being_computed(viewer, session, add_stack, panel, drawn):
-    stack = add_stack()
-    drawn(panel._redraw)
-    idle = panel.view.message
-    stack.data.run.computing = True
-    drawn(session.updated.emit, stack)
-    assert panel.view.message not in ("", idle)
-    stack.data.run.computing = False
-    drawn(session.updated.emit, stack)
-    assert panel.view.message == idle
+def test_a_panel_that_is_removed_at_once_leaves_the_view_to_the_user(viewer, ramp, qtbot):
+    viewer.add_layer(ramp)
+    qtbot.wait(300)
+    viewer.reset_view()
+    viewer.window.remove_dock_widget(show_panel(viewer))
+    qtbot.wait(700)
+    viewer.scene.camera.zoom *= 3
+    zoom, size = viewer.scene.camera.zoom, viewer.canvas.size
+    viewer.window.resize(900, 600)
+    qtbot.waitUntil(lambda: viewer.canvas.size != size)
+    assert viewer.scene.camera.zoom == zoom
 
 
 def test_commands_without_maps_or_scores_say_what_is_missing(viewer, add_stack, notified):

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 import camanim
 from camanim import findings
+from napari_camanim.plots.panel import show_panel
+from napari_camanim.work import jobs
 
 VOLUMES = """
 from torch import nn
@@ -434,3 +437,97 @@ def test_the_price_of_a_test_is_shown_when_its_box_is_checked(viewer, small, sta
     [test] = [f for s in stacks() for f in s.data.animation.findings.values()]
     assert test.transforms == 39
     assert (~np.isnan(test.p_values)).any()
+
+
+# -- Scores in progress ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(monkeypatch, qtbot):
+    """Holds back the computation of findings until `set`; `begun` waits until it has begun."""
+    release, begun, find = threading.Event(), threading.Event(), jobs.find
+
+    def waiting(*args):
+        begun.set()
+        assert release.wait(60)
+        return find(*args)
+
+    monkeypatch.setattr(jobs, "find", waiting)
+    release.begun = lambda: qtbot.waitUntil(begun.is_set, timeout=60_000)
+    yield release
+    release.set()
+
+
+@pytest.fixture
+def said(viewer, qtbot):
+    """Return a function that returns what the panel says instead of a curve."""
+    panel = show_panel(viewer)
+
+    def said():
+        qtbot.wait(150)
+        qtbot.waitUntil(lambda: panel._job is None and not panel._delay.isActive())
+        return panel.view.message
+
+    return said
+
+
+@pytest.mark.parametrize("first", ["maps alone", "maps and scores"])
+def test_scores_in_progress_are_named_until_they_are_there(viewer, small, ramp, held, said, first):
+    viewer.add_layer(ramp)
+    if first == "maps alone":
+        small.explain()
+        assert "press Run" in said()
+    small.road.value = True
+    small.run()
+    held.begun()
+    assert "computed" in said()
+    held.set()
+    small.finish()
+    assert said() == ""
+
+
+def test_a_cancel_or_another_request_ends_the_scores_in_progress(viewer, small, ramp, held, said):
+    viewer.add_layer(ramp)
+    small.road.value = True
+    small.run()
+    held.begun()
+    small.explainer.cancel()
+    held.set()
+    small.finish()
+    run = small.session.run
+    assert not run.computing
+    # Cancelled before the first score.
+    if not run.animation.findings:
+        assert "press Run" in said()
+
+
+def test_a_kept_result_without_scores_ends_the_scores_in_progress(viewer, small, ramp, held, said):
+    viewer.add_layer(ramp)
+    small.explain()
+    first = small.session.run
+    small.method.value, small.road.value = "HiResCAM", True
+    small.run()
+    held.begun()
+    second = small.session.run
+    assert second is not first
+    assert second.computing
+    small.method.value, small.road.value = "GradCAM", False
+    small.run()
+    assert small.session.run is first
+    assert not second.computing
+    held.set()
+    small.finish()
+    assert not first.computing
+    assert "press Run" in said()
+
+
+def test_a_dock_that_is_closed_leaves_no_scores_in_progress(viewer, small, ramp, held, said):
+    viewer.add_layer(ramp)
+    small.road.value = True
+    small.run()
+    held.begun()
+    run = small.session.run
+    assert run.computing
+    viewer.window.remove_dock_widget(small.window_dock)
+    assert not run.computing
+    held.set()

@@ -105,7 +105,9 @@ def raw_ends(stack: Image, index: int) -> tuple[str, str]:
     """
     low, high = stack.data.limits(index)
     first, last = (low + float(share) * (high - low) for share in stack.contrast_limits)
-    return f"{first:.2g}", f"{last:.2g}"
+    # Two digits, unless more of them tell the ends apart.
+    digits = next((n for n in (2, 3, 4) if f"{first:.{n}g}" != f"{last:.{n}g}"), 2)
+    return f"{first:.{digits}g}", f"{last:.{digits}g}"
 
 
 def hindrance(viewer: ViewerModel, stack: Image, index: int | None) -> str:

@@ -49,15 +49,33 @@ class _VispyPainted(ViewerOverlayMixin, VispyCanvasOverlay):
         super().__init__(node=node, **kwargs)
         for name in self.fields:
             getattr(self.overlay.events, name).connect(self._on_box_change)
+        #: Pixels of the screen per pixel of the canvas, when it was painted.
+        self._ratio = 1.0
+        if self.node.canvas is not None:
+            self.node.canvas.events.resize.connect(self._on_resize)
         self.reset()
+
+    def _on_resize(self, event: Any = None) -> None:
+        """Paint again on a screen with another scale."""
+        if self._screen_ratio() != self._ratio:
+            self._on_box_change()
+
+    def _screen_ratio(self) -> float:
+        canvas = self.node.canvas
+        return 1.0 if canvas is None else float(canvas.pixel_scale)
+
+    def close(self) -> None:
+        """Remove the overlay from the canvas."""
+        if self.node.canvas is not None:
+            self.node.canvas.events.resize.disconnect(self._on_resize)
+        super().close()
 
     def _on_box_change(self) -> None:
         # Called by the base after a change of box, background, padding or visibility. The box is part of
         # the picture.
         if not self.overlay.visible:
             return
-        canvas = self.node.canvas
-        ratio = 1.0 if canvas is None else float(canvas.pixel_scale)
+        self._ratio = ratio = self._screen_ratio()
         font = QFont(QApplication.font())
         font.setPointSizeF(self.overlay.font_size)
         width, height = self._size(QFontMetricsF(font))
@@ -125,7 +143,8 @@ class VispyColorBar(_VispyPainted):
     fields = ("colors", "low", "high", "font_size")
 
     def _size(self, metrics: QFontMetricsF) -> tuple[float, float]:
-        return BAR[0] + GAP + metrics.horizontalAdvance(WIDEST), BAR[1]
+        texts = (WIDEST, self.overlay.low, self.overlay.high)
+        return BAR[0] + GAP + max(map(metrics.horizontalAdvance, texts)), BAR[1]
 
     def _paint(self, painter: QPainter) -> None:
         metrics = QFontMetricsF(painter.font())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magicgui.widgets import PushButton
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from camanim.writing import checked_path
 from napari_camanim.dock.form import Column
@@ -30,6 +30,8 @@ class SaveSection(Column):
         Returns the contents of the dock; None if they are not valid, which it has shown.
     say : callable
         ``say(text, error)`` shows a message.
+    parent : QWidget
+        Parent of the dialogs.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class SaveSection(Column):
         runner: Runner,
         request: Callable[[], RunRequest | None],
         say: Callable[[str, bool], None],
+        parent: QWidget,
     ) -> None:
+        self._parent = parent
         self._session, self._runner, self._request, self._say = session, runner, request, say
         self.export_button = PushButton(
             name="export",
@@ -55,7 +59,6 @@ class SaveSection(Column):
 
     def enable(self) -> None:
         """Enable what can be written now."""
-        # Writing a file would replace a job.
         idle = not self._runner.running
         self.export_button.enabled = idle and self._session.current is not None
         self.card_button.enabled = idle
@@ -68,6 +71,8 @@ class SaveSection(Column):
         path : path-like
             Must end in ``.mp4``.
         """
+        if self._refuses():
+            return
         stack, viewer = self._session.current, self._session.viewer
         if stack is None or viewer is None:
             self._say("No stack to export: press Run first.", True)
@@ -91,7 +96,7 @@ class SaveSection(Column):
         path : path-like
             Must end in ``.toml``.
         """
-        request = self._request()
+        request = None if self._refuses() else self._request()
         if request is None:
             return
         spec, networks = request.network, self._runner.networks
@@ -102,6 +107,13 @@ class SaveSection(Column):
             return networks.load(spec, progress).save_card(path)
 
         self._runner.start(Job(job, self._show_written))
+
+    def _refuses(self) -> bool:
+        """Return whether nothing can be written now, and say so."""
+        if self._runner.running:
+            # Writing would replace the job.
+            self._say("Wait for the end of the run, or cancel it, before a file is written.", True)
+        return self._runner.running
 
     def _show_written(self, path: Path) -> None:
         if not self._runner.closed:
@@ -115,7 +127,7 @@ class SaveSection(Column):
         self._choose("Save card", "network.toml", "Card (*.toml)", self.save_card)
 
     def _choose(self, title: str, name: str, pattern: str, write: Callable[[str], None]) -> None:
-        path, _ = QFileDialog.getSaveFileName(self.native, title, name, pattern)
+        path, _ = QFileDialog.getSaveFileName(self._parent, title, name, pattern)
         if path:
             suffix = Path(name).suffix
             write(path if path.lower().endswith(suffix) else f"{path}{suffix}")

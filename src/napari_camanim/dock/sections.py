@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
 
 from napari_camanim.timers import single_shot
-
-if TYPE_CHECKING:
-    pass
 
 ICONS = {"expandedIcon": "▼", "collapsedIcon": "▶"}
 

@@ -15,7 +15,7 @@ class Status(Column):
     Attributes
     ----------
     offer : PushButton
-        Button that is shown with an offer; see `show_offer`.
+        Button that adds a result without a place; hidden unless there is one.
     """
 
     def __init__(self) -> None:

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QWidget
 
 from camanim.cache_folder import set_cache_folder
 from camanim.errors import CamError
+from napari_camanim.canvas.fitting import keep_fitted
 from napari_camanim.canvas.presets import Preset, apply_preset
 from napari_camanim.commands import bind_keys, unbind_keys
 from napari_camanim.dock.event_filters import Closing, IgnoreWheel
@@ -53,6 +54,8 @@ IDLE = 400
 #: Milliseconds until a live run shows that it is running. With software OpenGL, Qt draws the whole
 #: window for each change of a line in the dock, which takes as long as the maps.
 PATIENCE = 300
+#: Text of the button while something is running.
+CANCEL = "Cancel"
 NO_IMAGE = "Open an image first, such as one of File > Open Sample."
 
 
@@ -77,6 +80,7 @@ class CamWidget(DockFields):
         self.session = Session.of(napari_viewer)
         self.session.retain()
         self._connections: list[tuple[Any, Callable[..., None]]] = []
+        keep_fitted(unwrapped(napari_viewer))
         self._device_search: Task | None = None
         #: Sliders of the image when it was last described.
         self._place: Any = None
@@ -99,7 +103,9 @@ class CamWidget(DockFields):
         self.runner = Runner(partial(confirm_trust, self.native))
         self.explainer = Explainer(self.session, self.runner)
         self.estimator = Estimator(self.runner)
-        self.saving = SaveSection(self.session, self.runner, self.request, self.status.show_message)
+        self.saving = SaveSection(
+            self.session, self.runner, self.request, self.status.show_message, self.native
+        )
         self.sections = self._add_sections(
             {
                 "Layers": self._make_layers,
@@ -445,7 +451,8 @@ class CamWidget(DockFields):
 
     def run_or_cancel(self) -> None:
         """Run, or cancel what is running."""
-        if self.runner.running:
+        # What the button says; a live run is shown only after a moment.
+        if self.run_button.text == CANCEL:
             self.explainer.cancel()
             self.run_button.text, self.run_button.enabled = "Cancelling…", False
         else:
@@ -527,11 +534,11 @@ class CamWidget(DockFields):
             self._patience.start()
         else:
             self._show_running()
+            self.status.show_message("")
 
     def _show_running(self) -> None:
-        self.run_button.text = "Cancel"
+        self.run_button.text = CANCEL
         self.status.set_running(True)
-        self.status.show_message("")
 
     def _on_finished(self) -> None:
         self._patience.stop()
@@ -653,7 +660,7 @@ class CamWidget(DockFields):
         for signal in (explainer.said, explainer.progressed, explainer.shown, explainer.listed):
             signal.disconnect()
         self.estimator.close()
-        explainer.forget_all()
+        explainer.close()
         if self._device_search is not None:
             self._device_search.succeeded.disconnect()
         while self._connections:

@@ -29,13 +29,13 @@ from superqt import QElidingLabel
 
 from camanim.curves import title_of
 from camanim.render.figures import DARK, LIGHT, Theme, themed
+from napari_camanim.canvas.fitting import keep_fitted
 from napari_camanim.plots.drawing import Choice, Drawing, Request, draw
 from napari_camanim.plots.navigation import next_best, next_stage
 from napari_camanim.plots.popup import LayerPopup
 from napari_camanim.plots.track import slider_track
 from napari_camanim.plots.view import CurveView
 from napari_camanim.session import Session, shown_plane, unwrapped
-from napari_camanim.timers import single_shot
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -54,8 +54,6 @@ NARROW = 560
 #: Milliseconds until a change is drawn, so that changes in sequence are drawn once; and between looks
 #: whether a drawing is finished.
 DELAY, POLL = 40, 15
-#: Milliseconds until the layout of the window with the panel is settled.
-SETTLED = 500
 #: Time between drawings of incoming scores, in units of the time that a drawing takes.
 PAUSE = 3.0
 
@@ -478,16 +476,6 @@ def _disconnect(
     session.release()
 
 
-def _is_fitted(viewer: Viewer) -> bool:
-    """Return whether the camera is where it shows all layers as large as possible."""
-    camera = viewer.scene.camera
-    center, zoom = camera.center, camera.zoom
-    viewer.reset_view()
-    fitted = np.allclose((*center, zoom), (*camera.center, camera.zoom))
-    camera.center, camera.zoom = center, zoom
-    return fitted
-
-
 def show_panel(viewer: Viewer) -> CurvePanel:
     """Add the panel of scores below the canvas, as wide as the canvas; return the existing one if any.
 
@@ -507,11 +495,7 @@ def show_panel(viewer: Viewer) -> CurvePanel:
         existing.parentWidget().show()
         return existing
     panel = CurvePanel(Session.of(viewer))
-    if viewer.dims.ndisplay == 2 and _is_fitted(viewer):
-        # The canvas becomes lower in the next events.
-        viewer.canvas.events.size.connect(viewer.reset_view)
-        disconnect = partial(viewer.canvas.events.size.disconnect, viewer.reset_view)
-        single_shot(SETTLED, disconnect, panel).start()
+    keep_fitted(viewer)
     dock = viewer.window.add_dock_widget(panel, name=NAME, area="bottom")
     window = dock.window()
     panel.keep_corners(window)

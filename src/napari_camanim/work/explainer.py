@@ -82,6 +82,7 @@ class Explainer(QObject):
         #: Key of the request whose maps are being computed.
         self.explaining: tuple[Any, ...] | None = None
         runner.failed.connect(self._on_failed)
+        runner.finished.connect(self._mark)
         runner.progressed.connect(self._on_progress)
         self._reported.connect(self._on_report)
 
@@ -112,8 +113,7 @@ class Explainer(QObject):
         stack = self._stack_of(request, image) if into is None else None
         kept = self._kept.pop(request.key, None)
         if kept is not None and kept.is_of(request):
-            self._runner.drop()
-            self.explaining = None
+            self.drop()
             if stack is not None and not stack.data.animation.cancelled:
                 self._kept[request.key] = kept
                 self._show_again(stack, request, kept)
@@ -200,9 +200,15 @@ class Explainer(QObject):
         before, self._computing = self._computing, list(computing)
         for run in self._computing:
             run.computing = True
+        changed = [run for run in {*before, *computing} if run.computing != (run in before)]
         for stack in self._session.stacks:
-            if stack.data.run in before and not stack.data.run.computing:
+            if stack.data.run in changed:
                 self._session.updated.emit(stack)
+
+    def close(self) -> None:
+        """Forget what is kept, and mark nothing as being computed, as the dock was closed."""
+        self._mark()
+        self.forget_all()
 
     def drop(self) -> None:
         """Cancel what is running, without its result."""
@@ -377,7 +383,6 @@ class Explainer(QObject):
     def _on_found(self, results: list[Explained], found: Found) -> None:
         if self._abandoned:
             return
-        self._mark()
         explained = results[0]
         # Of several runs, the table of runs has the values of each.
         summary = jobs.findings_summary(explained.runs) if len(results) == 1 else ""
@@ -398,7 +403,6 @@ class Explainer(QObject):
     # -- Progress ----------------------------------------------------------------------------------
 
     def _on_failed(self, error: CamError) -> None:
-        self._mark()
         self.explaining = None
         self.said.emit(str(error), not isinstance(error, Cancelled))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,17 +34,23 @@ def _load_libraries() -> None:
 
     Python keeps its lock while it loads the library of an extension module: the import of torch would
     freeze the window for 0.2 s or more. A function of a library that is called by ctypes releases it.
-    Where a library is missing or does not load, the import of torch says so.
+    Where a library is missing or does not load, the import of torch fails with the reason.
     """
     spec = find_spec("torch")
     if not sys.platform.startswith("linux") or spec is None or spec.origin is None:
         return
+    if "LD_LIBRARY_PATH" in os.environ:
+        # torch then loads libraries of CUDA before its own, as that path may have other versions.
+        return
     import ctypes
-    import os
 
-    load = ctypes.CDLL(None).dlopen
+    try:
+        load = ctypes.CDLL(None).dlopen
+    except (AttributeError, OSError):
+        # A C library without it among its symbols.
+        return
     load.restype, load.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_int)
     folder = Path(spec.origin).parent / "lib"
-    # In the order of torch, which makes the symbols of the first one global.
+    # As torch does, which makes the symbols of the first one global.
     load(bytes(folder / "libtorch_global_deps.so"), os.RTLD_NOW | os.RTLD_GLOBAL)
     load(bytes(folder / "libtorch.so"), os.RTLD_NOW)

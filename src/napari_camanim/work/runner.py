@@ -90,8 +90,8 @@ class Runner(QObject):
             self._next, self._replaced = job, True
             self._task.cancel()
             return
-        self.started.emit()
         self._start(job)
+        self.started.emit()
 
     def _start(self, job: Job) -> None:
         self._job, self._replaced = job, False

@@ -1,0 +1,50 @@
+"""Keeps a view that shows everything as large as possible so while docks are opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import ref
+
+import numpy as np
+from qtpy.QtCore import QCoreApplication
+
+from napari_camanim.timers import single_shot
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+#: Milliseconds until the layout of the window with a new dock is settled.
+SETTLED = 500
+
+
+def keep_fitted(viewer: ViewerModel) -> None:
+    """Fit the view again when the canvas changes its size in the next moments, if it is fitted now.
+
+    A view that the user has zoomed or moved is left alone.
+    """
+    if viewer.dims.ndisplay != 2 or not viewer.layers or not is_fitted(viewer):
+        return
+    weak, size = ref(viewer), viewer.canvas.events.size
+
+    def fit() -> None:
+        seen = weak()
+        if seen is not None:
+            seen.reset_view()
+
+    def end() -> None:
+        if weak() is not None:
+            size.disconnect(fit)
+
+    size.connect(fit)
+    # It must not end with the dock, which may be closed before.
+    single_shot(SETTLED, end, QCoreApplication.instance()).start()
+
+
+def is_fitted(viewer: ViewerModel) -> bool:
+    """Return whether the camera shows all layers as large as possible."""
+    camera = viewer.scene.camera
+    center, zoom = camera.center, camera.zoom
+    viewer.reset_view()
+    fitted = np.allclose((*center, zoom), (*camera.center, camera.zoom))
+    camera.center, camera.zoom = center, zoom
+    return fitted
