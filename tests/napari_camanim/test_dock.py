@@ -69,7 +69,7 @@ def test_the_class_can_be_chosen(viewer, dock, stacks, ramp):
 
 def test_run_without_an_image_shows_a_message(dock):
     dock.run()
-    assert "File > Open Sample" in dock.status.message.value
+    assert "File > Open Sample" in dock.status.text
     assert not dock.runner.running
 
 
@@ -79,7 +79,7 @@ def test_predictions_of_another_network_are_discarded(viewer, dock, ramp):
     dock.network.value = "torchvision/resnet18"
     dock.finish()
     assert dock.classes.box.count() == 1
-    assert "Predict" in dock.status.message.value
+    assert "Predict" in dock.status.text
 
 
 def test_a_typed_prefix_chooses_a_class(viewer, dock, stacks, ramp):
@@ -142,7 +142,7 @@ def test_the_message_names_the_explained_class_and_its_probability(viewer, dock,
     name, probability = dock.classes.value, box.itemData(3, PROBABILITY)
     assert probability < 0.5
     dock.explain()
-    message = dock.status.message.value
+    message = dock.status.text
     assert name in message
     assert f"{probability:.3f}" in message
 
@@ -201,6 +201,18 @@ def test_the_dock_is_narrow_in_a_small_window(viewer, dock, qtbot):
         qtbot.wait(50)
         assert dock.native.width() <= 300, name
         assert dock.native.widget().width() <= dock.native.viewport().width() + 1, name
+
+
+def test_long_names_in_a_message_are_shortened_and_told_in_full(dock, qtbot):
+    name = "features.denseblock3.denselayer1.layers.conv2.with.more.parts"
+    dock.status.show_message(f"The highest is {name}; 3 of 4.")
+    qtbot.wait(50)
+    label = dock.status.message.native
+    width = label.fontMetrics().horizontalAdvance
+    assert max(map(width, label.text().split(" "))) <= label.width()
+    assert "3 of 4." in label.text()
+    assert name in dock.status.text
+    assert name in label.toolTip()
 
 
 def test_every_field_has_a_tooltip(dock):
@@ -318,7 +330,7 @@ RUN = """
 widget = show_demo(viewer)
 while widget.runner.running:
     QApplication.processEvents()
-print(widget.status.message.value)
+print(widget.status.text)
 viewer.close()
 """
 IMPORT = """

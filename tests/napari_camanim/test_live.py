@@ -104,7 +104,7 @@ def test_the_last_of_quick_changes_wins(live, stacks, qtbot):
     assert class_of(stack) == "c"
     assert names[-1] == "c"
     assert stack.name.endswith(" c")
-    assert "c" in live.status.message.value
+    assert "c" in live.status.text
 
 
 def test_of_a_replaced_run_nothing_is_shown(viewer, dock, slices, passes, stacks, qtbot, tiny):

@@ -88,7 +88,7 @@ def test_normalisation_and_export_of_a_stack(viewer, dock, stacks, ramp, tmp_pat
     dock.finish()
     frames = imageio_ffmpeg.count_frames_and_secs(str(movie))[0]
     assert frames == len(animation)
-    assert str(movie) in dock.status.message.value
+    assert str(movie) in dock.status.text
 
 
 def test_the_run_is_in_a_thread(viewer, dock, ramp, monkeypatch):
@@ -207,7 +207,7 @@ def test_cancel_while_scoring_keeps_what_was_computed(viewer, dock, stacks, ramp
     dock.run_button.native.click()
     assert not dock.run_button.enabled
     dock.finish(30_000)
-    assert "cancelled" in dock.status.message.value
+    assert "cancelled" in dock.status.text
     assert dock.run_button.enabled
     [stack] = stacks()
     road = stack.data.animation.road
@@ -238,7 +238,7 @@ def test_cancel_keeps_the_computed_maps(viewer, dock, stacks, ramp, monkeypatch)
     dock.explain()
     [stack] = stacks()
     assert stack.data.shape[0] == 5
-    assert "5 layers" in dock.status.message.value
+    assert "5 layers" in dock.status.text
     # They are not kept as the result of the next run, which completes the stack.
     dock.explain()
     assert stacks() == [stack]
@@ -263,7 +263,7 @@ def test_an_error_is_shown_and_ends_the_run(
     viewer.add_layer(ramp)
     dock.explain()
     assert message in notified()
-    assert message in dock.status.message.value
+    assert message in dock.status.text
     assert dock.run_button.text == "Run"
     assert not stacks()
     assert not dock.status.bar.native.isVisible()
@@ -284,8 +284,8 @@ def test_an_unexpected_error_ends_the_run_too(dock, viewer, ramp, monkeypatch, q
         dock.finish(20_000)
     # With PySide6, napari's own listener fails, too.
     assert sum("deep" in str(each) for _, each, _ in raised) == 1
-    assert type(error).__name__ in dock.status.message.value
-    assert "deep" in dock.status.message.value
+    assert type(error).__name__ in dock.status.text
+    assert "deep" in dock.status.text
     assert dock.run_button.text == "Run"
 
 
@@ -299,7 +299,7 @@ def test_maps_of_an_image_that_was_removed_are_offered(viewer, dock, stacks, ram
     dock.run()
     viewer.layers.clear()
     dock.finish()
-    assert "removed" in dock.status.message.value
+    assert "removed" in dock.status.text
     assert not stacks()
     assert dock.status.offer.visible
     dock.status.offer.native.click()

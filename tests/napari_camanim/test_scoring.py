@@ -94,7 +94,7 @@ def test_a_sample_is_scored_and_compared_with_its_mask(viewer, dock, scored_samp
     lesion = viewer.layers["malignant_1 lesion"].data > 0
     assert animation.localisation.share == pytest.approx(lesion.mean(), rel=0.1)
     viewer.dims.set_point(0, 1)
-    assert "average precision" in dock.status.message.value
+    assert "average precision" in dock.status.text
     assert has_caption(scored_sample.metadata["camanim"]["captions"][1])
 
 
@@ -146,7 +146,7 @@ def test_a_measure_is_in_dock_caption_and_metadata(viewer, small, stacks, ramp):
     values = about["findings"]["increase (blur)"]["values"]
     assert values == stack.data.animation.measures["increase (blur)"].values.tolist()
     assert any("increase (blur)" in caption for caption in about["captions"])
-    assert "increase (blur)" in small.status.message.value
+    assert "increase (blur)" in small.status.text
 
 
 def test_a_registered_finding_is_in_the_dock(viewer, make_dock, stacks, badge, ramp):
@@ -168,7 +168,7 @@ def test_a_registered_finding_is_in_the_dock(viewer, make_dock, stacks, badge, r
     assert about["findings"]["sparsity"]["covered"] == sparsity.covered.tolist()
     viewer.dims.set_point(0, 1)
     assert f"covered {sparsity.covered[1]:.3g}" in badge()[0]
-    assert sparsity.summary() in dock.status.message.value
+    assert sparsity.summary() in dock.status.text
 
 
 def new_finding():
@@ -193,13 +193,13 @@ def test_the_message_has_the_highest_score_and_the_number_of_layers_above_noise(
     small.road.value = True
     high = 0.9
     small.explain()
-    message = small.status.message.value
+    message = small.status.text
     assert "0.900" in message
     assert "1 of" in message
     high = 0.3
     small.method.value = "HiResCAM"
     small.explain()
-    assert "0 of" in small.status.message.value
+    assert "0 of" in small.status.text
 
 
 def test_maps_and_scores_are_kept_if_the_mask_is_invalid(
@@ -213,7 +213,7 @@ def test_maps_and_scores_are_kept_if_the_mask_is_invalid(
     small.explain()
     [stack] = stacks()
     for part in ("short", "95 x 128", "96 x 128"):
-        assert part in small.status.message.value
+        assert part in small.status.text
     assert "short" in notified()
     assert "localisation" not in stack.metadata["camanim"]["findings"]
     assert stack.metadata["camanim"]["findings"]["road"]["scores"]
@@ -224,7 +224,7 @@ def test_maps_and_scores_are_kept_if_the_mask_is_invalid(
     small.explain()
     assert stacks() == [stack]
     assert stack.data.animation.localisation is None
-    assert notified() in small.status.message.value
+    assert notified() in small.status.text
 
 
 def test_the_list_of_masks_follows_the_layers(viewer, small, stacks, ramp, blob):
@@ -345,7 +345,7 @@ def test_a_method_that_ignores_the_network_fails_the_checks(viewer, small, stack
     )
     labels = kept["label_randomisation"]
     assert np.shape(labels["spearman"]) == (len(labels["classes"]), len(animation))
-    message = small.status.message.value
+    message = small.status.text
     for finding in (animation.randomisation, animation.labels):
         assert message.count(finding.verdict) == 1
 
@@ -367,7 +367,7 @@ def test_an_error_in_one_finding_keeps_the_others(
     small.explain()
     [stack] = stacks()
     for part in ("memory", "It cannot be checked."):
-        assert part in small.status.message.value
+        assert part in small.status.text
         assert part in notified()
     kept = stack.metadata["camanim"]["findings"]
     assert list(kept) == ["label_randomisation"]
@@ -409,7 +409,7 @@ def test_a_region_test_needs_the_mask_and_is_dropped_with_it(viewer, small, stac
     viewer.add_labels(blob, name="blob")
     check(small, "region_test")
     small.explain()
-    assert "mask" in small.status.message.value
+    assert "mask" in small.status.text
     [stack] = stacks()
     assert not stack.data.animation.findings
     choose_mask(small, "blob")
@@ -432,7 +432,7 @@ def test_the_price_of_a_test_is_shown_when_its_box_is_checked(viewer, small, sta
     form["transforms"].value = 39
     small.settings.boxes["layer_test"].native.click()
     passes = len(stack.data.animation) * 40 * 8
-    assert f"{passes:,}" in small.status.message.value
+    assert f"{passes:,}" in small.status.text
     small.explain()
     [test] = [f for s in stacks() for f in s.data.animation.findings.values()]
     assert test.transforms == 39

@@ -54,7 +54,7 @@ def test_code_of_a_file_runs_only_when_trusted(viewer, dock, stacks, ramp, write
     assert len(questions) == 1
     assert path in questions[0]
     assert not stacks()
-    assert path in dock.status.message.value
+    assert path in dock.status.text
     # The question is repeated until the file is trusted.
     questions = confirm(True)
     dock.predict()
@@ -149,7 +149,7 @@ def test_all_slices_with_a_2d_network(viewer, dock, stacks, volume, ramp, notifi
     dock.settings.maps["slices"].value = True
     dock.predict()
     dock.finish()
-    assert "over all slices" in dock.status.message.value
+    assert "over all slices" in dock.status.text
     dock.road.value = True
     dock.explain()
     [stack] = stacks()
@@ -157,7 +157,7 @@ def test_all_slices_with_a_2d_network(viewer, dock, stacks, volume, ramp, notifi
     np.testing.assert_allclose(stack.scale, (1, 3, 24 / 128, 32 / 128))
     # The maps are kept if they cannot be scored.
     assert "6 slices" in notified()
-    assert "6 slices" in dock.status.message.value
+    assert "6 slices" in dock.status.text
     assert stack.metadata["camanim"]["findings"] == {}
     # For an image without depth, the setting has no effect.
     viewer.layers.selection.active = ramp
@@ -212,7 +212,7 @@ def test_several_targets_of_listed_classes(viewer, dock, stacks, ramp):
         names[0],
     ]
     assert [stack.visible for stack in stacks()] == [True, False, False]
-    assert "3 stacks" in dock.status.message.value
+    assert "3 stacks" in dock.status.text
 
 
 def test_a_class_can_be_typed_before_predict(viewer, dock, stacks, ramp):
@@ -222,7 +222,7 @@ def test_a_class_can_be_typed_before_predict(viewer, dock, stacks, ramp):
     assert stacks()[0].metadata["camanim"]["class_name"] == "benign"
     dock.classes.value = "bening"
     dock.explain()
-    assert "'bening'" in dock.status.message.value
+    assert "'bening'" in dock.status.text
     assert len(stacks()) == 1
 
 
@@ -255,7 +255,7 @@ def test_options_are_passed_to_the_method(viewer, dock, stacks, ramp, write, con
     assert stacks()[0].metadata["camanim"]["provenance"]["options"] == expected
     options["channels"].value = "some"
     dock.explain()
-    assert "channels" in dock.status.message.value
+    assert "channels" in dock.status.text
     assert "channels" in notified()
     assert dock.run_button.text == "Run"
     assert len(stacks()) == 1
@@ -306,7 +306,7 @@ def test_the_guided_image_is_a_layer_that_cannot_be_explained(viewer, dock, stac
     dock.settings.layers.value = "blocks"
     dock.explain()
     [guided] = [layer for layer in viewer.layers if layer is not ramp and not is_stack(layer)]
-    assert "guided" in dock.status.message.value
+    assert "guided" in dock.status.text
     viewer.layers.selection.active = guided
     assert [layer for layer in dock.image.choices if layer is not None] == [ramp]
     assert dock.image.current_choice == "ramp"
@@ -360,7 +360,7 @@ def test_a_card_is_saved_and_opened(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(card.with_suffix("")), ""))
     dock.saving.card_button.native.click()
     dock.finish()
-    assert str(card) in dock.status.message.value
+    assert str(card) in dock.status.text
     for edit in (dock.settings.classes, dock.settings.weights):
         edit.line_edit.value = ""
     dock.settings.overrides.reset()
@@ -399,7 +399,7 @@ def test_a_source_can_be_typed(viewer, dock, stacks, ramp):
     assert dock.network.box.findText(source) >= 0
     dock.network.value = "monai/DenseNet?spatial=2"
     dock.explain()
-    assert "spatial_dims" in dock.status.message.value
+    assert "spatial_dims" in dock.status.text
     assert dock.network.box.findText("monai/DenseNet?spatial=2") < 0
 
 
@@ -412,7 +412,7 @@ def test_an_invalid_field_is_named(viewer, dock, ramp, notified, field, text):
     for action in (dock.run, dock.predict, lambda: dock.saving.save_card("x.toml")):
         action()
         assert not dock.runner.running
-        message = dock.status.message.value
+        message = dock.status.text
         assert message.startswith(f"{field} ")
         assert text in message
         assert notified() == message
@@ -470,7 +470,7 @@ def test_notes_are_in_message_and_metadata(viewer, dock, stacks, ramp, monkeypat
     viewer.add_layer(ramp)
     dock.settings.layers.value = "blocks"
     dock.explain()
-    assert "Batches were halved." in dock.status.message.value
+    assert "Batches were halved." in dock.status.text
     assert stacks()[0].metadata["camanim"]["notes"] == ["Batches were halved."]
 
 

@@ -6,7 +6,11 @@ from magicgui.widgets import Label, ProgressBar, PushButton
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 
+from napari_camanim.canvas.badge import shortened
 from napari_camanim.dock.form import Column, fit_width
+
+#: Characters of a line of the dock.
+WORD = 32
 
 
 class Status(Column):
@@ -14,12 +18,15 @@ class Status(Column):
 
     Attributes
     ----------
+    text : str
+        The whole last message; in the label, names that are longer than a line are shortened.
     offer : PushButton
         Button that adds a result without a place; hidden unless there is one.
     """
 
     def __init__(self) -> None:
         self._running = False
+        self.text = ""
         self.bar = ProgressBar(visible=False)
         self.line = Label(visible=False)
         self.message = Label()
@@ -56,6 +63,9 @@ class Status(Column):
 
     def show_message(self, text: str, error: bool = False) -> None:
         """Show a message; an error also as a notification, whose text can be copied."""
-        self.message.value = text
+        self.text = text
+        # A label breaks lines between words only, and cuts off what is longer than a line.
+        self.message.value = " ".join(shortened(word, WORD) for word in text.split(" "))
+        self.message.tooltip = text
         if error:
             show_error(text)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from camanim.findings import Finding
 
 NAME = "Scores"
+NO_STACK = "Scores of all layers appear here."
 COMPUTING = "Scores are being computed."
 NO_SCORES = "Scores appear here: check Score every layer (ROAD), and press Run."
 NO_SECOND = "none"
@@ -369,7 +370,7 @@ class CurvePanel(QWidget):
         self.words.setToolTip(drawing.summary)
         stack = self._session.current
         computing = stack is not None and stack.data.run.computing
-        message = COMPUTING if computing else NO_SCORES
+        message = COMPUTING if computing else NO_STACK if stack is None else NO_SCORES
         self.view.message = "" if drawing.pixels is not None else message
         self.view.setAccessibleDescription(drawing.summary or self.view.message)
         self.view.show_drawing(drawing, self._theme().colors["third"])
