@@ -211,6 +211,9 @@ def test_long_names_in_a_message_are_shortened_and_told_in_full(dock, qtbot):
     width = label.fontMetrics().horizontalAdvance
     assert max(map(width, label.text().split(" "))) <= label.width()
     assert "3 of 4." in label.text()
+    dock.status.show_message(f"Errors:\n\tMissing: {name}\nlast")
+    assert label.text().startswith("Errors:\n\tMissing: features")
+    assert label.text().endswith("\nlast")
     assert name in dock.status.text
     assert name in label.toolTip()
 

@@ -1,10 +1,12 @@
 """Live runs in a window: the last one wins, and results that are kept."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
-from napari_camanim.work import networks
+from napari_camanim.work import jobs, networks
 
 
 @pytest.fixture
@@ -299,3 +301,84 @@ def test_the_memory_of_kept_results_is_limited(viewer, live, passes, stacks, mon
     viewer.dims.set_point(1, 1)
     live.settle()
     assert len(passes) > before
+
+
+# -- Cancel, and files that are being written ------------------------------------------------------
+
+
+@pytest.fixture
+def hold(monkeypatch, qtbot):
+    """Return a function that lets a function wait for `set`; `begun` waits until it was called."""
+    held = []
+
+    def hold(owner, name):
+        release, begun, function = threading.Event(), threading.Event(), getattr(owner, name)
+
+        def waiting(*args, **options):
+            begun.set()
+            assert release.wait(60)
+            return function(*args, **options)
+
+        monkeypatch.setattr(owner, name, waiting)
+        release.begun = lambda: qtbot.waitUntil(begun.is_set, timeout=60_000)
+        held.append(release)
+        return release
+
+    yield hold
+    for release in held:
+        release.set()
+
+
+def test_a_change_after_a_cancel_can_be_cancelled_too(viewer, live, hold, qtbot):
+    explain = hold(jobs, "explain")
+    live.classes.value = "b"
+    explain.begun()
+    qtbot.waitUntil(lambda: live.run_button.text == "Cancel")
+    live.run_or_cancel()
+    assert not live.run_button.enabled
+    # The key has no disabled button.
+    live.run_or_cancel()
+    assert live.run_button.text != "Cancel"
+    live.classes.value = "c"
+    qtbot.waitUntil(lambda: not live._delay.isActive())
+    explain.set()
+    live.settle()
+    assert class_of(live.session.current) == "c"
+    assert live.run_button.enabled
+    assert live.run_button.text == "Run"
+
+
+def test_a_cancel_at_the_end_of_the_maps_starts_no_scores(
+    viewer, dock, passes, slices, monkeypatch
+):
+    explain = jobs.explain
+
+    def cancelled_at_the_end(*args):
+        result = explain(*args)
+        dock.explainer.cancel()
+        return result
+
+    monkeypatch.setattr(jobs, "explain", cancelled_at_the_end)
+    dock.road.value = True
+    dock.explain()
+    assert len(dock.session.animation) == 4
+    assert not dock.session.animation.findings
+
+
+def test_a_file_is_completed_before_a_live_dock_goes_on(viewer, live, hold, tmp_path, notified):
+    animation = live.session.animation
+    write = hold(type(animation), "write_movie")
+    live.saving.export(tmp_path / "movie.mp4")
+    write.begun()
+    live.classes.value = "b"
+    live.predict()
+    assert "written" in notified()
+    live._run_live()
+    live.run()
+    assert live.session.animation is animation
+    assert live.runner.writing
+    write.set()
+    live.settle()
+    assert (tmp_path / "movie.mp4").stat().st_size > 0
+    live.settle()
+    assert class_of(live.session.current) == "b"

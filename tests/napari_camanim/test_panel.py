@@ -585,6 +585,19 @@ def test_the_view_is_fitted_again_unless_the_user_has_zoomed(viewer, ramp, qtbot
     assert viewer.scene.camera.zoom == zoom
 
 
+def test_a_view_that_is_set_after_the_panel_was_opened_is_kept(viewer, ramp, qtbot):
+    viewer.add_layer(ramp)
+    qtbot.wait(300)
+    viewer.reset_view()
+    height = viewer.canvas.size[0]
+    show_panel(viewer)
+    viewer.scene.camera.zoom *= 3
+    zoom = viewer.scene.camera.zoom
+    qtbot.waitUntil(lambda: viewer.canvas.size[0] < height)
+    qtbot.wait(700)
+    assert viewer.scene.camera.zoom == zoom
+
+
 def test_a_panel_that_is_removed_at_once_leaves_the_view_to_the_user(viewer, ramp, qtbot):
     viewer.add_layer(ramp)
     qtbot.wait(300)

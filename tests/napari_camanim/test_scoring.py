@@ -486,7 +486,7 @@ def test_scores_in_progress_are_named_until_they_are_there(viewer, small, ramp, 
     assert said() == ""
 
 
-def test_a_cancel_or_another_request_ends_the_scores_in_progress(viewer, small, ramp, held, said):
+def test_a_cancel_ends_the_scores_in_progress(viewer, small, ramp, held, said):
     viewer.add_layer(ramp)
     small.road.value = True
     small.run()
@@ -494,11 +494,10 @@ def test_a_cancel_or_another_request_ends_the_scores_in_progress(viewer, small, 
     small.explainer.cancel()
     held.set()
     small.finish()
-    run = small.session.run
-    assert not run.computing
-    # Cancelled before the first score.
-    if not run.animation.findings:
-        assert "press Run" in said()
+    # Before the first score.
+    assert not small.session.animation.findings
+    assert not small.session.run.computing
+    assert "press Run" in said()
 
 
 def test_a_kept_result_without_scores_ends_the_scores_in_progress(viewer, small, ramp, held, said):

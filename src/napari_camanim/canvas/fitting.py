@@ -24,20 +24,30 @@ def keep_fitted(viewer: ViewerModel) -> None:
     """
     if viewer.dims.ndisplay != 2 or not viewer.layers or not is_fitted(viewer):
         return
-    weak, size = ref(viewer), viewer.canvas.events.size
+    weak, size, fitted = ref(viewer), viewer.canvas.events.size, _camera(viewer)
 
     def fit() -> None:
+        nonlocal fitted
         seen = weak()
-        if seen is not None:
+        # Unless it was moved in the meantime.
+        if seen is not None and seen.dims.ndisplay == 2 and np.allclose(_camera(seen), fitted):
             seen.reset_view()
+            fitted = _camera(seen)
 
     def end() -> None:
         if weak() is not None:
             size.disconnect(fit)
+        timer.deleteLater()
 
     size.connect(fit)
     # It must not end with the dock, which may be closed before.
-    single_shot(SETTLED, end, QCoreApplication.instance()).start()
+    timer = single_shot(SETTLED, end, QCoreApplication.instance())
+    timer.start()
+
+
+def _camera(viewer: ViewerModel) -> tuple[float, ...]:
+    camera = viewer.scene.camera
+    return (*camera.center, camera.zoom)
 
 
 def is_fitted(viewer: ViewerModel) -> bool:
@@ -45,6 +55,6 @@ def is_fitted(viewer: ViewerModel) -> bool:
     camera = viewer.scene.camera
     center, zoom = camera.center, camera.zoom
     viewer.reset_view()
-    fitted = np.allclose((*center, zoom), (*camera.center, camera.zoom))
+    fitted = np.allclose((*center, zoom), _camera(viewer))
     camera.center, camera.zoom = center, zoom
     return fitted

@@ -57,7 +57,8 @@ class _VispyPainted(ViewerOverlayMixin, VispyCanvasOverlay):
 
     def _on_resize(self, event: Any = None) -> None:
         """Paint again on a screen with another scale."""
-        if self._screen_ratio() != self._ratio:
+        # vispy rounds it to whole pixels of the screen.
+        if abs(self._screen_ratio() - self._ratio) > 0.01:
             self._on_box_change()
 
     def _screen_ratio(self) -> float:

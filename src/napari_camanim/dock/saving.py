@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magicgui.widgets import PushButton
+from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from camanim.writing import checked_path
@@ -86,7 +87,7 @@ class SaveSection(Column):
             )
             return written
 
-        self._runner.start(Job(job, self._show_written))
+        self._runner.start(Job(job, self._show_written, writes=True))
 
     def save_card(self, path: str | Path) -> None:
         """Write the network and its settings as a card.
@@ -106,7 +107,7 @@ class SaveSection(Column):
             checked_path(path, ".toml")
             return networks.load(spec, progress).save_card(path)
 
-        self._runner.start(Job(job, self._show_written))
+        self._runner.start(Job(job, self._show_written, writes=True))
 
     def _refuses(self) -> bool:
         """Return whether nothing can be written now, and say so."""
@@ -118,6 +119,8 @@ class SaveSection(Column):
     def _show_written(self, path: Path) -> None:
         if not self._runner.closed:
             self._say(f"Wrote {path}.", False)
+            # The dock shortens a long path.
+            show_info(f"Wrote {path}.")
 
     def choose_and_export(self) -> None:
         """Choose a file and write a movie of the current stack."""
@@ -127,6 +130,8 @@ class SaveSection(Column):
         self._choose("Save card", "network.toml", "Card (*.toml)", self.save_card)
 
     def _choose(self, title: str, name: str, pattern: str, write: Callable[[str], None]) -> None:
+        if self._refuses():
+            return
         path, _ = QFileDialog.getSaveFileName(self._parent, title, name, pattern)
         if path:
             suffix = Path(name).suffix

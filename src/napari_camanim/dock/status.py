@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from magicgui.widgets import Label, ProgressBar, PushButton
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
@@ -20,12 +22,14 @@ class Status(Column):
     ----------
     text : str
         The whole last message; in the label, names that are longer than a line are shortened.
+    running : bool
+        Whether progress is shown.
     offer : PushButton
         Button that adds a result without a place; hidden unless there is one.
     """
 
     def __init__(self) -> None:
-        self._running = False
+        self.running = False
         self.text = ""
         self.bar = ProgressBar(visible=False)
         self.line = Label(visible=False)
@@ -48,7 +52,7 @@ class Status(Column):
 
         Nothing changes before `set_running`.
         """
-        if not self._running:
+        if not self.running:
             return
         self.line.value = words
         self.bar.native.setRange(0, total)
@@ -56,7 +60,7 @@ class Status(Column):
 
     def set_running(self, running: bool) -> None:
         """Show or hide the progress."""
-        self._running = running
+        self.running = running
         self.bar.visible = self.line.visible = running
         if running:
             self.show_progress("", 0, 0)
@@ -65,7 +69,7 @@ class Status(Column):
         """Show a message; an error also as a notification, whose text can be copied."""
         self.text = text
         # A label breaks lines between words only, and cuts off what is longer than a line.
-        self.message.value = " ".join(shortened(word, WORD) for word in text.split(" "))
+        self.message.value = re.sub(r"\S+", lambda word: shortened(word[0], WORD), text)
         self.message.tooltip = text
         if error:
             show_error(text)

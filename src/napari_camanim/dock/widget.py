@@ -91,6 +91,8 @@ class CamWidget(DockFields):
         self._predicted_version = -1
         #: Whether a mask was chosen during a job, after which the maps are compared with it.
         self._mask_changed = False
+        #: Whether something changed while a file was written, after which a live dock runs.
+        self._run_after_writing = False
         self._closed = False
         #: The section "Ask", once it was opened.
         self.ask: AskSection | None = None
@@ -437,6 +439,7 @@ class CamWidget(DockFields):
         request = self.request()
         if request is not None:
             self._show_panel()
+            self.status.show_message("")
             self.explainer.run(
                 request, self.image.value, self._normalization(), signed=bool(self.signed.value)
             )
@@ -455,12 +458,15 @@ class CamWidget(DockFields):
         if self.run_button.text == CANCEL:
             self.explainer.cancel()
             self.run_button.text, self.run_button.enabled = "Cancelling…", False
-        else:
+        elif self.run_button.enabled:
             self.run()
 
     def _run_live(self) -> None:
         """Show the maps of what the viewer and the dock show now, in the current stack of the image."""
         if not self.live.value or self._closed or self.image.value is None:
+            return
+        if self.runner.writing:
+            self._run_after_writing = True
             return
         request, stack = self.request(), self.session.current
         if request is None:
@@ -487,6 +493,7 @@ class CamWidget(DockFields):
         request = self.request()
         if request is not None:
             self._predicted_version = self._input_version
+            self.status.show_message("")
             self.explainer.predict(request)
 
     def _normalization(self) -> Normalization:
@@ -530,11 +537,12 @@ class CamWidget(DockFields):
 
     def _on_started(self) -> None:
         self.saving.enable()
-        if self.live.value:
+        # Of a job that follows a cancelled one.
+        self.run_button.enabled = True
+        if self.live.value and not self.status.running:
             self._patience.start()
         else:
             self._show_running()
-            self.status.show_message("")
 
     def _show_running(self) -> None:
         self.run_button.text = CANCEL
@@ -545,6 +553,9 @@ class CamWidget(DockFields):
         self.run_button.text, self.run_button.enabled = "Run", True
         self.status.set_running(False)
         self._on_stack()
+        if self._run_after_writing:
+            self._run_after_writing = False
+            self._on_change()
         if self._mask_changed:
             self._compare_with_mask()
         elif not self.live.value:

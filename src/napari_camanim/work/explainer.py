@@ -110,6 +110,8 @@ class Explainer(QObject):
         signed : bool
             Whether a new stack shows negative evidence.
         """
+        if self._refuses():
+            return
         stack = self._stack_of(request, image) if into is None else None
         kept = self._kept.pop(request.key, None)
         if kept is not None and kept.is_of(request):
@@ -159,6 +161,8 @@ class Explainer(QObject):
         normalization: Normalization = "local",
     ) -> None:
         """Run several requests for one image, show them side by side, and compute their findings."""
+        if self._refuses():
+            return
         work = partial(_explain_all, tuple(requests), image, normalization, self._runner)
         self._start(Job(work, partial(self._show_comparison, normalization)))
 
@@ -185,8 +189,16 @@ class Explainer(QObject):
 
     def predict(self, request: RunRequest) -> None:
         """Predict the likeliest classes; `listed` is emitted with them."""
+        if self._refuses():
+            return
         work = partial(_predict, request, self._runner)
         self._start(Job(work, self.listed.emit, kept=False))
+
+    def _refuses(self) -> bool:
+        """Return whether a file is being written, which another job would cancel; say so."""
+        if self._runner.writing:
+            self.said.emit("A file is being written: wait for it, or cancel it.", True)
+        return self._runner.writing
 
     def _start(self, job: Job, computing: Sequence[Run] = ()) -> None:
         """Start a job instead of the last one, and mark runs whose findings it computes."""
@@ -249,6 +261,8 @@ class Explainer(QObject):
         done : callable
             Called with the finding, or None, and the problem, or an empty text.
         """
+        if self._refuses():
+            return
         work = partial(_test_region, stack.data.run, mask, settings, self._report)
         self._start(Job(work, done, kept=False))
 
@@ -357,6 +371,9 @@ class Explainer(QObject):
 
     def _find(self, results: list[Explained]) -> None:
         """Compute the findings that the requests of results ask for."""
+        if self._runner.cancelled:
+            # After the last report of progress: the maps are complete, and nothing follows.
+            return
         asking = [each for each in results if each.request.findings or each.request.mask]
         if asking and not any(each.cancelled for each in results) and not self._runner.closed:
             work = partial(_find_all, asking, self._report)

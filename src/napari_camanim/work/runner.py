@@ -28,11 +28,14 @@ class Job:
     kept : bool
         Whether the result of a job that the user cancelled is passed on, such as maps computed so far.
         That of a job that was replaced by another one never is.
+    writes : bool
+        Whether the job writes a file.
     """
 
     work: Callable[[Progress], Any]
     done: Callable[[Any], None]
     kept: bool = True
+    writes: bool = False
 
 
 class Runner(QObject):
@@ -46,7 +49,7 @@ class Runner(QObject):
     Signals
     -------
     started : ()
-        The first job of a series starts.
+        A job starts.
     progressed : (str, int, int)
         Stage, done, total.
     failed : (CamError,)
@@ -70,12 +73,23 @@ class Runner(QObject):
         self._untrusted: Untrusted | None = None
         #: Whether the running job was replaced by another one.
         self._replaced = False
+        self._cancelled = False
         self._closed = False
 
     @property
     def running(self) -> bool:
         """Whether a job is running."""
         return self._task is not None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called during the running job."""
+        return self._cancelled
+
+    @property
+    def writing(self) -> bool:
+        """Whether the running job writes a file, and should not be replaced."""
+        return self._job is not None and self._job.writes
 
     @property
     def closed(self) -> bool:
@@ -91,10 +105,9 @@ class Runner(QObject):
             self._task.cancel()
             return
         self._start(job)
-        self.started.emit()
 
     def _start(self, job: Job) -> None:
-        self._job, self._replaced = job, False
+        self._job, self._replaced, self._cancelled = job, False, False
         self._task = Task(job.work)
         # Methods of this object, to which Qt holds no reference, unlike to lambdas: these would keep the
         # dock alive, as napari keeps the worker.
@@ -103,17 +116,20 @@ class Runner(QObject):
         self._task.failed.connect(self._on_failure)
         self._task.finished.connect(self._on_finished)
         self._task.start()
+        self.started.emit()
 
     def cancel(self) -> None:
         """Cancel the running job, and drop a waiting one."""
         self._next = None
         if self._task is not None:
+            self._cancelled = True
             self._task.cancel()
 
     def drop(self) -> None:
         """Cancel as `cancel`, as something else is shown instead: nothing is passed on."""
         self._replaced = True
         self.cancel()
+        self._cancelled = False
 
     def close(self) -> None:
         """Cancel the running job and release the network; what was computed is still passed on."""
