@@ -909,3 +909,20 @@ def test_data_with_repeated_indices(make_result, viewer, image):
     for i, own in enumerate((0, 0, 1, 2, 2)):
         np.testing.assert_array_equal(data[i], plain[own])
     np.testing.assert_array_equal(np.asarray(data), np.asarray(plain)[[0, 0, 1, 2, 2]])
+
+
+def test_another_layer_may_have_more_axes(viewer, qtbot, make):
+    stacks = [make(first=i, method=f"M{i}") for i in range(2)]
+    viewer.add_image(np.zeros((3, 4, 30, 40)), name="time series")
+    view = napari_camanim.compare(viewer, stacks)
+    settle(qtbot)
+    # The images of both cells are seen as a whole, and fill their cells.
+    zoom, center = viewer.scene.camera.zoom, np.array(viewer.scene.camera.center[-2:])
+    cell = np.array(viewer.canvas.size) / viewer.canvas.grid.shape
+    for each in view.cells:
+        corners = (each.image.extent.world[:, -2:] - center) * zoom
+        assert (np.abs(corners) <= cell / 2).all()
+        assert (np.ptp(corners, axis=0) / cell).max() > 0.85
+    assert all(hot_quadrants(viewer, view))
+    view.close()
+    assert "time series" in viewer.layers

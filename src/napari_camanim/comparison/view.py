@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 FEWEST, MOST = 2, 6
 #: Pixels between the cells.
 SPACING = 4
+#: Share of a cell that its image fills.
+FILLED = 0.95
 #: Layers of a cell: the image, and above it the stack.
 STRIDE = 2
 #: Key of the metadata of layers that exist during a comparison only.
@@ -235,7 +237,7 @@ class CompareView:
             index = shown.data.animation.initial_index
         viewer.layers.selection.active = shown
         session.move_to(shown, index)
-        viewer.reset_view(layers=self._ours())
+        self._fit()
         self._locate()
         self._update()
         # Complete when they are added, as each change of a text on the canvas places all of them again.
@@ -375,6 +377,22 @@ class CompareView:
         shape = grid_shape(len(self.cells), viewer.canvas.size, np.maximum(high - low, 1e-9))
         if viewer.canvas.grid.shape != shape:
             viewer.canvas.grid.shape = shape
+
+    def _fit(self) -> None:
+        """Let each cell show its whole image."""
+        viewer, ours = self._viewer, self._ours()
+        axes = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
+        fewest = min(layer.ndim for layer in ours)
+        if fewest == viewer.dims.ndim or viewer.dims.ndisplay == 3 or min(axes) < -fewest:
+            shown = ours if fewest == viewer.dims.ndim else None
+            viewer.reset_view(layers=shown)
+            return
+        # napari cannot fit layers that have fewer axes than the viewer.
+        corners = np.concatenate([layer.extent.world[:, axes] for layer in ours])
+        low, high = corners.min(0), corners.max(0)
+        cell = np.asarray(viewer.canvas.viewbox_size(viewer.layers))
+        viewer.scene.camera.center = (0.0, *(low + high) / 2)
+        viewer.scene.camera.zoom = float(FILLED * np.min(cell / np.maximum(high - low, 1e-9)))
 
     def _later(self, event: Any = None) -> None:
         if not self._working:
