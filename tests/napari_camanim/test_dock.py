@@ -360,3 +360,17 @@ def test_torch_is_imported_after_drawing(viewer, then):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "ybROAD: mean" in done.stdout
+
+
+def test_a_dock_that_is_freed_as_garbage_says_nothing(viewer, make_dock, qtbot):
+    dock = make_dock()
+    closing = dock._closing
+    dock.close_dock()
+    # As the garbage collector does before it deletes the widgets.
+    attributes = dict(dock.__dict__)
+    dock.__dict__.clear()
+    try:
+        closing.abandon()
+    finally:
+        dock.__dict__.update(attributes)
+    assert dock.runner.closed

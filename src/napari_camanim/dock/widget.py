@@ -686,7 +686,11 @@ class CamWidget(DockFields):
 
     def _abandon(self) -> None:
         """Drop what is still computed, as napari has deleted the window."""
-        self.explainer.abandon()
+        explainer = self.__dict__.get("explainer")
+        if explainer is None:
+            # The dock is freed as garbage: its attributes are gone, and with them what it would close.
+            return
+        explainer.abandon()
         self._disconnect()
 
 
