@@ -22,7 +22,7 @@ def keep_fitted(viewer: ViewerModel) -> None:
 
     A view that the user has zoomed or moved is left alone.
     """
-    if viewer.dims.ndisplay != 2 or not viewer.layers or not is_fitted(viewer):
+    if viewer.dims.ndisplay != 2 or not viewer.layers or not _is_fitted(viewer):
         return
     weak, size, fitted = ref(viewer), viewer.canvas.events.size, _camera(viewer)
 
@@ -50,7 +50,7 @@ def _camera(viewer: ViewerModel) -> tuple[float, ...]:
     return (*camera.center, camera.zoom)
 
 
-def is_fitted(viewer: ViewerModel) -> bool:
+def _is_fitted(viewer: ViewerModel) -> bool:
     """Return whether the camera shows all layers as large as possible."""
     camera = viewer.scene.camera
     center, zoom = camera.center, camera.zoom

@@ -383,11 +383,13 @@ class CompareView:
         viewer, ours = self._viewer, self._ours()
         axes = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
         fewest = min(layer.ndim for layer in ours)
-        if fewest == viewer.dims.ndim or viewer.dims.ndisplay == 3 or min(axes) < -fewest:
-            shown = ours if fewest == viewer.dims.ndim else None
-            viewer.reset_view(layers=shown)
+        if fewest == viewer.dims.ndim:
+            viewer.reset_view(layers=ours)
             return
         # napari cannot fit layers that have fewer axes than the viewer.
+        if viewer.dims.ndisplay == 3 or min(axes) < -fewest:
+            viewer.reset_view()
+            return
         corners = np.concatenate([layer.extent.world[:, axes] for layer in ours])
         low, high = corners.min(0), corners.max(0)
         cell = np.asarray(viewer.canvas.viewbox_size(viewer.layers))
