@@ -58,8 +58,8 @@ def viewer(make_napari_viewer):
 def make_dock(viewer, qtbot):
     """Return a function that adds the dock widget.
 
-    Its `finish` waits for the end of all jobs, its `explain` runs and waits, and `window_dock` is what
-    the window removes.
+    Its `finish` waits for the end of all jobs, its `explain` runs and waits, its `run_until` runs until a
+    line of progress contains certain words, and `window_dock` is what the window removes.
     """
 
     def make():
@@ -75,7 +75,17 @@ def make_dock(viewer, qtbot):
             widget.run()
             finish()
 
-        widget.finish, widget.explain, widget.window_dock = finish, explain, window_dock
+        def run_until(words, timeout=60_000):
+            # A stage may be shorter than the interval in which a state is looked at.
+            def reached(line, done, total):
+                return words in line
+
+            progressed = widget.explainer.progressed
+            with qtbot.waitSignal(progressed, timeout=timeout, check_params_cb=reached):
+                widget.run()
+
+        widget.finish, widget.explain, widget.run_until = finish, explain, run_until
+        widget.window_dock = window_dock
         return widget
 
     return make

@@ -50,11 +50,12 @@ def test_run_adds_a_stack_with_captions_and_scores(
 ):
     open_sample(viewer)
     dock.road.value = True
+    shown = []
+    dock.explainer.progressed.connect(lambda *_: shown.append(dock.status.bar.native.isVisible()))
     dock.run_button.native.click()
     assert dock.run_button.text == "Cancel"
-    qtbot.waitUntil(lambda: bool(dock.status.line.value), timeout=60_000)
-    assert dock.status.bar.native.isVisible()
     dock.finish()
+    assert any(shown)
     assert not dock.status.bar.native.isVisible()
     assert dock.run_button.text == "Run"
     [stack] = stacks()
@@ -202,8 +203,7 @@ def test_the_best_layer_is_shown_unless_the_slider_was_moved(
 def test_cancel_while_scoring_keeps_what_was_computed(viewer, dock, stacks, ramp, qtbot):
     viewer.add_layer(ramp)
     dock.road.value = True
-    dock.run()
-    qtbot.waitUntil(lambda: "scores" in dock.status.line.value, timeout=60_000)
+    dock.run_until("scores")
     dock.run_button.native.click()
     assert not dock.run_button.enabled
     dock.finish(30_000)
@@ -392,9 +392,8 @@ def test_closing_the_dock_during_a_run_stops_it_and_shows_what_was_computed(
 def test_closing_napari_during_a_run_raises_nothing(viewer, dock, ramp, qtbot, when):
     viewer.add_layer(ramp)
     dock.road.value = True
-    dock.run()
     runner = dock.runner
-    qtbot.waitUntil(lambda: when in dock.status.line.value, timeout=60_000)
+    dock.run_until(when)
     with capture_exceptions() as raised:
         viewer.close()
         qtbot.waitUntil(lambda: not runner.running, timeout=60_000)
