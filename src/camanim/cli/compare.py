@@ -2,114 +2,136 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 import camanim
+from camanim.cam_methods import find_method
+from camanim.cli import options
 from camanim.cli.findings import compute, parse_requests
 from camanim.cli.masks import read_mask
-from camanim.cli.report import notes_of
+from camanim.cli.naming import check_place
+from camanim.cli.terminal import notes_of, print_json, print_table, result_record, say
 from camanim.comparison import comparison_table, overlaid, write_comparison
-from camanim.errors import ScoreError
+from camanim.errors import MethodError, ScoreError
 from camanim.findings import FindingRequest, short
-from camanim.progress import console
-from camanim.render.plots import checked_plot, write_described
+from camanim.progress import IMAGES, console
+from camanim.render.plots import write_described
 from camanim.result import Result
-from camanim.writing import checked_path
+from camanim.settings import Settings
 
 
-def compare(
-    image: Annotated[Path, typer.Argument(help="The image file.", show_default=False)],
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="A network, as for camanim run; can be repeated.", show_default=False),
-    ] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(help="A method of camanim methods; can be repeated.", show_default=False),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(help="Class to explain, of all networks; by default the likeliest of each."),
-    ] = None,
-    layers: Annotated[
-        list[str] | None, typer.Option(help="Layers that get a map, as for camanim run.")
-    ] = None,
-    road: Annotated[bool, typer.Option("--road", help="Score every layer with ROAD.")] = False,
-    mask: Annotated[
-        Path | None, typer.Option(help="Compare the maps with this mask, as for camanim run.")
-    ] = None,
-    find: Annotated[
-        list[str] | None,
-        typer.Option(help="A finding of camanim findings, as for camanim run; can be repeated."),
-    ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Allow the networks' files to run code.")
-    ] = False,
-    device: Annotated[str | None, typer.Option(help="Device, such as cuda.")] = None,
-    table: Annotated[
-        Path | None, typer.Option(help="Write one row per run to this file (.csv).")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Write a plot of all runs to this file (.png, .pdf, .svg).")
-    ] = None,
-    plot_key: Annotated[
-        str, typer.Option(help="Finding of the plot, such as road or localisation.")
-    ] = "road",
-) -> None:
+@options.with_options(
+    "image",
+    (
+        *options.SOURCE, "method", "target", *options.SCORES, "table", "plot", "plot_key",
+        *options.PRINTED,
+    ),
+    (options.RUN_OPTIONS,),
+    repeated=("model", "method"),
+)  # fmt: skip
+def compare(image: Path, **arguments: Any) -> None:
     """Explain one image with several networks or methods, each with each, and compare the results.
+
+    --model and --method can be repeated. An --option is passed to the methods that have it.
 
     Example: camanim compare cat.jpg --model torchvision/mobilenet_v2 --method GradCAM --method LayerCAM
     --road --plot scores.png
     """
-    if table is not None:
-        checked_path(table, ".csv")
-    requests = parse_requests(find, None, mask=mask is not None, checks=False)
-    if road:
+    table, plot, plot_key = (arguments[name] for name in ("table", "plot", "plot_key"))
+    masked = arguments["mask"] is not None
+    requests = parse_requests(
+        arguments["find"], arguments["measure"], mask=masked, checks=arguments["checks"]
+    )
+    if arguments["road"]:
         requests.append(FindingRequest("road"))
+    if not masked and arguments["mask_label"] is not None:
+        raise typer.BadParameter("--mask-label needs --mask.")
+    if table is not None:
+        check_place("table", table)
     if plot is not None:
-        checked_plot(plot)
-        if plot_key.partition(" ")[0] not in [request.name for request in requests] and not find:
+        check_place("plot", plot)
+        if plot_key.partition(" ")[0] not in [r.name for r in requests] and not arguments["find"]:
             raise typer.BadParameter(f"--plot shows {plot_key}: add --road, --mask or --find.")
+    settings = options.RUN_OPTIONS.values(arguments)
+    Settings(**settings)
+    sources = arguments["model"] or [options.EXTRA_OPTIONS["model"].default]
+    methods = arguments["method"] or [options.EXTRA_OPTIONS["method"].default]
+    method_options = _options_of(methods, settings.pop("options"))
+    weights = None if arguments["weights"].lower() == "none" else arguments["weights"]
     pixels = camanim.read_image(image)
-    labels = None if mask is None else read_mask(mask)
+    labels = read_mask(arguments["mask"]) if masked else None
     results: dict[str, Result] = {}
     problems: list[str] = []
-    with console() as progress:
-        names = model or ["demo/ultrasound"]
-        methods = method or ["GradCAM"]
-        loaded = {name: camanim.load_model(name, trust=trust, progress=progress) for name in names}
-        for (source, network), by in product(loaded.items(), methods):
+    with console(quiet=arguments["quiet"]) as progress:
+        loaded = {
+            name: camanim.load_model(name, weights, trust=arguments["trust"], progress=progress)
+            for name in sources
+        }
+        runs = list(product(loaded.items(), methods))
+        for i, ((source, network), by) in enumerate(runs):
+            progress(IMAGES, i, len(runs))
             animation = camanim.animate(
                 network,
                 pixels,
                 method=by,
-                target=target,
-                layers=layers or "unique",
-                device=device,
+                target=arguments["target"],
+                options=method_options[by],
+                **settings,
                 progress=progress,
             )
             name = _name(source, by, several=(len(loaded) > 1, len(methods) > 1))
-            given = {"mask": labels, "progress": progress}
+            given = {
+                "mask": labels,
+                "label": arguments["mask_label"],
+                "seed": settings["seed"],
+                "progress": progress,
+            }
             problems += [f"{name}: {text}" for text in compute(animation, requests, given)]
             results[name] = animation
-    _print(results)
+        progress(IMAGES, len(runs), len(runs))
+    files = []
     if table is not None:
-        write_comparison(results, table)
+        files.append(write_comparison(results, table))
     if plot is not None:
-        write_described(overlaid(results, plot_key), plot)
-    out = Console(soft_wrap=True, highlight=False)
-    for line in notes_of(results):
-        out.print(line, markup=False)
-    for path in filter(None, (table, plot)):
-        out.print(f"Wrote {path.resolve()}", markup=False)
+        files.append(write_described(overlaid(results, plot_key), plot))
+    if arguments["as_json"]:
+        print_json(
+            {
+                "runs": [{"name": n, **result_record(r)} for n, r in results.items()],
+                "files": [str(path.resolve()) for path in files],
+                "errors": problems,
+            }
+        )
+    else:
+        _print(results)
+        say(*notes_of(results), *(f"Wrote {path.resolve()}" for path in files))
     if problems:
         raise ScoreError(" ".join(problems))
+
+
+def _options_of(methods: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options of each method, of those that are given.
+
+    Raises
+    ------
+    MethodError
+        If no method has an option.
+    """
+    taken = {
+        name: {key: value for key, value in given.items() if key in find_method(name).options}
+        for name in methods
+    }
+    for key in given:
+        if not any(key in chosen for chosen in taken.values()):
+            raise MethodError(
+                f"None of {', '.join(methods)} has an option {key!r}: see camanim methods NAME."
+            )
+    return taken
 
 
 def _name(source: str, method: str, *, several: tuple[bool, bool]) -> str:
@@ -119,7 +141,4 @@ def _name(source: str, method: str, *, several: tuple[bool, bool]) -> str:
 
 def _print(results: dict[str, Result]) -> None:
     rows: list[dict[str, Any]] = comparison_table(results)
-    listing = Table(*rows[0])
-    for row in rows:
-        listing.add_row(*(short(value) for value in row.values()))
-    Console().print(listing)
+    print_table(list(rows[0]), [[short(value) for value in row.values()] for row in rows])

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 
 from camanim.catalogue import finding_kinds
+from camanim.cli import options
+from camanim.cli.terminal import print_json, say, setting_record
 from camanim.declarations import check_values
 from camanim.errors import ScoreError
 from camanim.findings import FindingRequest, find_kind
@@ -20,17 +21,28 @@ if TYPE_CHECKING:
     from camanim.animation import Animation
 
 
-def findings() -> None:
+@options.with_options("", ("as_json",))
+def findings(as_json: bool = False) -> None:
     """List the findings that --find takes, with their settings."""
-    out = Console(soft_wrap=True, highlight=False)
-    for name, kind in finding_kinds().items():
-        out.print(f"{name}: {kind.help}", markup=False)
+    kinds = finding_kinds()
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": name,
+                    "help": kind.help,
+                    "needs mask": kind.needs_mask,
+                    "settings": [setting_record(s) for s in kind.settings.values() if s.is_textual],
+                }
+                for name, kind in kinds.items()
+            ]
+        )
+        return
+    for name, kind in kinds.items():
+        say(f"{name}: {kind.help}")
         for setting in kind.settings.values():
             if setting.is_textual:
-                out.print(
-                    f"  {setting.name}={setting.default}  {setting.help} ({setting.expected})",
-                    markup=False,
-                )
+                say(f"  {setting.name}={setting.default}  {setting.help} ({setting.expected})")
 
 
 def parse_requests(
@@ -131,7 +143,7 @@ def compute(
     for request in requests:
         price = request.kind.price(animation, request.settings)
         if price:
-            Console(stderr=True, highlight=False).print(price, markup=False)
+            say(price, error=True)
     for request in requests:
         try:
             animation.find(request.name, **request.arguments(defaults))

@@ -1,7 +1,8 @@
-"""Options of ``camanim run`` and ``camanim what-if``, generated from the declarations of settings.
+"""Options of all commands, generated from the declarations of settings.
 
 Type, range, choices, default and help of an option are those of the setting. `SHELL` holds the
-exceptions, and `EXTRA_OPTIONS` the options that are not settings: files and short forms.
+exceptions, and `EXTRA_OPTIONS` the options that are not settings: files and short forms. A command names
+what it takes from these, so that an option has one name, one type and one help in all commands.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
 from camanim.catalogue import finding_kinds
+from camanim.cli.completion import COMPLETIONS
 from camanim.declarations import Setting, settings_of
 from camanim.editing import Replacement
+from camanim.models.names import PREFIXES
 from camanim.models.overrides import ModelOverrides
 from camanim.render.movie import write_movie
 from camanim.settings import Settings, WindowSettings
@@ -115,8 +119,8 @@ SHELL = {
     "box": Shell(
         str | None,
         lambda text: None if text is None else numbers(text),
-        help="Region of the image to explain at its full resolution, in pixels: y0,x0,y1,x1, or "
-        "z0,y0,x0,z1,y1,x1 of a volume.",
+        help="Box of the image in pixels, the ends excluded, y0,x0,y1,x1, or z0,y0,x0,z1,y1,x1 of a "
+        "volume: the part that is explained, or that what-if replaces.",
     ),
     "windows_size": Shell(
         str | None,
@@ -191,7 +195,13 @@ class Option:
         if default is None:
             extra["show_default"] = False
         help_text = (shell and shell.help) or setting.help.replace("``", "")
-        option = typer.Option(*names, help=help_text, rich_help_panel=self.panel, **extra)
+        option = typer.Option(
+            *names,
+            help=help_text,
+            rich_help_panel=self.panel,
+            autocompletion=COMPLETIONS.get(self.keyword),
+            **extra,
+        )
         return _parameter(self.keyword, Annotated[kind, option], default)
 
     def value(self, argument: Any) -> Any:
@@ -237,12 +247,20 @@ class Group:
         """Default values of the settings."""
         return {o.setting.name: o.setting.default for o in self.options}
 
-    def changed(self, arguments: Mapping[str, Any]) -> list[str]:
-        """Return the names of options whose value is not the default, such as ``--fps``."""
+    def changed(self, arguments: Mapping[str, Any], but: Sequence[str] = ()) -> list[str]:
+        """Return the names of options whose value is not the default, such as ``--fps``.
+
+        Parameters
+        ----------
+        arguments : mapping
+            Arguments of the command.
+        but : sequence of str
+            Keywords to leave out.
+        """
         return [
             "--" + o.keyword.replace("_", "-")
             for o in self.options
-            if o.value(arguments[o.keyword]) != o.setting.default
+            if o.keyword not in but and o.value(arguments[o.keyword]) != o.setting.default
         ]
 
     def values(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,15 +292,19 @@ ROAD_OPTIONS = Group(
         "progress",
     ),
 )
-INPUT_OPTIONS = Group(
-    Settings,
-    EXPLAIN,
-    tuple(
-        name
-        for name in settings_of(Settings)
-        if name not in ("fit", "window", "slices", "device", "precision")
-    ),
+
+
+def some_settings(*names: str, panel: str = EXPLAIN) -> Group:
+    """Return the options of some of the settings of a run."""
+    return Group(Settings, panel, tuple(n for n in settings_of(Settings) if n not in names))
+
+
+INPUT_OPTIONS = some_settings("fit", "window", "slices", "device", "precision")
+PREDICT_OPTIONS = some_settings("fit", "box", "window", "slices", "device")
+LAYER_OPTIONS = some_settings(
+    "fit", "window", "slices", "show_1d", "layouts", "device", "precision"
 )
+BOX_OPTION = some_settings("box", panel=EDIT)
 REPLACEMENT_OPTIONS = Group(Replacement, EDIT)
 
 
@@ -290,121 +312,184 @@ def _parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Pa
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _extra(panel: str, kind: Any, default: Any, help: str, *names: str) -> tuple[Any, Any]:
-    option = typer.Option(
-        *names, help=help, rich_help_panel=panel, show_default=default not in (None, False)
-    )
-    return Annotated[kind, option], default
+@dataclass(frozen=True)
+class Extra:
+    """An option that is not a setting.
+
+    Attributes
+    ----------
+    panel : str
+        Title of the group in the help.
+    type : object
+        Type of the option for typer.
+    default : object
+    help : str
+    names : tuple of str
+        Names of the option; by default from the keyword.
+    """
+
+    panel: str
+    type: Any
+    default: Any
+    help: str
+    names: tuple[str, ...] = ()
+
+    def parameter(self, keyword: str, *, repeated: bool = False) -> Parameter:
+        """Return the option as a parameter for typer; a repeated one has a list of values."""
+        kind, default = (list[self.type] | None, None) if repeated else (self.type, self.default)  # type: ignore[name-defined]
+        option = typer.Option(
+            *(self.names or ("--" + keyword.replace("_", "-"),)),
+            help=self.help,
+            rich_help_panel=self.panel,
+            show_default=default not in (None, False),
+            autocompletion=COMPLETIONS.get(keyword),
+        )
+        return _parameter(keyword, Annotated[kind, option], default)
 
 
 #: Options that are not settings: input and output files, and short forms.
 EXTRA_OPTIONS = {
-    "model": _extra(
+    "model": Extra(
         NETWORK, str, "demo/ultrasound",
         "A name of `camanim models`, a card (.toml), the folder of a MONAI bundle, an exported network "
         "(.pt2) or Python code (file.py:build).",
     ),
-    "weights": _extra(
+    "weights": Extra(
         NETWORK, str, "DEFAULT", "DEFAULT, a torchvision name, a file, or 'none' for random weights."
     ),
-    "trust": _extra(
-        NETWORK, bool, False, "Allow the network's files to run code.", "--trust"
+    "trust": Extra(
+        NETWORK, bool, False, "Allow the network's files to run code.", ("--trust",)
     ),
-    "save_card": _extra(
+    "save_card": Extra(
         NETWORK, Path | None, None, "Write the network and its settings to this card (.toml)."
     ),
-    "method": _extra(EXPLAIN, str, "GradCAM", "A method of `camanim methods`."),
-    "target": _extra(
+    "method": Extra(EXPLAIN, str, "GradCAM", "A method of `camanim methods`."),
+    "target": Extra(
         EXPLAIN, str | None, None,
         "Class to explain, by number or name, or 'A - B'; by default the likeliest.",
     ),
-    "windows": _extra(
+    "windows": Extra(
         EXPLAIN, bool, False,
         "Explain a large image window by window, and stitch the maps of each layer.",
-        "--windows",
+        ("--windows",),
     ),
-    "estimate": _extra(
-        EXPLAIN, bool, False, "Print the expected passes and seconds, and stop.", "--estimate"
+    "image": Extra(
+        EXPLAIN, Path | None, None, "The image file; without it, a grey image of the input's size."
     ),
-    "road": _extra(SCORE, bool, False, "Score every layer with ROAD.", "--road"),
-    "checks": _extra(
+    "viewer": Extra(
+        OUTPUT, bool, True, "Open napari, if a display is available.", ("--viewer/--no-viewer",)
+    ),
+    "estimate": Extra(
+        EXPLAIN, bool, False, "Print the expected passes and seconds, and stop.", ("--estimate",)
+    ),
+    "road": Extra(SCORE, bool, False, "Score every layer with ROAD.", ("--road",)),
+    "checks": Extra(
         SCORE, bool, False,
         "Check the method with shuffled weights, from the output backwards, and for other classes.",
-        "--checks",
+        ("--checks",),
     ),
-    "mask": _extra(
+    "mask": Extra(
         SCORE, Path | None, None,
-        "Compare the maps with this mask, an image file of the same size as the image.",
+        "Mask, an image file of the same size as the image: the object that maps are compared with, or "
+        "the region that what-if replaces. Of several images, a name with {stem}.",
     ),
-    "mask_label": _extra(
+    "mask_label": Extra(
         SCORE, int | None, None, "Value of the object in the mask; by default all values but 0."
     ),
-    "measure": _extra(
+    "measure": Extra(
         SCORE, list[str] | None, None,
         "deletion, insertion, drop or increase, with blur, or as deletion:mean or deletion:road; can "
         "be repeated.",
-        "--measure",
+        ("--measure",),
     ),
-    "find": _extra(
+    "find": Extra(
         SCORE, list[str] | None, None,
         "A finding of `camanim findings`, with settings as in road:repeats=3,draws=16; can be "
         "repeated.",
-        "--find",
+        ("--find",),
     ),
-    "plot": _extra(SCORE, Path | None, None, "Write a plot to this file (.png, .pdf, .svg)."),
-    "plot_kind": _extra(
-        SCORE, str, "scores",
+    "top": Extra(OUTPUT, int, 5, "Number of classes."),
+    "filter": Extra(
+        OUTPUT, list[str] | None, None,
+        "List these layers only: a name, a glob (features.*) or a kind (Conv2d); can be repeated.",
+    ),
+    "out": Extra(
+        OUTPUT, Path | None, None,
+        "Where to write: a file, a folder, or a name with {stem} or {name} of each image.",
+    ),
+    "movie": Extra(OUTPUT, Path | None, None, "Write the movie to this file (.mp4)."),
+    "table": Extra(OUTPUT, Path | None, None, "Write the table to this file (.csv)."),
+    "plot": Extra(OUTPUT, Path | None, None, "Write a plot to this file (.png, .pdf, .svg)."),
+    "plot_kind": Extra(
+        OUTPUT, str, "scores",
         "Content of the plot: scores, or a plot of a finding: removal, randomisation.",
     ),
-    "plot_second": _extra(
-        SCORE, str | None, None,
+    "plot_second": Extra(
+        OUTPUT, str | None, None,
         "A second curve over the layers of the plot: parameters, output size, time, or the title of a "
         "finding.",
     ),
-    "movie": _extra(OUTPUT, Path | None, None, "Write the movie to this file (.mp4)."),
-    "table": _extra(OUTPUT, Path | None, None, "Write one row per layer to this file (.csv)."),
+    "plot_key": Extra(
+        OUTPUT, str, "road", "Finding of the plot of several runs, such as road or localisation."
+    ),
+    "save": Extra(
+        OUTPUT, Path | None, None,
+        "Save the result to this file, which opens again (.camanim.zarr, .ozx, .camanim.zip).",
+    ),
+    "as_json": Extra(OUTPUT, bool, False, "Print JSON, and nothing else.", ("--json",)),
+    "quiet": Extra(OUTPUT, bool, False, "Show no progress.", ("--quiet", "-q")),
 }  # fmt: skip
 
-
-#: Further options of ``camanim what-if``.
-EDIT_OPTIONS = {
-    **{name: EXTRA_OPTIONS[name] for name in ("model", "weights", "trust")},
-    "target": _extra(
-        EXPLAIN, str | None, None,
-        "Class whose probability is compared, by number or name, or 'A - B'; by default the likeliest.",
-    ),
-    "mask": _extra(
-        EDIT, Path | None, None, "Mask of the region, an image file of the same size as the image."
-    ),
-    "mask_label": _extra(
-        EDIT, int | None, None, "Value of the region in the mask; by default all values but 0."
-    ),
-    "box": _extra(
-        EDIT, str | None, None,
-        "The region as a box, y0,x0,y1,x1 in pixels, the ends excluded; z0,y0,x0,z1,y1,x1 in a volume.",
-    ),
-    "out": _extra(
-        OUTPUT, Path | None, None, "Write the edited image to this file (.png; .tif of a volume)."
-    ),
-}  # fmt: skip
+#: Names of extra options that several commands take.
+SOURCE = ("model", "weights", "trust")
+SCORES = ("road", "checks", "mask", "mask_label", "measure", "find")
+PRINTED = ("as_json", "quiet")
 
 Command = Callable[..., None]
 
+#: Types and helps of arguments of commands.
+_ARGUMENTS: dict[str, tuple[Any, str]] = {
+    "images": (
+        list[str],
+        "Image files, globs ('scans/*.png') or saved results (.camanim.zarr, .ozx, .camanim.zip).",
+    ),
+    "image": (Path, "The image file."),
+    "network": (str, "A network, as for --model."),
+    "source": (str | None, f"One of {', '.join(PREFIXES)}; by default all but timm."),
+    "name": (str | None, "One of them, with its caveat and its options."),
+}
+
 
 def with_options(
-    extra: Mapping[str, tuple[Any, Any]], groups: Sequence[Group]
+    argument: str,
+    extra: Sequence[str],
+    groups: Sequence[Group] = (),
+    *,
+    repeated: Sequence[str] = (),
 ) -> Callable[[Command], Command]:
-    """Return a decorator that sets the signature of a command: the image, and these options.
+    """Return a decorator that sets the signature of a command.
 
     Parameters
     ----------
-    extra : mapping
-        Options that are not settings, by keyword.
+    argument : str
+        Name of its argument, as in `_ARGUMENTS`; empty for none.
+    extra : sequence of str
+        Keywords of `EXTRA_OPTIONS`.
     groups : sequence of Group
+    repeated : sequence of str
+        Keywords of extra options that take several values in this command.
     """
-    image = Annotated[Path, typer.Argument(help="The image file.", show_default=False)]
-    parameters = [_parameter("image", image).replace(kind=Parameter.POSITIONAL_OR_KEYWORD)]
-    parameters += [_parameter(name, *option) for name, option in extra.items()]
+    parameters = []
+    if argument:
+        kind, text = _ARGUMENTS[argument]
+        described = typer.Argument(
+            help=text, show_default=False, autocompletion=COMPLETIONS.get(argument)
+        )
+        is_optional = NoneType in get_args(kind)
+        default = None if is_optional else Parameter.empty
+        parameter = _parameter(argument, Annotated[kind, described], default)
+        parameters.append(parameter.replace(kind=Parameter.POSITIONAL_OR_KEYWORD))
+    parameters += [EXTRA_OPTIONS[name].parameter(name, repeated=name in repeated) for name in extra]
     for group in groups:
         parameters += [option.parameter() for option in group.options]
 

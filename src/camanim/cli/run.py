@@ -1,163 +1,183 @@
-"""``camanim run``: explain one image."""
+"""``camanim run``: explain images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 
 import camanim
 from camanim.cli import options
-from camanim.cli.findings import check_plot_kind, compute, parse_requests
-from camanim.cli.masks import read_mask
-from camanim.cli.report import listing, report
-from camanim.errors import ScoreError
-from camanim.findings import NO_SINGLE_INPUT, FindingRequest
-from camanim.models.overrides import ModelOverrides
-from camanim.progress import Progress, console
-from camanim.render.plots import SCORES, checked_plot
-from camanim.settings import Settings, WindowSettings
-from camanim.writing import checked_path
+from camanim.cli.batch import run_batch
+from camanim.cli.findings import check_plot_kind
+from camanim.cli.inputs import EXPLAINED, GROUPS, Explanation, Outcome
+from camanim.cli.naming import (
+    Outputs,
+    check_place,
+    input_paths,
+    is_result_file,
+    output_files,
+    summary_file,
+)
+from camanim.cli.terminal import print_json, say, say_error
+from camanim.errors import CamError
+from camanim.progress import IMAGES, Progress, console
+from camanim.render.plots import SCORES
+
+#: Options that name the outputs of an image.
+OUTPUTS = ("movie", "table", "plot", "save")
 
 
 @options.with_options(
-    options.EXTRA_OPTIONS,
+    "images",
     (
-        options.NETWORK_OPTIONS,
-        options.RUN_OPTIONS,
-        options.WINDOW_OPTIONS,
-        options.ROAD_OPTIONS,
-        options.MOVIE_OPTIONS,
+        *EXPLAINED, "estimate", "save_card", *OUTPUTS, "out", "plot_kind", "plot_second",
+        *options.PRINTED,
     ),
-)
-def run(image: Path, **arguments: Any) -> None:
-    """Explain one image: maps of all layers, their scores, a movie, a table, a plot.
+    (*GROUPS, options.MOVIE_OPTIONS),
+)  # fmt: skip
+def run(images: list[str], **arguments: Any) -> None:
+    """Explain images: maps of all layers, their scores, a movie, a table, a plot.
 
-    Without --table the layers are listed in the terminal. With --estimate, only the expected passes and
-    seconds are printed.
+    Without --table the layers of a single image are listed in the terminal. Several images are listed
+    in a table with one row for each; one that fails is a row as well. Their outputs are named with
+    {stem}, as in --movie "{stem}.mp4". With --out, they are written to that folder, by default a movie
+    and a table of each. With --estimate, only the expected passes and seconds are printed.
 
     Example: camanim run cat.jpg --model torchvision/mobilenet_v2 --road --movie cat.mp4
     """
     # All arguments are checked before the computation.
-    for name, suffix in (("movie", ".mp4"), ("table", ".csv"), ("save_card", ".toml")):
-        if arguments[name] is not None:
-            checked_path(arguments[name], suffix)
-    _check_output_options(arguments)
-    overrides = options.NETWORK_OPTIONS.values(arguments)
-    settings = options.RUN_OPTIONS.values(arguments)
-    ModelOverrides(**overrides)
-    Settings(**settings)
-    windows = _window_settings(arguments)
-    requests = _requests(arguments)
-    if windows is not None:
-        _check_computable(requests)
-    if arguments["plot"] is not None:
-        checked_plot(arguments["plot"])
-        check_plot_kind(arguments["plot_kind"], requests)
-    pixels = camanim.read_image(image)
-    mask = None if arguments["mask"] is None else read_mask(arguments["mask"])
-    run_settings = {"method": arguments["method"], "target": arguments["target"], **settings}
-    if arguments["estimate"]:
-        if windows is not None:
-            raise typer.BadParameter("--estimate is not known for --windows.")
-        with console() as progress:
-            model = _load(arguments, overrides, progress)
-            cost = camanim.estimate(
-                model, pixels, findings=requests, **run_settings, progress=progress
-            )
-        Console(soft_wrap=True, highlight=False).print(cost.words, markup=False)
-        return
-    with console() as progress:
-        model = _load(arguments, overrides, progress)
-        explain = camanim.animate if windows is None else camanim.animate_windows
-        animation = explain(model, pixels, **run_settings, **(windows or {}), progress=progress)
-        defaults = {
-            "mask": mask,
-            "label": arguments["mask_label"],
-            "seed": settings["seed"],
-            "progress": progress,
-        }
-        problems = compute(animation, requests, defaults)
-        if arguments["movie"] is not None:
-            animation.write_movie(
-                arguments["movie"], **options.MOVIE_OPTIONS.values(arguments), progress=progress
-            )
+    paths = input_paths(images)
+    folder = _folder(arguments["out"])
+    named = {option: arguments[option] for option in OUTPUTS}
+    if folder is not None and not any(named.values()):
+        named |= {"movie": Path("{stem}.mp4"), "table": Path("{stem}.csv")}
     if arguments["save_card"] is not None:
-        model.save_card(arguments["save_card"])
-    if arguments["plot"] is not None and not problems:
-        animation.write_plot(
-            arguments["plot"], arguments["plot_kind"], second=arguments["plot_second"]
+        check_place("save_card", arguments["save_card"])
+    _check_output_options(arguments, named)
+    outputs = output_files(paths, named, folder=folder)
+    if named["save"] is not None:
+        check_savable()
+    explanation = Explanation.of(arguments, paths)
+    if named["plot"] is not None and not any(map(is_result_file, paths)):
+        check_plot_kind(arguments["plot_kind"], explanation.requests)
+    if arguments["estimate"]:
+        _estimate(paths, explanation)
+        return
+    writer = _Writer(explanation, dict(zip(paths, outputs, strict=True)))
+    run_batch(
+        paths,
+        explanation,
+        writer.write,
+        list_layers=named["table"] is None,
+        summary=summary_file(folder if len(paths) > 1 else None, outputs),
+    )
+
+
+class _Writer:
+    """Writes the outputs of each image.
+
+    Parameters
+    ----------
+    explanation : Explanation
+    outputs : mapping of Path to dict
+        Files of each image.
+    """
+
+    def __init__(self, explanation: Explanation, outputs: dict[Path, Outputs]) -> None:
+        self.explanation, self.outputs = explanation, outputs
+        self.card: Path | None = explanation.arguments["save_card"]
+
+    def write(self, outcome: Outcome, progress: Progress) -> Iterator[Path]:
+        """Write the outputs of an image; yield each file once it is complete."""
+        arguments, animation = self.explanation.arguments, outcome.animation
+        assert animation is not None
+        files = self.outputs[outcome.path]
+        if "movie" in files:
+            settings = options.MOVIE_OPTIONS.values(arguments)
+            yield animation.write_movie(files["movie"], **settings, progress=progress)
+        if "table" in files:
+            yield animation.write_table(files["table"])
+        if "plot" in files and outcome.error is None:
+            yield animation.write_plot(
+                files["plot"], arguments["plot_kind"], second=arguments["plot_second"]
+            )
+        if "save" in files:
+            yield animation.save(files["save"])  # type: ignore[attr-defined]
+        if self.card is not None:
+            # Of the network, once for all images.
+            card, self.card = self.card, None
+            yield animation.model.save_card(card)
+
+
+def check_savable() -> None:
+    """Raise `CamError` if this version cannot save results."""
+    if not hasattr(camanim.Animation, "save"):
+        raise CamError("Results cannot be saved by this version: leave out --save.")
+
+
+def _folder(out: Path | None) -> Path | None:
+    """Return the folder of ``--out``."""
+    if out is not None and out.suffix and not out.is_dir():
+        raise typer.BadParameter(
+            f"--out of camanim run is a folder, not {out}: name files by --movie, --table or --plot."
         )
-    if arguments["table"] is not None:
-        animation.write_table(arguments["table"])
+    return out
+
+
+def _estimate(paths: Sequence[Path], explanation: Explanation) -> None:
+    """Print the expected passes and seconds of each image."""
+    if explanation.windows is not None:
+        raise typer.BadParameter("--estimate is not known for --windows.")
+    arguments = explanation.arguments
+    rows: list[dict[str, Any]] = []
+    errors: list[CamError] = []
+    with console(quiet=arguments["quiet"]) as progress:
+        for i, path in enumerate(paths):
+            if len(paths) > 1:
+                progress(IMAGES, i, len(paths))
+            try:
+                cost = camanim.estimate(
+                    explanation.model(progress),
+                    camanim.read_image(path),
+                    findings=explanation.requests,
+                    **explanation.settings,
+                    progress=progress,
+                )
+            except CamError as error:
+                errors.append(error)
+                rows.append({"image": str(path), "error": str(error)})
+                continue
+            rows.append(
+                {
+                    "image": str(path),
+                    "estimate": cost.words,
+                    "forwards": cost.forwards,
+                    "backwards": cost.backwards,
+                    "seconds": cost.total_seconds,
+                }
+            )
+    if arguments["as_json"]:
+        print_json(rows)
     else:
-        Console().print(listing(animation))
-    files = [
-        arguments["movie"],
-        arguments["table"],
-        None if problems else arguments["plot"],
-        arguments["save_card"],
-    ]
-    report(animation, [path for path in files if path is not None])
-    if problems:
-        raise ScoreError(" ".join(problems))
+        for row in rows:
+            text = str(row.get("estimate") or row.get("error"))
+            say(text if len(paths) == 1 else f"{row['image']}: {text}")
+    if errors and len(paths) == 1:
+        raise errors[0]
+    if errors:
+        say_error(f"{len(errors)} of {len(paths)} images failed.")
+        raise typer.Exit(1)
 
 
-def _window_settings(arguments: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the checked settings of ``--windows``; None without it."""
-    values = options.WINDOW_OPTIONS.values(arguments)
-    if arguments["windows"]:
-        WindowSettings(**values)
-        return values
-    changed = options.WINDOW_OPTIONS.changed(arguments)
-    if changed:
-        raise typer.BadParameter(f"{', '.join(changed)} needs --windows.")
-    return None
-
-
-def _check_computable(requests: list[FindingRequest]) -> None:
-    """Raise `ScoreError` if a finding needs the network's input, which windows do not have."""
-    for request in requests:
-        if request.kind.needs_input:
-            raise ScoreError(NO_SINGLE_INPUT)
-
-
-def _load(
-    arguments: dict[str, Any], overrides: dict[str, Any], progress: Progress
-) -> camanim.Model:
-    return camanim.load_model(
-        arguments["model"],
-        None if arguments["weights"].lower() == "none" else arguments["weights"],
-        **overrides,
-        trust=arguments["trust"],
-        progress=progress,
-    )
-
-
-def _requests(arguments: dict[str, Any]) -> list[FindingRequest]:
-    """Return the requested findings, including ROAD by ``--road``."""
-    masked = arguments["mask"] is not None
-    requests = parse_requests(
-        arguments["find"], arguments["measure"], mask=masked, checks=arguments["checks"]
-    )
-    road = options.ROAD_OPTIONS.values(arguments)
-    if arguments["road"]:
-        requests.append(FindingRequest("road", road))
-    elif road != options.ROAD_OPTIONS.defaults:
-        raise typer.BadParameter("--repeats, --draws and --no-baseline need --road.")
-    if not masked and arguments["mask_label"] is not None:
-        raise typer.BadParameter("--mask-label needs --mask.")
-    return requests
-
-
-def _check_output_options(arguments: dict[str, Any]) -> None:
+def _check_output_options(arguments: dict[str, Any], named: dict[str, Path | None]) -> None:
     """Raise `typer.BadParameter` for an option of an output that is not written."""
     changed = options.MOVIE_OPTIONS.changed(arguments)
-    if changed and arguments["movie"] is None:
+    if changed and named["movie"] is None:
         raise typer.BadParameter(f"{', '.join(changed)} needs --movie.")
-    if arguments["plot_kind"] != SCORES and arguments["plot"] is None:
+    if arguments["plot_kind"] != SCORES and named["plot"] is None:
         raise typer.BadParameter("--plot-kind needs --plot.")
-    if arguments["plot_second"] is not None and arguments["plot"] is None:
+    if arguments["plot_second"] is not None and named["plot"] is None:
         raise typer.BadParameter("--plot-second needs --plot.")

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 
 import camanim
 from camanim.cli import options
+from camanim.cli.inputs import load_network
 from camanim.cli.masks import read_mask
+from camanim.cli.terminal import print_table, say
 from camanim.editing import Replacement, box_mask
 from camanim.models.overrides import ModelOverrides
 from camanim.progress import console
@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 
 
 @options.with_options(
-    options.EDIT_OPTIONS,
-    (options.NETWORK_OPTIONS, options.INPUT_OPTIONS, options.REPLACEMENT_OPTIONS),
+    "image",
+    (*options.SOURCE, "target", "mask", "mask_label", "out", "quiet"),
+    (
+        options.NETWORK_OPTIONS,
+        options.INPUT_OPTIONS,
+        options.BOX_OPTION,
+        options.REPLACEMENT_OPTIONS,
+    ),
 )
 def what_if(image: Path, **arguments: Any) -> None:
     """Replace a region of an image, and print the probabilities before and after.
@@ -40,23 +46,16 @@ def what_if(image: Path, **arguments: Any) -> None:
         raise typer.BadParameter("Give the region by --mask or --box.")
     if arguments["mask"] is None and arguments["mask_label"] is not None:
         raise typer.BadParameter("--mask-label needs --mask.")
-    overrides = options.NETWORK_OPTIONS.values(arguments)
     settings = options.INPUT_OPTIONS.values(arguments)
     replacement = options.REPLACEMENT_OPTIONS.values(arguments)
-    ModelOverrides(**overrides)
+    ModelOverrides(**options.NETWORK_OPTIONS.values(arguments))
     Settings(**settings)
     Replacement(**replacement)
-    box = None if arguments["box"] is None else options.numbers(arguments["box"])
+    box = options.BOX_OPTION.values(arguments)["box"]
     pixels = camanim.read_image(image)
     mask = None if arguments["mask"] is None else read_mask(arguments["mask"])
-    with console() as progress:
-        model = camanim.load_model(
-            arguments["model"],
-            None if arguments["weights"].lower() == "none" else arguments["weights"],
-            **overrides,
-            trust=arguments["trust"],
-            progress=progress,
-        )
+    with console(quiet=arguments["quiet"]) as progress:
+        model = load_network(arguments, progress)
         edited = camanim.WhatIf.of_image(
             model, pixels, target=arguments["target"], **settings, progress=progress
         )
@@ -72,17 +71,12 @@ def what_if(image: Path, **arguments: Any) -> None:
 
 def _report(edited: WhatIf, effect: Effect, files: list[Path]) -> None:
     """Print the classes before and after, the edit, notes and the paths of written files."""
-    out = Console(soft_wrap=True, highlight=False)
     if effect.classes:
-        table = Table(Column(effect.measure, overflow="fold"), "before", "after")
-        for each in effect.classes:
-            table.add_row(each.name, f"{each.before:.3f}", f"{each.after:.3f}")
-        Console().print(table)
-    lines = [
+        rows = [[c.name, f"{c.before:.3f}", f"{c.after:.3f}"] for c in effect.classes]
+        print_table([effect.measure, "before", "after"], rows)
+    say(
         effect.summary(),
         *(f"Replaced by {edit}." for edit in edited.edits),
         *edited.notes,
         *(f"Wrote {path.resolve()}" for path in files),
-    ]
-    for line in lines:
-        out.print(line, markup=False)
+    )

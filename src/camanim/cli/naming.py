@@ -1,0 +1,213 @@
+"""Names of input and output files: globs, names with the name of each image, collisions."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import typer
+
+from camanim.errors import ImageError, RenderError
+from camanim.render.plots import SUFFIXES as PLOTS
+from camanim.writing import checked_path, make_folder
+
+#: Suffixes of saved results.
+RESULTS = (".camanim.zarr", ".camanim.zip", ".ozx")
+#: Suffixes of files with a suffix before the last one.
+_DOUBLE = (*RESULTS, ".ome.zarr", ".ome.tiff", ".ome.tif", ".nii.gz", ".tar.gz")
+#: Suffixes of outputs, by the option that names them. The writer of an output checks them as well.
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "movie": (".mp4",),
+    "table": (".csv", ".parquet", ".json"),
+    "plot": PLOTS,
+    "save": (".camanim.zarr", ".ozx", ".zip"),
+    "save_card": (".toml",),
+}
+_FIELD = re.compile(r"\{([a-z]+)\}")
+_SUMMARY = "summary.csv"
+
+Outputs = dict[str, Path]
+"""Files of one image, by the option that names them."""
+
+
+def is_result_file(path: str | Path) -> bool:
+    """Return whether a file or folder is a saved result, by its name."""
+    return str(path).lower().rstrip("/\\").endswith(RESULTS)
+
+
+def stem(path: Path) -> str:
+    """Return the name of a file without its suffix, such as ``scan`` of ``scan.nii.gz``."""
+    name = path.name
+    double = next((suffix for suffix in _DOUBLE if name.lower().endswith(suffix)), "")
+    # A name that is only a suffix is kept.
+    return name[: -len(double)] or name if double else path.stem
+
+
+def input_paths(texts: Sequence[str]) -> list[Path]:
+    """Return the files that arguments name: each once, those of a glob in order of their names.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Files, saved results or globs, which some shells do not expand; ``**`` is any number of folders.
+
+    Raises
+    ------
+    ImageError
+        If no file matches a glob, or an argument is empty or ``-``.
+    """
+    paths: dict[str, Path] = {}
+    for text in texts:
+        for path in _expanded(text):
+            # Not resolved, as a link may have a name of its own.
+            paths.setdefault(os.path.normcase(os.path.abspath(path)), path)
+    return list(paths.values())
+
+
+def _expanded(text: str) -> list[Path]:
+    if text in ("", "-"):
+        raise ImageError(f"{text!r} is not the path of an image: give the name of a file.")
+    if "\0" in text or not glob.has_magic(text) or os.path.lexists(text):
+        return [Path(text)]
+    found = sorted(Path(match) for match in glob.glob(text, recursive=True))
+    found = [path for path in found if path.is_file() or path.suffix.lower() == ".zarr"]
+    if not found:
+        raise ImageError(f"No file matches {text!r}.")
+    return found
+
+
+def output_files(
+    paths: Sequence[Path],
+    arguments: Mapping[str, Path | None],
+    *,
+    folder: Path | None = None,
+    called: str = "",
+) -> list[Outputs]:
+    """Return the outputs of each image, checked before anything is computed.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Images and saved results.
+    arguments : mapping of str to Path or None
+        Names of outputs by their option, with ``{stem}`` or ``{name}`` for those of an image.
+    folder : Path, optional
+        Folder of the outputs, which is created.
+    called : str
+        Name of the option in messages, if it is not that of the output.
+
+    Returns
+    -------
+    list of dict
+        In the order of `paths`.
+
+    Raises
+    ------
+    typer.BadParameter
+        If two images would write the same file, or an output would replace an image.
+    RenderError
+        If a suffix is wrong, or a file cannot be written.
+    """
+    named = {option: name for option, name in arguments.items() if name is not None}
+    for option, name in named.items():
+        _check_suffix(option, name)
+        if len(paths) > 1 and not _FIELD.search(str(name)):
+            raise typer.BadParameter(
+                f"{called or _option(option)} {name} is one file for {len(paths)} images: write "
+                f"{{stem}} for the name of each, as in '{{stem}}{_suffix(option, name)}'."
+            )
+    outputs = [
+        {o: filled(n, path, called or _option(o), folder) for o, n in named.items()}
+        for path in paths
+    ]
+    _check_distinct(paths, outputs)
+    if folder is not None:
+        make_folder(folder)
+    for files in outputs:
+        for option, file in files.items():
+            check_place(option, file)
+    return outputs
+
+
+def filled(name: Path, path: Path, option: str, folder: Path | None = None) -> Path:
+    """Return a name with the fields ``{stem}`` and ``{name}`` replaced by those of an image.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it has another field.
+    """
+    values = {"stem": stem(path), "name": path.name}
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise typer.BadParameter(f"{option} knows {{stem}} and {{name}}, not {match[0]}.")
+        return values[match[1]]
+
+    text = _FIELD.sub(value, str(name))
+    return Path(text) if folder is None else folder / text
+
+
+def summary_file(folder: Path | None, outputs: Iterable[Outputs]) -> Path | None:
+    """Return the file of the summary in a folder of outputs, with one row for each image.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the output of an image has the same name.
+    """
+    if folder is None:
+        return None
+    path = folder / _SUMMARY
+    if any(_key(path) == _key(file) for files in outputs for file in files.values()):
+        raise typer.BadParameter(
+            f"{path} is the summary of all images: rename the image, or the table."
+        )
+    return checked_path(path, ".csv")
+
+
+def check_place(option: str, file: Path) -> None:
+    """Raise `RenderError` if an output has a wrong suffix, or cannot be written."""
+    _check_suffix(option, file)
+    if option == "save":
+        # A saved result may be a folder, which exists.
+        file = file.with_name(f"{file.name}.txt")
+    checked_path(file, file.suffix.lower())
+
+
+def _check_suffix(option: str, name: Path) -> None:
+    suffixes = SUFFIXES[option]
+    if not name.name.lower().endswith(suffixes):
+        raise RenderError(f"{name.name} must end in {' or '.join(suffixes)}.")
+
+
+def _check_distinct(paths: Sequence[Path], outputs: Sequence[Outputs]) -> None:
+    images = {_key(path) for path in paths}
+    writers: dict[str, Path] = {}
+    for path, files in zip(paths, outputs, strict=True):
+        for file in files.values():
+            if _key(file) in images:
+                raise typer.BadParameter(f"{file} is an image, and would be replaced.")
+            other = writers.setdefault(_key(file), path)
+            if other is not path:
+                raise typer.BadParameter(
+                    f"{file} would be written for {other} and for {path}: write {{name}}, which "
+                    "contains the suffix, or rename one of them."
+                )
+            if list(files.values()).count(file) > 1:
+                raise typer.BadParameter(f"{file} is named for two outputs.")
+
+
+def _key(path: Path) -> str:
+    return os.path.normcase(os.path.realpath(path))
+
+
+def _suffix(option: str, name: Path) -> str:
+    return next(s for s in SUFFIXES[option] if name.name.lower().endswith(s))
+
+
+def _option(keyword: str) -> str:
+    return "--" + keyword.replace("_", "-")

@@ -1,0 +1,90 @@
+"""``camanim predict``: the most probable classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+import camanim
+from camanim.cli import options
+from camanim.cli.inputs import load_network
+from camanim.cli.naming import input_paths
+from camanim.cli.terminal import print_json, print_table, say_error
+from camanim.errors import CamError
+from camanim.models.overrides import ModelOverrides
+from camanim.progress import IMAGES, console
+from camanim.settings import Settings
+
+if TYPE_CHECKING:
+    from camanim.models import Model
+
+
+@options.with_options(
+    "images",
+    (*options.SOURCE, "top", *options.PRINTED),
+    (options.NETWORK_OPTIONS, options.PREDICT_OPTIONS),
+)
+def predict(images: list[str], **arguments: Any) -> None:
+    """Print the most probable classes of images, by one forward pass and without maps.
+
+    Example: camanim predict "cats/*.jpg" --model torchvision/mobilenet_v2 --top 3
+    """
+    paths = input_paths(images)
+    settings = options.PREDICT_OPTIONS.values(arguments)
+    ModelOverrides(**options.NETWORK_OPTIONS.values(arguments))
+    Settings(**settings)
+    records: list[dict[str, Any]] = []
+    errors: list[CamError] = []
+    try:
+        with console(quiet=arguments["quiet"]) as progress:
+            model = load_network(arguments, progress)
+            if settings["device"] is not None:
+                model = model.to(settings["device"])
+            for i, path in enumerate(paths):
+                progress(IMAGES, i, len(paths))
+                try:
+                    classes = _classes(model, path, settings, arguments["top"])
+                except CamError as error:
+                    errors.append(error)
+                    records.append({"image": str(path), "error": str(error)})
+                else:
+                    records.append({"image": str(path), "classes": classes})
+            progress(IMAGES, len(paths), len(paths))
+    except KeyboardInterrupt:
+        _print(records, as_json=arguments["as_json"])
+        say_error(f"interrupted after {len(records)} of {len(paths)} images.")
+        raise typer.Exit(130) from None
+    if len(paths) == 1 and errors and not arguments["as_json"]:
+        raise errors[0]
+    _print(records, as_json=arguments["as_json"])
+    if errors:
+        say_error(f"{len(errors)} of {len(paths)} images failed.")
+        raise typer.Exit(1)
+
+
+def _classes(model: Model, path: Path, settings: dict[str, Any], top: int) -> list[dict[str, Any]]:
+    image = camanim.read_image(path)
+    if settings["box"] is not None:
+        space = 3 if settings["slices"] else model.dims
+        image = camanim.take_region(image, settings["box"], space).pixels
+    keywords = {name: settings[name] for name in ("fit", "window", "slices")}
+    return [
+        {"index": entry.index, "name": entry.name, "probability": entry.probability}
+        for entry in model.predict(image, top, **keywords)
+    ]
+
+
+def _print(records: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(records)
+        return
+    rows = [
+        [record["image"], entry["name"], f"{entry['probability']:.3f}", str(entry["index"])]
+        for record in records
+        for entry in record.get("classes", ())
+    ]
+    rows += [[r["image"], f"Error: {r['error']}", "", ""] for r in records if "error" in r]
+    if rows:
+        print_table(["image", "class", "probability", "index"], rows)

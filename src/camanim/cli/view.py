@@ -1,0 +1,30 @@
+"""``camanim view``: napari with saved results or images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import camanim
+from camanim.cli import options
+from camanim.cli.inputs import open_result
+from camanim.cli.naming import input_paths, is_result_file, stem
+from camanim.cli.window import missing_window, open_view
+from camanim.errors import CamError
+
+
+@options.with_options("images", ("model",))
+def view(images: list[str], **arguments: Any) -> None:
+    """Open napari with saved results, or with images and the dock that explains them.
+
+    Example: camanim view cat.camanim.zarr
+    """
+    paths = input_paths(images)
+    missing = missing_window()
+    if missing:
+        raise CamError(f"napari cannot open a window. {missing}")
+    pictures = [path for path in paths if not is_result_file(path)]
+    for path in pictures:
+        # What cannot be read is an error here, not in a window.
+        camanim.read_image(path)
+    results = [(stem(path), open_result(path)) for path in paths if is_result_file(path)]
+    open_view(results, pictures, arguments["model"])

@@ -1,0 +1,63 @@
+"""``camanim view``: napari with saved results, and with images in the dock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import camanim
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from camanim import Animation
+    from napari_camanim.dock.widget import CamWidget
+
+
+def open_view(results: Sequence[tuple[str, Animation]], images: Sequence[Path], model: str) -> None:
+    """Open napari with results and images, until it is closed; see `show_view`."""
+    import napari
+
+    viewer = napari.Viewer(title="napari-camanim")
+    show_view(viewer, results, images, model)
+    napari.run()
+
+
+def show_view(
+    viewer: Viewer,
+    results: Sequence[tuple[str, Animation]],
+    images: Sequence[Path],
+    model: str,
+) -> CamWidget:
+    """Add results and images to a viewer, and the dock.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    results : sequence of (name, Animation)
+        Each is shown as a stack over its picture.
+    images : sequence of Path
+        Shown as they are read by `camanim.read_image`; the last one is selected.
+    model : str
+        Network that the dock is set to.
+
+    Returns
+    -------
+    CamWidget
+    """
+    from napari_camanim import add_animation
+
+    _, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
+    dock: CamWidget = widget
+    dock.network.value = model
+    for name, animation in results:
+        picture = viewer.add_image(animation.image, name=name)
+        # The picture is shown by itself, without the larger image that it may be a part of.
+        add_animation(viewer, replace(animation, placement=None), picture)
+    for path in images:
+        viewer.add_image(camanim.read_image(path), name=path.name)
+    if images:
+        viewer.layers.selection.active = viewer.layers[-1]
+    return dock
