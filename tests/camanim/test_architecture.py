@@ -17,6 +17,7 @@ ENGINE = SRC / "camanim"
 # In a checkout, sample_data is a link to a folder with scripts that are not part of the package.
 FILES = [p for p in sorted(ENGINE.rglob("*.py")) if "sample_data" not in p.parts]
 GUI = {"napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", "PySide6"}
+HEAVY = ("torch", "torchvision", "monai", "scipy", "matplotlib")
 
 
 def tree(path: Path) -> ast.Module:
@@ -69,8 +70,8 @@ def test_the_modules_of_the_engine_are_collected() -> None:
 def test_the_engine_imports_no_gui(path: Path) -> None:
     names = {name.partition(".")[0] for name in imports(tree(path))}
     assert not names & GUI
-    # The command `demo` imports the plugin when it is called.
-    assert "napari_camanim" not in names or path == ENGINE / "cli" / "demo.py"
+    # The commands `demo` and `view` import the plugin when they open a window.
+    assert "napari_camanim" not in names or path == ENGINE / "cli" / "window.py"
     assert "napari_camanim" not in {name.partition(".")[0] for name in at_head(tree(path).body)}
 
 
@@ -96,8 +97,21 @@ def test_importing_all_modules_loads_no_gui() -> None:
     ],
 )
 def test_listings_import_no_heavy_module(code: str) -> None:
-    heavy = ("torch", "torchvision", "monai", "scipy", "matplotlib")
-    assert python(f"{code}\nimport sys\nprint([m for m in {heavy} if m in sys.modules])") == "[]"
+    assert python(f"{code}\nimport sys\nprint([m for m in {HEAVY} if m in sys.modules])") == "[]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--help", "run --help", "--version", "models", "methods", "methods GradCAM", "findings"],
+)
+def test_commands_that_list_import_no_heavy_module(words: str) -> None:
+    out = python(
+        "import sys\n"
+        "from camanim.cli import main\n"
+        f"try: main({words.split()!r})\n"
+        f"except SystemExit as end: print(end.code, [m for m in {HEAVY} if m in sys.modules])"
+    )
+    assert out.splitlines()[-1] == "0 []"
 
 
 def test_all_public_names_exist() -> None:

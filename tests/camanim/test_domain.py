@@ -181,7 +181,7 @@ def test_a_card_keeps_the_domain(tmp_path):
 
 
 def test_random_weights_are_named_wherever_a_result_is_read(tmp_path):
-    from camanim.cli.report import report
+    from camanim.cli.terminal import report
     from camanim.render.frames import FrameRenderer
     from camanim.render.plots import plot
 

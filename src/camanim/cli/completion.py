@@ -19,7 +19,7 @@ KEYWORDS = ("unique", "all", "blocks")
 
 
 def _starting(names: Iterable[str], incomplete: str) -> Iterator[str]:
-    return (name for name in names if name.lower().startswith(incomplete.lower()))
+    return (name for name in names if name.startswith(incomplete))
 
 
 def models(incomplete: str) -> list[str]:

@@ -310,6 +310,7 @@ def _ffmpeg() -> str:
         reader = imageio_ffmpeg.read_frames(str(path))
         size = next(reader)["size"]
         means = [float(np.frombuffer(frame, np.uint8).mean()) for frame in reader]
+        reader.close()
     expected = [float(frame.mean()) for frame in frames]
     if tuple(size) != (96, 64) or len(means) != 2 or not np.allclose(means, expected, atol=6):
         raise CheckFailed("A movie of two frames was read back with other frames.")

@@ -1,7 +1,8 @@
 """From the arguments of a command to results: images are explained, saved results are opened.
 
 A command that takes images or saved results calls `Explanation.of`, which checks all arguments, and
-loops over `each_result`, or passes both to `camanim.cli.batch.run_batch`. The network is loaded once for all images.
+loops over `each_result`, or passes both to `camanim.cli.batch.run_batch`. The network is
+loaded once for all images.
 """
 
 from __future__ import annotations

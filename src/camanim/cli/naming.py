@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import typer
@@ -27,7 +27,8 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "save_card": (".toml",),
 }
 _FIELD = re.compile(r"\{([a-z]+)\}")
-_SUMMARY = "summary.csv"
+#: Name of the summary in a folder of outputs.
+SUMMARY = "summary.csv"
 
 Outputs = dict[str, Path]
 """Files of one image, by the option that names them."""
@@ -85,6 +86,7 @@ def output_files(
     *,
     folder: Path | None = None,
     called: str = "",
+    summary: Path | None = None,
 ) -> list[Outputs]:
     """Return the outputs of each image, checked before anything is computed.
 
@@ -98,6 +100,8 @@ def output_files(
         Folder of the outputs, which is created.
     called : str
         Name of the option in messages, if it is not that of the output.
+    summary : Path, optional
+        Another output, of all images.
 
     Returns
     -------
@@ -124,11 +128,17 @@ def output_files(
         for path in paths
     ]
     _check_distinct(paths, outputs)
+    if summary is not None and any(_key(summary) == _key(f) for o in outputs for f in o.values()):
+        raise typer.BadParameter(
+            f"{summary} is the summary of all images: name the table otherwise."
+        )
     if folder is not None:
         make_folder(folder)
     for files in outputs:
         for option, file in files.items():
             check_place(option, file)
+    if summary is not None:
+        checked_path(summary, ".csv")
     return outputs
 
 
@@ -151,24 +161,6 @@ def filled(name: Path, path: Path, option: str, folder: Path | None = None) -> P
     return Path(text) if folder is None else folder / text
 
 
-def summary_file(folder: Path | None, outputs: Iterable[Outputs]) -> Path | None:
-    """Return the file of the summary in a folder of outputs, with one row for each image.
-
-    Raises
-    ------
-    typer.BadParameter
-        If the output of an image has the same name.
-    """
-    if folder is None:
-        return None
-    path = folder / _SUMMARY
-    if any(_key(path) == _key(file) for files in outputs for file in files.values()):
-        raise typer.BadParameter(
-            f"{path} is the summary of all images: rename the image, or the table."
-        )
-    return checked_path(path, ".csv")
-
-
 def check_place(option: str, file: Path) -> None:
     """Raise `RenderError` if an output has a wrong suffix, or cannot be written."""
     _check_suffix(option, file)
@@ -181,7 +173,9 @@ def check_place(option: str, file: Path) -> None:
 def _check_suffix(option: str, name: Path) -> None:
     suffixes = SUFFIXES[option]
     if not name.name.lower().endswith(suffixes):
-        raise RenderError(f"{name.name} must end in {' or '.join(suffixes)}.")
+        listed = ", ".join(suffixes[:-1])
+        one_of = f"{listed} or {suffixes[-1]}" if listed else suffixes[-1]
+        raise RenderError(f"{name.name} must end in {one_of}.")
 
 
 def _check_distinct(paths: Sequence[Path], outputs: Sequence[Outputs]) -> None:

@@ -153,6 +153,9 @@ SHELL = {
     ),
 }
 
+#: Helps of options that set the same in several declarations, whose helps differ.
+HELP = {"seed": "Seed of random methods, and of the noise on imputed pixels."}
+
 
 @dataclass(frozen=True)
 class Option:
@@ -194,7 +197,8 @@ class Option:
             kind = kind | None
         if default is None:
             extra["show_default"] = False
-        help_text = (shell and shell.help) or setting.help.replace("``", "")
+        help_text = (shell and shell.help) or HELP.get(self.keyword) or setting.help
+        help_text = help_text.replace("``", "")
         option = typer.Option(
             *names,
             help=help_text,
@@ -203,6 +207,11 @@ class Option:
             **extra,
         )
         return _parameter(self.keyword, Annotated[kind, option], default)
+
+    def is_changed(self, argument: Any) -> bool:
+        """Return whether an argument of the command differs from the default."""
+        default = self.setting.default if self.shell is None else self.shell.default
+        return bool(self.value(argument) != self.value(default))
 
     def value(self, argument: Any) -> Any:
         """Return the setting's value for an argument of the command."""
@@ -260,7 +269,7 @@ class Group:
         return [
             "--" + o.keyword.replace("_", "-")
             for o in self.options
-            if o.keyword not in but and o.value(arguments[o.keyword]) != o.setting.default
+            if o.keyword not in but and o.is_changed(arguments[o.keyword])
         ]
 
     def values(self, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,11 +80,20 @@ def _print(records: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json(records)
         return
-    rows = [
-        [record["image"], entry["name"], f"{entry['probability']:.3f}", str(entry["index"])]
+    if len(records) == 1:
+        classes = records[0].get("classes", [])
+        rows = [[c["name"], f"{c['probability']:.3f}", str(c["index"])] for c in classes]
+        print_table(["class", "probability", "index"], rows)
+        return
+    ranked = {
+        record["image"]: [f"{c['name']} {c['probability']:.3f}" for c in record.get("classes", [])]
         for record in records
-        for entry in record.get("classes", ())
+    }
+    errors = {record["image"]: record["error"] for record in records if "error" in record}
+    most = max(map(len, ranked.values()), default=0)
+    headings = ["image", *map(str, range(1, most + 1)), *(["error"] if errors else [])]
+    rows = [
+        [image, *texts, *[""] * (most - len(texts)), *([errors.get(image, "")] if errors else [])]
+        for image, texts in ranked.items()
     ]
-    rows += [[r["image"], f"Error: {r['error']}", "", ""] for r in records if "error" in r]
-    if rows:
-        print_table(["image", "class", "probability", "index"], rows)
+    print_table(headings, rows, prose=("error",))

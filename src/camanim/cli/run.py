@@ -14,12 +14,12 @@ from camanim.cli.batch import run_batch
 from camanim.cli.findings import check_plot_kind
 from camanim.cli.inputs import EXPLAINED, GROUPS, Explanation, Outcome
 from camanim.cli.naming import (
+    SUMMARY,
     Outputs,
     check_place,
     input_paths,
     is_result_file,
     output_files,
-    summary_file,
 )
 from camanim.cli.terminal import print_json, say, say_error
 from camanim.errors import CamError
@@ -57,7 +57,8 @@ def run(images: list[str], **arguments: Any) -> None:
     if arguments["save_card"] is not None:
         check_place("save_card", arguments["save_card"])
     _check_output_options(arguments, named)
-    outputs = output_files(paths, named, folder=folder)
+    summary = None if folder is None or len(paths) == 1 else folder / SUMMARY
+    outputs = output_files(paths, named, folder=folder, summary=summary)
     if named["save"] is not None:
         check_savable()
     explanation = Explanation.of(arguments, paths)
@@ -72,7 +73,7 @@ def run(images: list[str], **arguments: Any) -> None:
         explanation,
         writer.write,
         list_layers=named["table"] is None,
-        summary=summary_file(folder if len(paths) > 1 else None, outputs),
+        summary=summary,
     )
 
 
