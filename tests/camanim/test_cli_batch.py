@@ -160,6 +160,24 @@ def test_each_image_has_its_mask(images, cli):
         assert record["findings"]["localisation"]["summary"] == expected.summary()
 
 
+def test_notes_of_several_images_are_printed_once_with_their_images(images, cli):
+    deep = samples.image("benign_1").astype(np.uint16) * 4
+    Image.fromarray(deep).save("deep.png")
+    code, out, _ = cli(
+        "table", "benign_1.png", "deep.png", "benign_2.png", *FEW, "--weights", "none"
+    )
+    assert code == 0
+    (note,) = [line for line in out.splitlines() if "uint16" in line]
+    assert note.startswith("deep.png: ")
+
+
+def test_the_price_of_scores_is_printed_once(images, cli):
+    arguments = ("table", "benign_*.png", *FEW, "--road", "--no-baseline")
+    _, _, err = cli(*arguments)
+    assert err.count("forward passes") == 1
+    assert cli(*arguments, "--quiet")[2] == ""
+
+
 def test_globs_quoted_and_expanded_name_the_same_files(images):
     (images / "inner").mkdir()
     Image.fromarray(samples.image("benign_1")).save(images / "inner" / "x.png")
@@ -379,7 +397,10 @@ def test_an_option_has_one_name_type_and_help_in_all_commands():
             kind, declared = get_args(parameter.annotation)
             if not isinstance(declared, OptionInfo):
                 continue
-            names = declared.param_decls or (f"--{keyword.replace('_', '-')}",)
+            # In an annotation, typer takes the first name for a default.
+            names = (declared.default, *(declared.param_decls or ()))
+            names = tuple(n for n in names if isinstance(n, str))
+            names = names or (f"--{keyword.replace('_', '-')}",)
             # An option that compare takes several times has the type of its values.
             single = [k for k in get_args(kind) if k is not NoneType] or [kind]
             single = [item for k in single for item in get_args(k) or [k]]

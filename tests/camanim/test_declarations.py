@@ -220,7 +220,8 @@ def test_every_declared_setting_is_an_option_with_its_default_and_help(name) -> 
     assert set(by_name) == set(settings_of(declared)) - excluded
     for option in by_name.values():
         parameter = parameters[option.keyword]
-        shell_help = option.shell.help if option.shell else ""
+        # Two declarations of a seed share one help.
+        shell_help = option.shell.help if option.shell else options.HELP.get(option.keyword, "")
         assert parameter.help == (shell_help or option.setting.help.replace("``", ""))
         assert option.value(parameter.default) == option.setting.default or option.shell
 

@@ -45,6 +45,8 @@ class Row:
     files : list of Path
         Complete files.
     error : str
+    notes : list of str
+        Notes and warnings.
     record : dict
         Data for ``--json``.
     """
@@ -53,6 +55,7 @@ class Row:
     facts: dict[str, Any] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     error: str = ""
+    notes: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
 
     def describe(self, animation: Animation, *, as_json: bool) -> None:
@@ -63,6 +66,7 @@ class Row:
         }
         for finding in animation.findings.values():
             self.facts |= {key: cell_value(v) for key, v in finding.comparison().items()}
+        self.notes = [*animation.notes, *animation.warnings]
         if as_json:
             self.record = result_record(animation)
 
@@ -167,6 +171,19 @@ def _interrupted(
     say(f"Interrupted: {done} of {len(paths)} images are complete.", error=True)
 
 
+def _notes(rows: list[Row]) -> list[str]:
+    """Return the notes of all images, each once with the images that it is about."""
+    images: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row.notes:
+            images.setdefault(note, []).append(str(row.path))
+    explained = sum(bool(row.facts) for row in rows)
+    return [
+        f"{'All images' if len(names) == explained else ', '.join(names)}: {note}"
+        for note, names in images.items()
+    ]
+
+
 def _print_rows(rows: list[Row], summary: Path | None, *, as_json: bool) -> None:
     keys = dict.fromkeys(key for row in rows for key in row.facts)
     errors = any(row.error for row in rows)
@@ -186,6 +203,7 @@ def _print_rows(rows: list[Row], summary: Path | None, *, as_json: bool) -> None
     else:
         texts = [[short(value) for value in row.values()] for row in tabular]
         print_table(list(tabular[0]), texts, prose=("error",))
+        say(*_notes(rows))
         if summary is not None:
             say(f"Wrote {summary.resolve()}")
     failed = sum(bool(row.error) for row in rows)

@@ -67,6 +67,7 @@ def compare(image: Path, **arguments: Any) -> None:
     labels = read_mask(arguments["mask"]) if masked else None
     results: dict[str, Result] = {}
     problems: list[str] = []
+    announced = {request.name for request in requests} if arguments["quiet"] else set()
     with console(quiet=arguments["quiet"]) as progress:
         loaded = {
             name: camanim.load_model(name, weights, trust=arguments["trust"], progress=progress)
@@ -91,7 +92,9 @@ def compare(image: Path, **arguments: Any) -> None:
                 "seed": settings["seed"],
                 "progress": progress,
             }
-            problems += [f"{name}: {text}" for text in compute(animation, requests, given)]
+            problems += [
+                f"{name}: {text}" for text in compute(animation, requests, given, announced)
+            ]
             results[name] = animation
         progress(IMAGES, len(runs), len(runs))
     files = []

@@ -121,11 +121,14 @@ def _literal_or_text(text: str) -> Any:
 
 
 def compute(
-    animation: Animation, requests: Sequence[FindingRequest], defaults: Mapping[str, Any]
+    animation: Animation,
+    requests: Sequence[FindingRequest],
+    defaults: Mapping[str, Any],
+    announced: set[str],
 ) -> list[str]:
     """Compute the requested findings, and return the messages of those that failed.
 
-    The prices of expensive findings are printed first.
+    The prices of expensive findings are printed first, for each kind once.
 
     Parameters
     ----------
@@ -133,6 +136,8 @@ def compute(
     requests : sequence of FindingRequest
     defaults : mapping
         Arguments for all kinds that have these parameters.
+    announced : set of str
+        Kinds whose price was printed, to which others are added.
 
     Raises
     ------
@@ -141,6 +146,9 @@ def compute(
     """
     problems = []
     for request in requests:
+        if request.name in announced:
+            continue
+        announced.add(request.name)
         price = request.kind.price(animation, request.settings)
         if price:
             say(price, error=True)

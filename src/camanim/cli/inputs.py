@@ -104,6 +104,7 @@ class Explanation:
     windows: dict[str, Any] | None
     requests: list[FindingRequest]
     _model: list[Model] = field(default_factory=list)
+    _announced: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any], paths: Sequence[Path]) -> Explanation:
@@ -138,6 +139,8 @@ class Explanation:
         if arguments["mask"] is not None:
             for path in paths:
                 filled(arguments["mask"], path, "--mask")
+        if arguments["quiet"]:
+            explanation._announced.update(request.name for request in explanation.requests)
         if paths and all(map(is_result_file, paths)):
             _check_unchanged(arguments)
         return explanation
@@ -178,7 +181,7 @@ class Explanation:
                 "seed": self.settings["seed"],
                 "progress": progress,
             }
-            problems = compute(animation, self.requests, defaults)
+            problems = compute(animation, self.requests, defaults, self._announced)
         except CamError as error:
             return Outcome(path, error=error)
         return Outcome(path, animation, ScoreError(" ".join(problems)) if problems else None)

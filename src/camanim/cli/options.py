@@ -446,7 +446,7 @@ EXTRA_OPTIONS = {
         "Save the result to this file, which opens again (.camanim.zarr, .ozx, .camanim.zip).",
     ),
     "as_json": Extra(OUTPUT, bool, False, "Print JSON, and nothing else.", ("--json",)),
-    "quiet": Extra(OUTPUT, bool, False, "Show no progress.", ("--quiet", "-q")),
+    "quiet": Extra(OUTPUT, bool, False, "Show no progress and no prices.", ("--quiet", "-q")),
 }  # fmt: skip
 
 #: Names of extra options that several commands take.
