@@ -123,13 +123,14 @@ def test_commands_and_options_are_those_there_are(page: Path) -> None:
 
     from camanim.cli import app
 
-    commands = typer.main.get_command(app).commands
+    group = typer.main.get_command(app)
+    commands = group.commands
     text = read(page)
     blocks = [m["code"] for m in FENCE.finditer(text) if m["kind"] == "sh"]
     blocks += re.findall(r"`(camanim [^`\n]+)`", FENCE.sub("", text))
     for words in (words for block in blocks for words in commands_of(block)):
         if words[:1] == ["camanim"]:
-            command = commands[words[1]]
+            command = group if words[1].startswith("-") else commands[words[1]]
             known = {opt for param in command.params for opt in param.opts} | {"--help"}
             assert {word for word in words if word.startswith("-")} <= known, words
     if page.parent == DOCS:

@@ -25,9 +25,9 @@ def silent(stage: str, done: int, total: int) -> None:
 def console(*, quiet: bool = False) -> Iterator[Progress]:
     """Show progress bars in the terminal (rich), one per stage, within a context.
 
-    Bars are written to standard error, and only if that is a terminal. The total of a stage may be an
-    estimate: when the next stage begins, and when the context ends without an error, its bar is
-    completed. The bars of a computation that failed or was cancelled stay where they are.
+    Bars are written to standard error, and only if that is a terminal, or to a notebook. The total of a
+    stage may be an estimate: when the next stage begins, and when the context ends without an error, its
+    bar is completed. The bars of a computation that failed or was cancelled stay where they are.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def console(*, quiet: bool = False) -> Iterator[Progress]:
 
     # On standard error, so that the output of a command can be piped.
     terminal = Console(stderr=True)
-    if quiet or not terminal.is_terminal:
+    if quiet or not (terminal.is_terminal or terminal.is_jupyter):
         yield silent
         return
     with Bars(

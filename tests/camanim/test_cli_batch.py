@@ -123,6 +123,8 @@ def test_the_network_is_loaded_once(images, cli, monkeypatch):
         (("run", "benign_1.png", "--out", "x.mp4"), 2, "--movie"),
         (("run", "nothing*.png",), 1, "nothing*.png"),
         (("run", "-",), 1, "'-'"),
+        (("run", "benign_1.png", "--save", "x.zip"), 1, ".camanim.zip"),
+        (("predict", "benign_1.png", "--top", "0"), 2, "--top"),
         (("table", "benign_1.png", "--mask", "{mask}.png", "--find", "localisation"), 2, "{mask}"),
     ],
 )  # fmt: skip
@@ -478,6 +480,21 @@ def test_file_names_in_errors_are_whole(tmp_path, cli):
     code, _, err = cli("run", path, "--no-such-option")
     assert code == 2
     assert "--no-such-option" in err
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of bytes")
+def test_file_names_that_are_not_unicode_are_printed(images):
+    path = os.fsencode(images) + b"/\xff.png"
+    os.rename(images / "benign_1.png", path)
+    done = subprocess.run(
+        [*COMMAND, "predict", path, "broken.png"], capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert b"udcff.png" in done.stdout
+    assert b"Traceback" not in done.stderr
+    done = subprocess.run([*COMMAND, "run", b"no\xff.png"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"udcff.png" in done.stderr
 
 
 # -- Progress --------------------------------------------------------------------------------------

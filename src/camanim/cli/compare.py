@@ -67,7 +67,7 @@ def compare(image: Path, **arguments: Any) -> None:
     labels = read_mask(arguments["mask"]) if masked else None
     results: dict[str, Result] = {}
     problems: list[str] = []
-    announced = {request.name for request in requests} if arguments["quiet"] else set()
+    announced = set(map(str, requests)) if arguments["quiet"] else set()
     with console(quiet=arguments["quiet"]) as progress:
         loaded = {
             name: camanim.load_model(name, weights, trust=arguments["trust"], progress=progress)

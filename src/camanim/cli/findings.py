@@ -128,7 +128,7 @@ def compute(
 ) -> list[str]:
     """Compute the requested findings, and return the messages of those that failed.
 
-    The prices of expensive findings are printed first, for each kind once.
+    The prices of expensive findings are printed first, for each request once.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def compute(
     defaults : mapping
         Arguments for all kinds that have these parameters.
     announced : set of str
-        Kinds whose price was printed, to which others are added.
+        Requests whose price was printed, as texts, to which others are added.
 
     Raises
     ------
@@ -146,9 +146,9 @@ def compute(
     """
     problems = []
     for request in requests:
-        if request.name in announced:
+        if str(request) in announced:
             continue
-        announced.add(request.name)
+        announced.add(str(request))
         price = request.kind.price(animation, request.settings)
         if price:
             say(price, error=True)

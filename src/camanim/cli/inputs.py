@@ -140,7 +140,7 @@ class Explanation:
             for path in paths:
                 filled(arguments["mask"], path, "--mask")
         if arguments["quiet"]:
-            explanation._announced.update(request.name for request in explanation.requests)
+            explanation._announced.update(map(str, explanation.requests))
         if paths and all(map(is_result_file, paths)):
             _check_unchanged(arguments)
         return explanation

@@ -23,7 +23,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "movie": (".mp4",),
     "table": (".csv", ".parquet", ".json"),
     "plot": PLOTS,
-    "save": (".camanim.zarr", ".ozx", ".zip"),
+    "save": RESULTS,
     "save_card": (".toml",),
 }
 _FIELD = re.compile(r"\{([a-z]+)\}")

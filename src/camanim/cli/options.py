@@ -335,6 +335,8 @@ class Extra:
     help : str
     names : tuple of str
         Names of the option; by default from the keyword.
+    low : int, optional
+        Lowest value.
     """
 
     panel: str
@@ -342,6 +344,7 @@ class Extra:
     default: Any
     help: str
     names: tuple[str, ...] = ()
+    low: int | None = None
 
     def parameter(self, keyword: str, *, repeated: bool = False) -> Parameter:
         """Return the option as a parameter for typer; a repeated one has a list of values."""
@@ -352,6 +355,7 @@ class Extra:
             rich_help_panel=self.panel,
             show_default=default not in (None, False),
             autocompletion=COMPLETIONS.get(keyword),
+            min=self.low,
         )
         return _parameter(keyword, Annotated[kind, option], default)
 
@@ -417,7 +421,7 @@ EXTRA_OPTIONS = {
         "repeated.",
         ("--find",),
     ),
-    "top": Extra(OUTPUT, int, 5, "Number of classes."),
+    "top": Extra(OUTPUT, int, 5, "Number of classes.", low=1),
     "filter": Extra(
         OUTPUT, list[str] | None, None,
         "List these layers only: a name, a glob (features.*) or a kind (Conv2d); can be repeated.",

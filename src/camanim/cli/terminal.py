@@ -36,13 +36,18 @@ def say(*lines: str, error: bool = False) -> None:
     """
     out = Console(soft_wrap=True, highlight=False, stderr=error)
     for line in lines:
-        out.print(line, markup=False)
+        out.print(printable(line), markup=False)
+
+
+def printable(text: str) -> str:
+    """Return a text without bytes of file names that are not valid Unicode, which cannot be printed."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def say_error(message: str) -> None:
     """Print an error to standard error."""
     Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"Error: {message}", style="red", markup=False
+        f"Error: {printable(message)}", style="red", markup=False
     )
 
 
@@ -74,6 +79,7 @@ def print_table(
         for heading in headings
     ]
     grid = Table(*columns)
+    rows = [[printable(cell) for cell in row] for row in rows]
     for row in rows:
         grid.add_row(*map(Text, row))
     unlimited = out.options.update(max_width=100_000)
