@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import StoreError
-from camanim.execution.memory import system_memory
 from camanim.progress import Progress, silent
 from camanim.writing import complete_or_absent, complete_or_absent_folder
 
@@ -184,6 +183,9 @@ class Container:
         StoreError
             If it is missing, damaged, too large, or compressed in a way that is never written.
         """
+        # Imports torch.
+        from camanim.execution.memory import system_memory
+
         array = self._array(name)
         free = system_memory()
         if free is not None and array.nbytes > free:
