@@ -25,12 +25,13 @@ from camanim.errors import (
     RenderError,
     ScoreError,
     SettingError,
+    StoreError,
     TargetError,
 )
 
 if TYPE_CHECKING:
     from camanim import targets
-    from camanim.animation import Animation, animate, animate_targets, animate_windows
+    from camanim.animation import Animation, animate, animate_targets, animate_windows, load
     from camanim.cam_methods import Method, methods
     from camanim.catalogue import finding_kinds
     from camanim.checks import (
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from camanim.progress import console
     from camanim.road import Road
     from camanim.settings import Settings
+    from camanim.store import diff, rerun
     from camanim.window_grid import Windows
 
 _MODULES = {
@@ -86,6 +88,9 @@ _MODULES = {
     "animate": "camanim.animation",
     "animate_targets": "camanim.animation",
     "animate_windows": "camanim.animation",
+    "load": "camanim.animation",
+    "rerun": "camanim.store",
+    "diff": "camanim.store",
     "take_region": "camanim.images",
     "Windows": "camanim.window_grid",
     "finding_kinds": "camanim.catalogue",
@@ -132,6 +137,7 @@ __all__ = [
     "ScoreError",
     "SettingError",
     "Settings",
+    "StoreError",
     "TargetError",
     "Untrusted",
     "WhatIf",
@@ -142,16 +148,19 @@ __all__ = [
     "animate_windows",
     "comparison_table",
     "console",
+    "diff",
     "difference",
     "domain_note",
     "estimate",
     "finding_kinds",
     "list_models",
+    "load",
     "load_model",
     "methods",
     "overlaid",
     "read_image",
     "register_finding",
+    "rerun",
     "similarity_to",
     "suggest_model",
     "take_region",

@@ -15,6 +15,7 @@ from camanim import (
     depth,
     render,
     slicing,
+    store,
 )
 from camanim import stack as stacks
 from camanim import table as tables
@@ -71,6 +72,7 @@ class Animation(Result):
     plane = slicing.take_plane
     through_depth = depth.through_depth
     table = tables.table
+    save = store.save
     write_table = tables.write_table
     write_movie = render.write_movie
     write_picture = render.write_picture
@@ -303,6 +305,12 @@ def animate_windows(
         **settings,
     )
     return as_animation(result)
+
+
+@wraps(store.load)
+def load(*args: Any, **kwargs: Any) -> Animation:
+    """Open a saved result; see `camanim.store.load`."""
+    return as_animation(store.load(*args, **kwargs))
 
 
 def as_animation(result: Result) -> Animation:

@@ -56,6 +56,10 @@ class RenderError(CamError):
     """A movie, picture, plot or table cannot be drawn or written."""
 
 
+class StoreError(CamError):
+    """A result cannot be saved, or a file of a result cannot be opened."""
+
+
 class OutOfMemory(CamError):
     """The device has too little memory for this network at this input size."""
 

@@ -49,6 +49,12 @@ NO_SINGLE_INPUT = (
     "(--box) and without windows, and compute it for that."
 )
 
+#: Message for a finding that needs the network's input, of a saved result without it.
+NO_SAVED_INPUT = (
+    "The file of this result does not hold the image, which this needs: open it with the image, as "
+    "camanim.load(path, image=...)."
+)
+
 #: Parameters of a compute function that are not settings.
 _NOT_SETTINGS = ("progress", "mask", "partial_scores")
 
@@ -393,8 +399,16 @@ def register_finding(
 
 
 def _check_input(result: Any, needs_input: bool) -> None:
-    if needs_input and getattr(result, "windows", None) is not None:
+    if needs_input:
+        check_has_input(result)
+
+
+def check_has_input(result: Any) -> None:
+    """Raise `ScoreError` if the input of the network is not part of a result."""
+    if getattr(result, "windows", None) is not None:
         raise ScoreError(NO_SINGLE_INPUT)
+    if getattr(getattr(result, "tensor", None), "is_meta", False):
+        raise ScoreError(NO_SAVED_INPUT)
 
 
 def unregister_finding(name: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from camanim._version import __version__
 from camanim.cam_methods import Method, find_method
 from camanim.errors import LayerError, OutOfMemory, ScoreError, TargetError
-from camanim.findings import NO_SINGLE_INPUT
+from camanim.findings import check_has_input
 from camanim.images import Geometry, Prepared, Region, as_array, take_region
 from camanim.layer_info import Status
 from camanim.layer_selection import Layers, selector
@@ -234,8 +234,7 @@ def recompute(
     CamError
         As of `animate_targets`.
     """
-    if result.windows is not None:
-        raise ScoreError(NO_SINGLE_INPUT)
+    check_has_input(result)
     if result.extremes is not None:
         raise ScoreError("The result is one plane of a volume: pass that of the whole volume.")
     if result.computed_with is None:

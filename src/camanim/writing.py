@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,26 @@ def checked_path(path: str | Path, suffix: str) -> Path:
     return target
 
 
+def checked_folder(path: str | Path) -> Path:
+    """Return the absolute path of an output folder, which need not exist.
+
+    The check writes a part file beside it and removes it.
+
+    Raises
+    ------
+    RenderError
+        If it is not a folder, or a folder cannot be written there.
+    """
+    target = Path(path).absolute()
+    try:
+        if target.exists() and not target.is_dir():
+            raise RenderError(f"{target} is not a folder: choose another path.")
+    except ValueError as error:
+        raise RenderError(f"{str(path)!r} cannot be the name of a folder: {error}.") from error
+    checked_path(target.with_suffix(".lock"), ".lock")
+    return target
+
+
 def make_folder(path: Path) -> Path:
     """Create a folder, with its parents, unless it exists.
 
@@ -104,6 +125,50 @@ def complete_or_absent(target: Path) -> Iterator[Path]:
                 part.replace(real)
         finally:
             part.discard()
+
+
+@contextmanager
+def complete_or_absent_folder(target: Path) -> Iterator[Path]:
+    """Yield the path of a part folder, which replaces `target` unless the context ends with an error.
+
+    The folder that it replaces is removed at the end. The caller has checked that this is meant. In the
+    main thread, SIGTERM and SIGHUP end the context as well.
+
+    Raises
+    ------
+    RenderError
+        If the part folder cannot be created, or cannot replace `target`.
+    """
+    real = _destination(target)
+    with unwound_when_terminated():
+        with _writing(target):
+            # Another file is the lock, as a folder cannot be locked everywhere.
+            part = _Part(real.with_suffix(".lock"))
+        folder = part.path.with_suffix("")
+        try:
+            with _writing(target):
+                folder.mkdir()
+            yield folder
+            with _writing(target):
+                _replace_folder(folder, real)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            part.discard()
+
+
+def _replace_folder(folder: Path, real: Path) -> None:
+    """Move a folder to the place of another one, which is moved away before and removed afterwards."""
+    if not real.exists():
+        os.replace(folder, real)
+        return
+    old = folder.with_name(f"{folder.name}.old")
+    os.replace(real, old)
+    try:
+        os.replace(folder, real)
+    except OSError:
+        os.replace(old, real)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def cannot_write(target: Path, error: OSError) -> RenderError:
@@ -219,6 +284,8 @@ def _remove_if_unused(path: str) -> None:
     file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
         if _lock(file):
+            if path.endswith(".lock"):
+                shutil.rmtree(path.removesuffix(".lock"), ignore_errors=True)
             os.unlink(path)
     finally:
         os.close(file)

@@ -58,8 +58,8 @@ def viewer(make_napari_viewer):
 def make_dock(viewer, qtbot):
     """Return a function that adds the dock widget.
 
-    Its `finish` waits for the end of all jobs, its `explain` runs and waits, its `run_until` runs until a
-    line of progress contains certain words, and `window_dock` is what the window removes.
+    Its `finish` waits for the end of all jobs, its `explain` runs and waits, its `run_until` runs until
+    a line of progress contains certain words, and `window_dock` is what the window removes.
     """
 
     def make():

@@ -17,6 +17,7 @@ from camanim.editing.picture import Intensities, edited_picture
 from camanim.editing.regions import region_of, superpixels
 from camanim.editing.replacement import Edit, InputContext, replacement
 from camanim.errors import EditError
+from camanim.findings import NO_SAVED_INPUT
 from camanim.images import Preprocess
 from camanim.pipeline import predict_target, recompute
 from camanim.progress import Progress, silent
@@ -85,6 +86,8 @@ class WhatIf:
                 "The image was explained window by window, so that there is no single input to edit: "
                 "explain a box of it instead."
             )
+        if result.tensor.is_meta:
+            raise EditError(NO_SAVED_INPUT)
         model, geometry = result.model, result.geometry
         precision = "float32" if result.computed_with is None else result.computed_with[1].precision
         self.result, self.notes = result, list(result.notes)

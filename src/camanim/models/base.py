@@ -264,9 +264,9 @@ class Model:
                 f"{self.name} was given as an object, and a card can only refer to a source: "
                 "load the network with camanim.load_model."
             )
-        return write_card(self._card(), path)
+        return write_card(self.card_entries(), path)
 
-    def _card(self) -> dict[str, Any]:
+    def card_entries(self) -> dict[str, Any]:
         """Return the entries of a card, in the order in which they are written."""
         entries: dict[str, Any] = {
             "source": self.source,

@@ -76,7 +76,25 @@ def write_card(entries: Mapping[str, Any], path: str | Path) -> Path:
     import tomli_w
 
     target = checked_path(path, ".toml")
-    folder = target.parent
+    document = card_document(entries, target.parent)
+    try:
+        text = tomli_w.dumps(document).encode()
+    except UnicodeEncodeError as error:
+        raise ModelError(f"A name in this card is not valid text: {error}.") from error
+    write_file(target, text)
+    return target
+
+
+def card_document(entries: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the entries of a card as plain data, with paths relative to a folder.
+
+    Parameters
+    ----------
+    entries : mapping
+        See `write_card`.
+    folder : pathlib.Path
+        Folder of the file that holds the data.
+    """
     source, weights = str(entries["source"]), entries["weights"]
     document = {
         "source": source if has_prefix(source) else _relative(source, folder),
@@ -86,13 +104,7 @@ def write_card(entries: Mapping[str, Any], path: str | Path) -> Path:
     }
     if isinstance(weights, Path):
         document["weights"] = _relative(str(weights), folder)
-    document |= {key: value for key, value in entries.items() if key not in document}
-    try:
-        text = tomli_w.dumps(document).encode()
-    except UnicodeEncodeError as error:
-        raise ModelError(f"A name in this card is not valid text: {error}.") from error
-    write_file(target, text)
-    return target
+    return document | {key: value for key, value in entries.items() if key not in document}
 
 
 def read_card(path: Path, *, trust: bool) -> tuple[str, str | Path | None, dict[str, Any]]:
@@ -118,7 +130,29 @@ def read_card(path: Path, *, trust: bool) -> tuple[str, str | Path | None, dict[
     Untrusted
         If a path leads out of the card's folder and `trust` is False.
     """
-    entries = _read(path)
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read as a model card: {error}") from error
+    return card_arguments(entries, path, trust=trust)
+
+
+def card_arguments(
+    document: Mapping[str, Any], path: Path, *, trust: bool
+) -> tuple[str, str | Path | None, dict[str, Any]]:
+    """Return the source, the weights and the other entries of a card's data.
+
+    Parameters
+    ----------
+    document : mapping
+        See `card_document`.
+    path : pathlib.Path
+        File that holds the data.
+    trust : bool
+        See `read_card`, also for the errors.
+    """
+    entries = dict(document)
+    _check(entries, path)
     source, weights = entries.pop("source"), entries.pop("weights", "DEFAULT")
     folder = path.absolute().parent
     paths: list[str] = []
@@ -149,11 +183,8 @@ def _is_inside(folder: Path, path: str) -> bool:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read as a model card: {error}") from error
+def _check(entries: Mapping[str, Any], path: Path) -> None:
+    """Raise `ModelError` for an entry that is unknown, invalid or missing."""
     for key, value in entries.items():
         if key not in _KEYS:
             near = get_close_matches(key, _KEYS, n=1)
@@ -166,7 +197,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: source ({_KEYS['source'][1]}) is missing.")
     if str(entries["source"]).lower().endswith(".toml"):
         raise ModelError(f"{path}: source must be a network, not another card.")
-    return entries
 
 
 def _relative(path: str, folder: Path) -> str:

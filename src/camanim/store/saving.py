@@ -1,0 +1,240 @@
+"""Save a result as a file that opens again, equal to the last bit.
+
+The format is OME-Zarr 0.5: a folder or a zip file that any viewer of OME-Zarr shows, whose attribute
+``camanim`` holds the result (docs/file-format.md). Maps of the same shape are one array.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from camanim._version import __version__
+from camanim.cam_methods import find_method
+from camanim.declarations import checked
+from camanim.errors import CamError, StoreError
+from camanim.findings import Finding
+from camanim.layer_info import LayerInfo
+from camanim.progress import Progress, silent
+from camanim.result import Result
+from camanim.store.container import content_hash, is_archive, write_container
+from camanim.store.encoding import Encoder
+from camanim.store.format import FORMAT, KEY, SPECIAL, SUFFIXES
+from camanim.store.network import network_entries
+from camanim.store.ome import image_array, stack_planes
+from camanim.targets.described import DescribedTarget
+from camanim.writing import checked_folder, checked_path
+
+Array = npt.NDArray[Any]
+SavedImage = Literal["full", "thumbnail", "none"]
+
+#: Longer side of a thumbnail in pixels.
+THUMBNAIL = 64
+
+
+@checked(StoreError)
+def save(
+    result: Result,
+    path: str | Path,
+    *,
+    image: SavedImage = "full",
+    stack: bool = True,
+    progress: Progress = silent,
+) -> Path:
+    """Save a result to a file that opens again, and that viewers of OME-Zarr show.
+
+    The file holds the raw maps, all layer calls, the findings, the target, the settings and hashes. The
+    network is not saved, but where it came from and the hash of its weights.
+
+    Parameters
+    ----------
+    result : Result
+        Of a cancelled run, too: what it has is saved.
+    path : path-like
+        Ends in ``.zarr``, better ``.camanim.zarr``, for a folder; in ``.ozx`` (OME-Zarr in one file) or
+        ``.zip`` for a file. An older result there is replaced.
+    image : {"full", "thumbnail", "none"}
+        What is saved of the image. With "thumbnail" (64 pixels) or "none", the input of the network is
+        not saved either, and nothing new can be computed before `load` gets the image.
+    stack : bool
+        Save the stack in 8 bits for other viewers, at the network's input size; of large inputs reduced.
+    progress : Progress
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    StoreError
+        If a setting is invalid.
+    RenderError
+        If the path is invalid, is a folder without a result, or cannot be written.
+    """
+    if not result.maps:
+        raise StoreError("The result has no map to save: select layers with a map.")
+    target = _checked_target(path)
+    encoder = Encoder()
+    encoded = _encoded(result, encoder, target.parent, image)
+    groups: dict[str, dict[str, Any]] = {}
+    arrays: dict[str, Any] = {name: (values, {}) for name, values in encoder.arrays.items()}
+    for name, options in _dimensions(result).items():
+        arrays[name] = (arrays[name][0], options)
+    root: dict[str, Any] = {}
+    if stack:
+        planes, root = stack_planes(result)
+        names = [axis["name"] for axis in root["ome"]["multiscales"][0]["axes"]]
+        arrays["stack"] = (planes, {"dimension_names": names})
+    if image == "full":
+        shown, groups["image"] = image_array(result)
+        names = [axis["name"] for axis in groups["image"]["ome"]["multiscales"][0]["axes"]]
+        arrays["image/0"] = (shown, {"dimension_names": names})
+        encoder.arrays["image/0"] = shown
+    root[KEY] = {
+        "format": FORMAT,
+        "version": __version__,
+        "arrays": {name: content_hash(values) for name, values in encoder.arrays.items()},
+        "result": encoded,
+    }
+    write_container(target, root, groups, arrays, progress)
+    return target
+
+
+def _checked_target(path: str | Path) -> Path:
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise StoreError(
+            f"{Path(path).name} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}."
+        )
+    if is_archive(Path(path)):
+        return checked_path(path, suffix)
+    target = checked_folder(path)
+    if target.exists() and any(target.iterdir()) and not _holds_result(target):
+        raise StoreError(
+            f"{target} is a folder without a result, which is not replaced: choose another path."
+        )
+    return target
+
+
+def _holds_result(folder: Path) -> bool:
+    """Return whether a folder is a saved result, of any version."""
+    try:
+        attributes = json.loads((folder / "zarr.json").read_bytes())["attributes"]
+        return KEY in attributes
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
+def _encoded(result: Result, encoder: Encoder, folder: Path, image: SavedImage) -> dict[str, Any]:
+    """Return a result as JSON data; its arrays are in the encoder."""
+    places = _stacked_maps(result, encoder)
+    indices = {id(layer): k for k, layer in enumerate(result.layer_calls)}
+    equal = {layer: k for k, layer in enumerate(result.layer_calls)}
+    layers = [indices.get(id(layer), equal.get(layer)) for layer in result.layers]
+    if None in layers:
+        raise StoreError("A shown layer is not among the layer calls: this result was changed.")
+    encoded = {
+        f.name: encoder.encode(getattr(result, f.name), f.name)
+        for f in fields(Result)
+        if f.name not in SPECIAL
+    }
+    tensor = result.tensor if image == "full" and not result.tensor.is_meta else None
+    return encoded | {
+        "maps": places,
+        "layers": layers,
+        "layer_calls": [_plain_layer(layer) for layer in result.layer_calls],
+        "target": _encoded_target(result, encoder),
+        "findings": {
+            key: _encoded_finding(f, result, encoder, f"findings/{k}")
+            for k, (key, f) in enumerate(result.findings.items())
+        },
+        "model": network_entries(result.model, folder),
+        "computed_with": _encoded_method(result, encoder),
+        "image": _encoded_image(result, encoder, image),
+        "tensor": encoder.encode(tensor, "tensor"),
+        "input_shape": list(result.tensor.shape),
+        **{
+            name: encoder.encode(getattr(result, name) if image == "full" else None, name)
+            for name in ("input_gradient", "guided")
+        },
+    }
+
+
+def _stacked_maps(result: Result, encoder: Encoder) -> list[list[Any]]:
+    """Put the maps into one array for each shape; return array and row of each map."""
+    rows: dict[str, list[Array]] = defaultdict(list)
+    places: list[list[Any]] = []
+    for values in result.maps:
+        name = "maps/" + "x".join(map(str, values.shape))
+        places.append([name, len(rows[name])])
+        rows[name].append(values)
+    encoder.arrays |= {name: np.stack(same) for name, same in rows.items()}
+    return places
+
+
+def _dimensions(result: Result) -> dict[str, dict[str, Any]]:
+    """Return the names of the axes of the arrays of maps."""
+    axes = ["layer", *"zyx"[-len(result.geometry.size) :]]
+    names = {"maps/" + "x".join(map(str, values.shape)) for values in result.maps}
+    return {name: {"dimension_names": axes} for name in names}
+
+
+def _plain_layer(layer: LayerInfo) -> dict[str, Any]:
+    shape = None if layer.shape is None else list(layer.shape)
+    return {f.name: getattr(layer, f.name) for f in fields(layer)} | {"shape": shape}
+
+
+def _encoded_target(result: Result, encoder: Encoder) -> Any:
+    """Return the target; of a function, its name and description."""
+    target = result.target
+    try:
+        return encoder.encode(target, "target")
+    except StoreError:
+        return encoder.encode(DescribedTarget.of(target), "target")
+
+
+def _encoded_finding(finding: Finding, result: Result, encoder: Encoder, name: str) -> Any:
+    layers = None
+    if finding.layers != result.layers:
+        layers = [_plain_layer(layer) for layer in finding.layers]
+    return {
+        "kind": finding.kind,
+        "layers": layers,
+        "fields": encoder.fields_of(finding, name, excluded=("layers",)),
+    }
+
+
+def _encoded_method(result: Result, encoder: Encoder) -> Any:
+    """Return name and settings of the method; None where they cannot be had from a file."""
+    if result.computed_with is None:
+        return None
+    method, settings = result.computed_with
+    try:
+        if find_method(method.name) is not method:
+            return None
+        excluded = ("progress", "device")
+        values = Encoder()
+        encoded = values.fields_of(settings, "settings", excluded=excluded)
+    except CamError:
+        # A function of the caller.
+        return None
+    if values.arrays:
+        return None
+    return {"method": method.name, "settings": encoded}
+
+
+def _encoded_image(result: Result, encoder: Encoder, image: SavedImage) -> dict[str, Any]:
+    about: dict[str, Any] = {"saved": image, "shape": list(result.image.shape)}
+    if image == "thumbnail":
+        space = len(result.geometry.size)
+        sides = result.image.shape[:space]
+        picture = result.image if space == 2 else result.image[sides[0] // 2]
+        step = max(1, -(-max(picture.shape[:2]) // THUMBNAIL))
+        encoder.arrays["thumbnail"] = np.ascontiguousarray(picture[::step, ::step])
+    return about
