@@ -210,38 +210,31 @@ def test_globs_quoted_and_expanded_name_the_same_files(images):
 )
 def test_results_are_known_by_their_names(name, stem, is_result):
     assert naming.stem(Path(name)) == stem
-    assert naming.is_result_file(name) == is_result
+    assert naming.is_result_file(Path(name)) == is_result
 
 
 # -- Saved results ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def saved(images, monkeypatch):
-    """A result that `camanim.load` returns for its path."""
+def saved(images):
+    """A saved result, ``kept.camanim.zarr`` and ``kept.zarr``."""
     model = camanim.load_model("demo/ultrasound")
     animation = camanim.animate(model, samples.image("benign_1"), layers="blocks")
-    path = images / "kept.camanim.zarr"
-    path.mkdir()
-    opened = []
-
-    def load(given):
-        opened.append(Path(given).name)
-        return animation
-
-    monkeypatch.setattr(camanim, "load", load, raising=False)
-    monkeypatch.setattr("camanim.cli.inputs.camanim.load_model", lambda *a, **k: pytest.fail("x"))
-    return animation, opened
+    animation.score(baseline=False)
+    animation.save("kept.camanim.zarr")
+    animation.save("kept.zarr")
+    return animation
 
 
-def test_a_saved_result_takes_the_place_of_an_image(saved, cli):
-    animation, opened = saved
+def test_a_saved_result_takes_the_place_of_an_image(saved, cli, monkeypatch):
+    monkeypatch.setattr(camanim, "load_model", lambda *a, **k: pytest.fail("loaded"))
     code, out, err = cli("movie", "kept.camanim.zarr", "--out", "kept.mp4")
     assert code == 0, err
-    assert imageio_ffmpeg.count_frames_and_secs("kept.mp4")[0] == len(animation)
-    code, out, err = cli("table", "kept.camanim.zarr", "--json")
-    assert [r["name"] for r in strict(out)[0]["layers"]] == [c.name for c in animation.layer_calls]
-    assert opened == ["kept.camanim.zarr"] * 2
+    assert imageio_ffmpeg.count_frames_and_secs("kept.mp4")[0] == len(saved)
+    code, out, err = cli("table", "kept.zarr", "--json")
+    rows = [row for row in strict(out)[0]["layers"] if row["status"] == "ok"]
+    np.testing.assert_allclose(np.array([row["ROAD"] for row in rows], float), saved.road.scores)
     code, _, err = cli("table", "kept.camanim.zarr", "--method", "LayerCAM")
     assert code == 2
     assert "--method" in err
@@ -250,16 +243,45 @@ def test_a_saved_result_takes_the_place_of_an_image(saved, cli):
     assert "other.camanim.zarr" in err
 
 
-def test_save_writes_each_result(images, cli, monkeypatch):
-    def save(animation, path):
-        path.write_text(animation.target.name)
-        return path
+def test_a_damaged_result_is_a_row(saved, cli, images):
+    (images / "damaged.ozx").write_bytes(b"no zip")
+    code, out, _ = cli("table", "benign_1.png", "damaged.ozx", "kept.camanim.zarr", *FEW, "--json")
+    assert code == 1
+    assert ["error" in record for record in strict(out)] == [False, True, False]
 
-    monkeypatch.setattr(camanim.Animation, "save", save, raising=False)
-    code, out, err = cli("run", "benign_*.png", *FEW, "--save", "{stem}.ozx", "--json")
+
+def test_a_folder_of_zarr_is_a_result_by_its_attribute(saved, images):
+    assert naming.is_result_file(Path("kept.zarr"))
+    (images / "other.zarr").mkdir()
+    for content in ("{}", "[]", "no json", '{"attributes": {"ome": {}}}'):
+        (images / "other.zarr" / "zarr.json").write_text(content)
+        assert not naming.is_result_file(Path("other.zarr"))
+
+
+@pytest.mark.parametrize("suffix", [".camanim.zarr", ".ozx", ".camanim.zip"])
+def test_save_writes_each_result(images, cli, suffix):
+    code, out, err = cli("run", "benign_*.png", *FEW, "--save", "{stem}" + suffix, "--json")
     assert code == 0, err
-    assert [Path(r["files"][0]).name for r in strict(out)] == ["benign_1.ozx", "benign_2.ozx"]
-    assert Path("benign_1.ozx").read_text() == strict(out)[0]["target"]
+    for record, name in zip(strict(out), ("benign_1", "benign_2"), strict=True):
+        assert Path(record["files"][0]).name == name + suffix
+        opened = camanim.load(name + suffix)
+        assert opened.target.name == record["target"]
+        assert [layer.name for layer in opened.layers] == ["features.conv0", "features.norm5"]
+        assert naming.is_result_file(Path(name + suffix))
+
+
+def test_a_result_is_computed_again_and_compared(saved, cli):
+    code, out, err = cli("rerun", "kept.camanim.zarr", "--json")
+    assert code == 0, err
+    verdicts = {each["part"]: each["verdict"] for each in strict(out)["differences"]}
+    assert verdicts["maps"] in ("equal", "close")
+    assert cli("diff", "kept.camanim.zarr", "kept.zarr")[0] == 0
+    saved.maps[-1] = saved.maps[-1] * 2
+    saved.save("other.ozx")
+    code, out, _ = cli("diff", "kept.zarr", "other.ozx")
+    assert code == 1
+    assert "maps" in out
+    assert cli("diff", "kept.zarr")[0] == 2
 
 
 # -- JSON ------------------------------------------------------------------------------------------

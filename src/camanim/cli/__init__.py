@@ -23,6 +23,7 @@ from camanim.cli.layers import layers
 from camanim.cli.lists import methods, models
 from camanim.cli.movie import movie, table
 from camanim.cli.predict import predict
+from camanim.cli.rerun import diff, rerun
 from camanim.cli.run import run
 from camanim.cli.terminal import say_error
 from camanim.cli.view import view
@@ -62,7 +63,8 @@ def _camanim(
 
 
 for command in (
-    run, predict, movie, table, compare, what_if, view, layers, models, methods, findings, demo, doctor,
+    run, predict, movie, table, compare, what_if, rerun, diff, view, layers, models, methods, findings,
+    demo, doctor,
 ):  # fmt: skip
     app.command()(command)
 

@@ -20,7 +20,7 @@ from camanim.cli import options
 from camanim.cli.findings import compute, parse_requests
 from camanim.cli.masks import read_mask
 from camanim.cli.naming import filled, is_result_file
-from camanim.errors import CamError, ImageError, ScoreError
+from camanim.errors import CamError, ScoreError
 from camanim.findings import NO_SINGLE_INPUT, FindingRequest
 from camanim.models.overrides import ModelOverrides
 from camanim.progress import IMAGES, Progress, silent
@@ -159,7 +159,7 @@ class Explanation:
     def explain(self, path: Path, progress: Progress) -> Animation:
         """Explain an image, or open a saved result."""
         if is_result_file(path):
-            return open_result(path)
+            return camanim.load(path, trust=self.arguments["trust"], progress=progress)
         pixels = camanim.read_image(path)
         explain = camanim.animate if self.windows is None else camanim.animate_windows
         return explain(
@@ -185,23 +185,6 @@ class Explanation:
         except CamError as error:
             return Outcome(path, error=error)
         return Outcome(path, animation, ScoreError(" ".join(problems)) if problems else None)
-
-
-def open_result(path: Path) -> Animation:
-    """Open a saved result.
-
-    Raises
-    ------
-    CamError
-        If it does not exist, or is damaged.
-    """
-    if not path.exists():
-        raise ImageError(f"There is no saved result {path}.")
-    load = getattr(camanim, "load", None)
-    if load is None:
-        raise CamError(f"{path.name} is a saved result, which this version cannot open.")
-    animation: Animation = load(path)
-    return animation
 
 
 def each_result(
@@ -236,7 +219,7 @@ def each_result(
 def _check_unchanged(arguments: Mapping[str, Any]) -> None:
     """Raise `typer.BadParameter` for an option that has no effect on saved results."""
     extra = {name: options.EXTRA_OPTIONS[name] for name in ("method", "target", "windows")}
-    extra |= {name: options.EXTRA_OPTIONS[name] for name in options.SOURCE}
+    extra |= {name: options.EXTRA_OPTIONS[name] for name in ("model", "weights")}
     changed = [
         "--" + name.replace("_", "-")
         for name, option in extra.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import typer
 
 from camanim.errors import ImageError, RenderError
 from camanim.render.plots import SUFFIXES as PLOTS
+from camanim.store.format import KEY
 from camanim.writing import checked_path, make_folder
 
 #: Suffixes of saved results.
@@ -23,7 +25,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "movie": (".mp4",),
     "table": (".csv", ".parquet", ".json"),
     "plot": PLOTS,
-    "save": RESULTS,
+    "save": (".zarr", ".ozx", ".camanim.zip"),
     "save_card": (".toml",),
 }
 _FIELD = re.compile(r"\{([a-z]+)\}")
@@ -34,9 +36,20 @@ Outputs = dict[str, Path]
 """Files of one image, by the option that names them."""
 
 
-def is_result_file(path: str | Path) -> bool:
-    """Return whether a file or folder is a saved result, by its name."""
-    return str(path).lower().rstrip("/\\").endswith(RESULTS)
+def is_result_file(path: Path) -> bool:
+    """Return whether a file or folder is a saved result, by its name.
+
+    The name ``.zarr`` is also that of images, which lack the attribute of results.
+    """
+    if path.name.lower().endswith(RESULTS):
+        return True
+    if path.suffix.lower() != ".zarr":
+        return False
+    try:
+        group = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        return KEY in group["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def stem(path: Path) -> str:

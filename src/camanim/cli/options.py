@@ -467,6 +467,8 @@ _ARGUMENTS: dict[str, tuple[Any, str]] = {
         "Image files, globs ('scans/*.png') or saved results (.camanim.zarr, .ozx, .camanim.zip).",
     ),
     "image": (Path, "The image file."),
+    "result": (Path, "A saved result (.camanim.zarr, .ozx, .camanim.zip)."),
+    "results": (list[Path], "Two saved results (.camanim.zarr, .ozx, .camanim.zip)."),
     "network": (str, "A network, as for --model."),
     "source": (str | None, f"One of {', '.join(PREFIXES)}; by default all but timm."),
     "name": (str | None, "One of them, with its caveat and its options."),

@@ -59,8 +59,6 @@ def run(images: list[str], **arguments: Any) -> None:
     _check_output_options(arguments, named)
     summary = None if folder is None or len(paths) == 1 else folder / SUMMARY
     outputs = output_files(paths, named, folder=folder, summary=summary)
-    if named["save"] is not None:
-        check_savable()
     explanation = Explanation.of(arguments, paths)
     if named["plot"] is not None and not any(map(is_result_file, paths)):
         check_plot_kind(arguments["plot_kind"], explanation.requests)
@@ -106,17 +104,11 @@ class _Writer:
                 files["plot"], arguments["plot_kind"], second=arguments["plot_second"]
             )
         if "save" in files:
-            yield animation.save(files["save"])  # type: ignore[attr-defined]
+            yield animation.save(files["save"], progress=progress)
         if self.card is not None:
             # Of the network, once for all images.
             card, self.card = self.card, None
             yield animation.model.save_card(card)
-
-
-def check_savable() -> None:
-    """Raise `CamError` if this version cannot save results."""
-    if not hasattr(camanim.Animation, "save"):
-        raise CamError("Results cannot be saved by this version: leave out --save.")
 
 
 def _folder(out: Path | None) -> Path | None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import camanim
 from camanim.cli import options
-from camanim.cli.inputs import open_result
 from camanim.cli.naming import input_paths, is_result_file, stem
 from camanim.cli.window import missing_window, open_view
 from camanim.errors import CamError
+from camanim.progress import console
 
 
-@options.with_options("images", ("model",))
+@options.with_options("images", ("model", "trust", "quiet"))
 def view(images: list[str], **arguments: Any) -> None:
     """Open napari with saved results, or with images and the dock that explains them.
 
@@ -26,5 +26,10 @@ def view(images: list[str], **arguments: Any) -> None:
     for path in pictures:
         # What cannot be read is an error here, not in a window.
         camanim.read_image(path)
-    results = [(stem(path), open_result(path)) for path in paths if is_result_file(path)]
+    with console(quiet=arguments["quiet"]) as progress:
+        results = [
+            (stem(path), camanim.load(path, trust=arguments["trust"], progress=progress))
+            for path in paths
+            if is_result_file(path)
+        ]
     open_view(results, pictures, arguments["model"])
