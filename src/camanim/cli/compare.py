@@ -13,6 +13,7 @@ import camanim
 from camanim.cam_methods import find_method
 from camanim.cli import options
 from camanim.cli.findings import compute, parse_requests
+from camanim.cli.inputs import read_pixels
 from camanim.cli.masks import read_mask
 from camanim.cli.naming import check_place
 from camanim.cli.terminal import notes_of, print_json, print_table, result_record, say
@@ -23,6 +24,7 @@ from camanim.progress import IMAGES, console
 from camanim.render.plots import write_described
 from camanim.result import Result
 from camanim.settings import Settings
+from camanim.writing import checked_path
 
 
 @options.with_options(
@@ -52,7 +54,7 @@ def compare(image: Path, **arguments: Any) -> None:
     if not masked and arguments["mask_label"] is not None:
         raise typer.BadParameter("--mask-label needs --mask.")
     if table is not None:
-        check_place("table", table)
+        checked_path(table, ".csv")
     if plot is not None:
         check_place("plot", plot)
         if plot_key.partition(" ")[0] not in [r.name for r in requests] and not arguments["find"]:
@@ -63,7 +65,7 @@ def compare(image: Path, **arguments: Any) -> None:
     methods = arguments["method"] or [options.EXTRA_OPTIONS["method"].default]
     method_options = _options_of(methods, settings.pop("options"))
     weights = None if arguments["weights"].lower() == "none" else arguments["weights"]
-    pixels = camanim.read_image(image)
+    pixels = read_pixels(image)
     labels = read_mask(arguments["mask"]) if masked else None
     results: dict[str, Result] = {}
     problems: list[str] = []

@@ -40,6 +40,17 @@ GROUPS = (
 )
 
 
+def read_pixels(path: Path) -> Any:
+    """Read the image of a command.
+
+    Raises
+    ------
+    ImageError
+        See `camanim.read_image`.
+    """
+    return camanim.read_image(path)
+
+
 def load_network(
     arguments: Mapping[str, Any], progress: Progress = silent, *, source: str | None = None
 ) -> Model:
@@ -160,7 +171,7 @@ class Explanation:
         """Explain an image, or open a saved result."""
         if is_result_file(path):
             return camanim.load(path, trust=self.arguments["trust"], progress=progress)
-        pixels = camanim.read_image(path)
+        pixels = read_pixels(path)
         explain = camanim.animate if self.windows is None else camanim.animate_windows
         return explain(
             self.model(progress),

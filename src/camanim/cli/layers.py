@@ -8,7 +8,7 @@ import numpy as np
 
 import camanim
 from camanim.cli import options
-from camanim.cli.inputs import load_network
+from camanim.cli.inputs import load_network, read_pixels
 from camanim.cli.terminal import print_json, print_table, say
 from camanim.images import Preprocess
 from camanim.layer_selection import selector
@@ -41,7 +41,7 @@ def layers(network: str, **arguments: Any) -> None:
     settings = options.LAYER_OPTIONS.values(arguments)
     ModelOverrides(**options.NETWORK_OPTIONS.values(arguments))
     Settings(**settings)
-    image = None if arguments["image"] is None else camanim.read_image(arguments["image"])
+    image = None if arguments["image"] is None else read_pixels(arguments["image"])
     with console(quiet=arguments["quiet"]) as progress:
         model = load_network(arguments, progress, source=network)
         note = ""

@@ -9,7 +9,7 @@ import typer
 
 import camanim
 from camanim.cli import options
-from camanim.cli.inputs import load_network
+from camanim.cli.inputs import load_network, read_pixels
 from camanim.cli.naming import input_paths
 from camanim.cli.terminal import print_json, print_table, say_error
 from camanim.errors import CamError
@@ -65,7 +65,7 @@ def predict(images: list[str], **arguments: Any) -> None:
 
 
 def _classes(model: Model, path: Path, settings: dict[str, Any], top: int) -> list[dict[str, Any]]:
-    image = camanim.read_image(path)
+    image = read_pixels(path)
     if settings["box"] is not None:
         space = 3 if settings["slices"] else model.dims
         image = camanim.take_region(image, settings["box"], space).pixels

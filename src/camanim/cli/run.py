@@ -12,7 +12,7 @@ import camanim
 from camanim.cli import options
 from camanim.cli.batch import run_batch
 from camanim.cli.findings import check_plot_kind
-from camanim.cli.inputs import EXPLAINED, GROUPS, Explanation, Outcome
+from camanim.cli.inputs import EXPLAINED, GROUPS, Explanation, Outcome, read_pixels
 from camanim.cli.naming import (
     SUMMARY,
     Outputs,
@@ -134,7 +134,7 @@ def _estimate(paths: Sequence[Path], explanation: Explanation) -> None:
             try:
                 cost = camanim.estimate(
                     explanation.model(progress),
-                    camanim.read_image(path),
+                    read_pixels(path),
                     findings=explanation.requests,
                     **explanation.settings,
                     progress=progress,

@@ -6,6 +6,7 @@ from typing import Any
 
 import camanim
 from camanim.cli import options
+from camanim.cli.inputs import read_pixels
 from camanim.cli.naming import input_paths, is_result_file, stem
 from camanim.cli.window import missing_window, open_view
 from camanim.errors import CamError
@@ -25,7 +26,7 @@ def view(images: list[str], **arguments: Any) -> None:
     pictures = [path for path in paths if not is_result_file(path)]
     for path in pictures:
         # What cannot be read is an error here, not in a window.
-        camanim.read_image(path)
+        read_pixels(path)
     with console(quiet=arguments["quiet"]) as progress:
         results = [
             (stem(path), camanim.load(path, trust=arguments["trust"], progress=progress))

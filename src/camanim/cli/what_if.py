@@ -9,7 +9,7 @@ import typer
 
 import camanim
 from camanim.cli import options
-from camanim.cli.inputs import load_network
+from camanim.cli.inputs import load_network, read_pixels
 from camanim.cli.masks import read_mask
 from camanim.cli.terminal import print_table, say
 from camanim.editing import Replacement, box_mask
@@ -52,7 +52,7 @@ def what_if(image: Path, **arguments: Any) -> None:
     Settings(**settings)
     Replacement(**replacement)
     box = options.BOX_OPTION.values(arguments)["box"]
-    pixels = camanim.read_image(image)
+    pixels = read_pixels(image)
     mask = None if arguments["mask"] is None else read_mask(arguments["mask"])
     with console(quiet=arguments["quiet"]) as progress:
         model = load_network(arguments, progress)
