@@ -431,7 +431,10 @@ EXTRA_OPTIONS = {
         "Where to write: a file, a folder, or a name with {stem} or {name} of each image.",
     ),
     "movie": Extra(OUTPUT, Path | None, None, "Write the movie to this file (.mp4)."),
-    "table": Extra(OUTPUT, Path | None, None, "Write the table to this file (.csv; of layers also .json and .parquet)."),
+    "table": Extra(
+        OUTPUT, Path | None, None,
+        "Write the table to this file (.csv; of layers also .json and .parquet).",
+    ),
     "plot": Extra(OUTPUT, Path | None, None, "Write a plot to this file (.png, .pdf, .svg)."),
     "plot_kind": Extra(
         OUTPUT, str, "scores",
