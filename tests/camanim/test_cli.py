@@ -294,7 +294,7 @@ def test_models_and_methods_are_listed():
 
 
 def test_demo_without_a_display_writes_files(tmp_path):
-    code, out, _ = camanim_cli("demo", "--output", tmp_path / "new", DISPLAY="", WAYLAND_DISPLAY="")
+    code, out, _ = camanim_cli("demo", "--out", tmp_path / "new", DISPLAY="", WAYLAND_DISPLAY="")
     assert code == 0
     for name in ("demo.mp4", "demo.png", "demo.csv"):
         assert str(tmp_path / "new" / name) in out
