@@ -25,14 +25,15 @@ def about(results: Sequence[Result]) -> list[str]:
     """Return sentences about networks, methods, classes with their probabilities, and seeds."""
     networks = list(dict.fromkeys(filter(None, map(network_of, results))))
     random = {network_of(result) for result in results if result.random_weights}
-    shown = [f"{name} (random weights)" if name in random else name for name in networks]
+    mark = "random weights"
+    shown = [f"{n} ({mark})" if n in random and mark not in n else n for n in networks]
     sentences = [
         f"{_plural('Network', len(shown))}: {listing(shown)}." if shown else "",
         f"{_plural('Method', len({r.method for r in results}))}: "
         f"{listing(dict.fromkeys(r.method for r in results))}.",
         _classes(results, several_networks=len(networks) > 1),
     ]
-    if random:
+    if random and not any(mark in note for result in results for note in result.notes):
         sentences.append("With random weights, nothing was learnt: the maps show no evidence.")
     if any(result.provenance.get("counterfactual") for result in results):
         sentences.append("Counterfactual: evidence against the class.")

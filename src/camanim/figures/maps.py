@@ -129,9 +129,9 @@ def strip(
         rows = [_row(t, indices, len(shares)) for t, indices in zip(tiles, chosen, strict=True)]
         heads = [_number(share) for share in shares]
         names, picked = "", f"{len(shares)} layers of each network"
-    first = [t.image() for t in tiles]
+    images = _images(tiles)
     grid = TileGrid(
-        [[image, *row] for image, row in zip(first, rows, strict=True)],
+        [[image, *row] for image, row in zip(images, rows, strict=True)],
         look.width,
         row_heads=names_of(given) if len(given) > 1 else (),
         column_heads=["image", *heads],
@@ -141,6 +141,13 @@ def strip(
     opening = f"Class activation maps of {picked} in order of execution{which}."
     more = [f"Layers: {names}." if names else "", "0 % is the first layer, 100 % the last."]
     return _printed("strip", grid, caption(opening, given, *more, style=look))
+
+
+def _images(tiles: Sequence[MapTiles]) -> list[Tile | None]:
+    """Return the tile of each result's image, once if all have the same."""
+    first = tiles[0].result.image
+    same = all(np.array_equal(each.result.image, first) for each in tiles)
+    return [None if same and k else each.image() for k, each in enumerate(tiles)]
 
 
 def _row(tiles: MapTiles, indices: Sequence[int], length: int) -> list[Tile | None]:
@@ -230,36 +237,48 @@ def stages(
     """
     given, look = as_list(results), MapStyle(**style)
     tiles = [MapTiles(result, look) for result in given]
-    picks = [pick(r.layers, layers, ("0%", "50%", "100%")) for r in given]
-    length = max(map(len, picks))
-    heads = ["initial", "middle", "final"] if not layers else [""] * length
-    columns = [
-        [t.image(), *(t.map(i, t.result.layers[i].label) for i in chosen)]
-        for t, chosen in zip(tiles, picks, strict=True)
+    default = ("0%", "50%", "100%")
+    same = len({network_of(result) for result in given}) == 1
+    # Methods may have maps of different layers of one network.
+    shared = all_layers(given) if same else None
+    shown = [
+        [of[i].label for i in pick(of, layers, default)]
+        for of in (shared or result.layers for result in given)
     ]
-    rows = [
-        [column[k] if k < len(column) else None for column in columns] for k in range(length + 1)
+    length = max(map(len, shown))
+    columns: list[list[Tile | None]] = [
+        [_at(t, label, label) for label in labels] + [None] * (length - len(labels))
+        for t, labels in zip(tiles, shown, strict=True)
     ]
-    values = [value_of(result, word=False) for result in given]
+    heads = [""] * length if layers else ["initial", "middle", "final"][:length]
     names = names_of(given) if len(given) > 1 else [short_network(network_of(given[0]))]
+    column_heads = [
+        f"{name}\n{r.target.name} {value_of(r, word=False)}"
+        for name, r in zip(names, given, strict=True)
+    ]
+    images = _images(tiles)
+    rows = [[column[k] for column in columns] for k in range(length)]
+    if len(given) > 1 and images[1] is None:
+        # One image, beside the maps.
+        rows = [[images[0] if k == 0 else None, *row] for k, row in enumerate(rows)]
+        column_heads = ["image", *column_heads]
+    else:
+        rows, heads = [images, *rows], ["image", *heads]
     grid = TileGrid(
         rows,
         look.width,
-        row_heads=["image", *heads],
-        column_heads=[
-            f"{name}\n{r.target.name} {v}" for name, r, v in zip(names, given, values, strict=True)
-        ],
+        row_heads=heads,
+        column_heads=column_heads,
         bar=bar_of(given, look, highest),
     )
-    which = "the initial, the middle and the final layer" if not layers else f"{length} layers"
+    which = f"{length} layers" if layers else "the initial, the middle and the final layer"
     opening = f"Class activation maps of {which}, in order of execution."
-    shown = [
-        listing(r.layers[i].label for i in chosen) for r, chosen in zip(given, picks, strict=True)
-    ]
-    more = "Layers: " + "; ".join(
-        f"{name}: {labels}" for name, labels in zip(names, shown, strict=True)
-    )
-    return _printed("stages", grid, caption(opening, given, f"{more}.", style=look))
+    if same:
+        more = f"Layers: {listing(shown[0])}."
+    else:
+        of_each = zip(names, shown, strict=True)
+        more = f"Layers: {'; '.join(f'{name}: {listing(labels)}' for name, labels in of_each)}."
+    return _printed("stages", grid, caption(opening, given, more, style=look))
 
 
 @register_figure("Matrix", MapStyle, takes="several", varies=("network", "method", "class"))

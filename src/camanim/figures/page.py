@@ -92,7 +92,7 @@ class Page:
         size: float = SMALL,
         *,
         align: Literal["left", "center", "right"] = "center",
-        baseline: Literal["top", "center", "bottom"] = "top",
+        baseline: Literal["top", "center", "baseline"] = "top",
         bold: bool = False,
         color: str = PRINT.text,
         **more: Any,
@@ -151,11 +151,23 @@ def wrapped(text: str, width: float, size: float = SMALL, lines: int = 2) -> lis
     lines : int
         Most lines; what does not fit is removed from the middle of the last line.
     """
-    # The end of a name tells it apart from others, and so it stays on one line if it fits.
     parts = re.findall(r"[^ ._/-]*(?:[ ._/-]+|$)", shortened(text, _MAX_LENGTH))
+    broken = _broken(parts, width, size, lines)
+    if len(broken) > 1:
+        # Lines of similar length: the least width that needs no more of them.
+        for share in range(4, 10):
+            narrower = _broken(parts, width * share / 10, size, lines)
+            if all(width_of(line, size) <= width for line in narrower):
+                broken = narrower
+                break
+    return [fitted(line, width, size) for line in broken]
+
+
+def _broken(parts: list[str], width: float, size: float, lines: int) -> list[str]:
+    """Fill lines with parts one after the other, all further ones into the last line."""
     done = [""]
     for part in filter(None, parts):
         if done[-1] and width_of((done[-1] + part).rstrip(), size) > width and len(done) < lines:
             done.append("")
         done[-1] += part
-    return [fitted(line.strip(" "), width, size) for line in done]
+    return [line.strip(" ") for line in done]

@@ -73,7 +73,7 @@ class MapStyle(Checked, error=RenderError):
     normalization: Normalization = "local"
     signed: bool = False
     colormap: str | None = None
-    opacity: Opacity = 0.6
+    opacity: Opacity = 0.5
     grey: bool = True
     z: int | None = None
 

@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import RenderError
-from camanim.figures.page import HEAD, INCH, SMALL, Page, line_height, width_of, wrapped
+from camanim.figures.page import (
+    HEAD,
+    INCH,
+    SMALL,
+    Page,
+    fitted,
+    line_height,
+    width_of,
+    wrapped,
+)
 from camanim.figures.printed import PICTURE_DPI
 from camanim.figures.style import MapStyle
 from camanim.render.overlay import Overlay, lookup_table
@@ -21,7 +30,7 @@ from camanim.stack import stack_maps
 Pixels = npt.NDArray[np.uint8]
 
 #: Width of tiles in millimetres: below the least, columns continue in another band.
-LEAST, MOST = 11.5, 42.0
+LEAST, MOST = 11.5, 36.0
 #: Distances in millimetres: between columns, rows and bands; of text from tiles; of the page's edge.
 COLUMN_GAP, ROW_GAP, BAND_GAP, TEXT_GAP, MARGIN = 1.0, 1.6, 3.5, 0.7, 1.0
 #: Widest names of rows, and lines of the names above columns.
@@ -44,7 +53,7 @@ class Tile:
     aspect : float
         Height divided by width.
     below : tuple of str
-        Text below the picture, each wrapped to at most two lines.
+        Text below the picture, each wrapped to at most three lines.
     over : str
         Text over the picture.
     label : str
@@ -238,29 +247,29 @@ class TileGrid:
         self.tile_height = self.tile * min(max(aspects), TALLEST)
         content = self.indent + columns * (self.tile + COLUMN_GAP) - COLUMN_GAP
         self.left = max(MARGIN, (width - content) / 2)
-        self.bands = [
-            self._band(range(start, min(start + columns, count)), column_heads)
-            for start in range(0, count, columns)
-        ]
+        # Long names of narrow columns are smaller.
+        self.head_size = HEAD
+        heads = [self._head(head) for head in column_heads]
+        if max(map(len, heads), default=0) > 2:
+            self.head_size = SMALL
+            heads = [self._head(head) for head in column_heads]
+        self.bands = []
+        for start in range(0, count, columns):
+            shown = range(start, min(start + columns, count))
+            of = [heads[i] for i in shown if i < len(heads)]
+            self.bands.append(_Band(shown, of, max(map(len, of), default=0)))
         self.below = [[self._lines(tile) for tile in row] for row in rows]
         self.height = self._height()
 
-    def _band(self, columns: range, heads: Sequence[str]) -> _Band:
-        wrapped_heads = [
-            [
-                line
-                for part in heads[i].splitlines()
-                for line in wrapped(part, self.tile, HEAD, HEAD_LINES)
-            ]
-            for i in columns
-            if i < len(heads)
-        ]
-        return _Band(columns, wrapped_heads, max(map(len, wrapped_heads), default=0))
+    def _head(self, text: str) -> list[str]:
+        size = self.head_size
+        parts = text.splitlines()
+        return [line for part in parts for line in wrapped(part, self.tile, size, HEAD_LINES)]
 
     def _lines(self, tile: Tile | None) -> list[str]:
         if tile is None:
             return []
-        return [line for text in tile.below for line in wrapped(text, self.tile)]
+        return [line for text in tile.below for line in wrapped(text, self.tile, lines=3)]
 
     def _row_height(self, row: int, columns: range) -> float:
         lines = max((len(self.below[row][i]) for i in columns), default=0)
@@ -269,20 +278,24 @@ class TileGrid:
     def _height(self) -> float:
         height = 2 * MARGIN + BAND_GAP * (len(self.bands) - 1)
         for band in self.bands:
-            height += band.head_lines * line_height(HEAD) + (TEXT_GAP if band.head_lines else 0)
+            height += band.head_lines * line_height(self.head_size) + (
+                TEXT_GAP if band.head_lines else 0
+            )
             heights = [self._row_height(row, band.columns) for row in range(len(self.rows))]
             height += sum(heights) + ROW_GAP * (len(heights) - 1)
-        return height + (BAND_GAP + 2.6 + 2 * line_height(SMALL) if self.bar else 0.0)
+        return height + (BAND_GAP + bar_height() if self.bar else 0.0)
 
     def draw(self, page: Page, top: float = 0.0) -> None:
         """Draw the grid on a page, from `top` millimetres on."""
         y = top + MARGIN
         size = max(24, round(max(self.tile, self.tile_height) / INCH * PICTURE_DPI))
         for band in self.bands:
-            head_height = band.head_lines * line_height(HEAD)
+            head_height = band.head_lines * line_height(self.head_size)
             for place, lines in enumerate(band.heads):
                 x = self._x(place) + self.tile / 2
-                page.text(x, y + head_height, "\n".join(lines), HEAD, baseline="bottom")
+                page.text(
+                    x, y + head_height - 0.7, "\n".join(lines), self.head_size, baseline="baseline"
+                )
             y += head_height + (TEXT_GAP if band.head_lines else 0)
             for row, tiles in enumerate(self.rows):
                 if row < len(self.row_heads):
@@ -297,7 +310,7 @@ class TileGrid:
                 y += self._row_height(row, band.columns) + ROW_GAP
             y += BAND_GAP - ROW_GAP
         if self.bar is not None:
-            self._draw_bar(page, self.bar, y)
+            draw_bar(page, self.bar, y)
 
     def _x(self, place: int) -> float:
         return self.left + self.indent + place * (self.tile + COLUMN_GAP)
@@ -314,7 +327,8 @@ class TileGrid:
         else:
             page.picture(tile.picture(size), left, top, width, height, tile.label)
         if tile.over:
-            lines = wrapped(tile.over, max(width - 0.5, 8.0), lines=4)
+            most = max(1, int(height / line_height(SMALL)))
+            lines = wrapped(tile.over, max(width - 1.5, 8.0), lines=most)
             shown = "\n".join(lines)
             if tile.picture is None:
                 page.text(middle, top + height / 2, shown, baseline="center", color="#555555")
@@ -325,19 +339,26 @@ class TileGrid:
             field = {"facecolor": "white", "edgecolor": "none", "pad": 0.9}
             page.text(left + 0.5, top + 0.5, tile.letter, HEAD, align="left", bold=True, bbox=field)
         if below:
-            page.text(middle, y + self.tile_height + TEXT_GAP, "\n".join(below))
+            page.text(middle, top + height + TEXT_GAP, "\n".join(below))
 
-    def _draw_bar(self, page: Page, bar: Bar, y: float) -> None:
-        width = min(46.0, 0.34 * self.width)
-        left = (self.width - width) / 2
-        page.text(self.width / 2, y, bar.title)
-        y += line_height(SMALL) + 0.4
-        strip = np.repeat(lookup_table(bar.colormap)[None], 2, axis=0)
-        page.picture(strip, left, y, width, 2.2, "colour bar")
-        room = left - MARGIN - 1
-        for text, x, align in ((bar.low, left - 1, "right"), (bar.high, left + width + 1, "left")):
-            line = wrapped(text, room, lines=1)[0]
-            page.text(x, y + 1.1, line, align=align, baseline="center")  # type: ignore[arg-type]
+
+def bar_height() -> float:
+    """Return the height of a colour bar with its title, in millimetres."""
+    return 2.6 + line_height(SMALL)
+
+
+def draw_bar(page: Page, bar: Bar, y: float) -> None:
+    """Draw a colour bar in the middle of a page, from `y` millimetres on."""
+    width = min(46.0, 0.34 * page.width)
+    left = (page.width - width) / 2
+    page.text(page.width / 2, y, bar.title)
+    y += line_height(SMALL) + 0.4
+    strip = np.repeat(lookup_table(bar.colormap)[None], 2, axis=0)
+    page.picture(strip, left, y, width, 2.2, "colour bar")
+    room = left - MARGIN - 1
+    low, high = (fitted(text, room) for text in (bar.low, bar.high))
+    page.text(left - 1, y + 1.1, low, align="right", baseline="center")
+    page.text(left + width + 1, y + 1.1, high, align="left", baseline="center")
 
 
 def lettered(tile: Tile, letter: str) -> Tile:

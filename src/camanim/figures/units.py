@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import RenderError
-from camanim.figures.captions import caption, listing
+from camanim.figures.captions import caption, highest, listing
 from camanim.figures.page import HEAD, SMALL, Page, fitted, line_height
 from camanim.figures.picking import pick
 from camanim.figures.printed import PrintedFigure
 from camanim.figures.registry import find_figure, register_figure
 from camanim.figures.style import MapStyle, PickedLayers
-from camanim.figures.tiles import BAND_GAP, MARGIN, TEXT_GAP
+from camanim.figures.tiles import BAND_GAP, MARGIN, TEXT_GAP, bar_height, bar_of, draw_bar
 from camanim.render.overlay import lookup_table
 from camanim.result import Result
 from camanim.stack import stack_maps
@@ -63,7 +63,8 @@ def one_d(result: Result, *, layers: PickedLayers = "", **style: Any) -> Printed
     stack = stack_maps(result, look.normalization, signed=look.signed)
     colors = lookup_table(look.shown_colormap)
     row = line_height(HEAD) + STRIPE + TEXT_GAP + line_height(SMALL) + BAND_GAP
-    page = Page(look.width, 2 * MARGIN + len(chosen) * row - BAND_GAP)
+    bar = bar_of([result], look, highest)
+    page = Page(look.width, 2 * MARGIN + len(chosen) * row + bar_height())
     width, y = look.width - 2 * MARGIN, MARGIN
     for i in chosen:
         layer, raw = result.layers[i], result.maps[i].ravel()
@@ -84,6 +85,7 @@ def one_d(result: Result, *, layers: PickedLayers = "", **style: Any) -> Printed
         words = f"highest: unit {top}, {raw[top]:.2g}" if raw[top] > 0 else "no positive evidence"
         page.text(x, y, words)
         y += line_height(SMALL) + BAND_GAP
+    draw_bar(page, bar, y)
     names = listing(result.layers[i].label for i in chosen)
     opening = "Maps of outputs without space, one stripe for each unit, from the first to the last."
     more = [f"{'Layers' if len(chosen) > 1 else 'Layer'}: {names}."]
