@@ -14,7 +14,7 @@ from camanim.curves import find_curve, layer_curves, relative_depth, with_curve,
 from camanim.errors import RenderError, ScoreError
 from camanim.figures.captions import caption, highest, listing
 from camanim.figures.maps import as_list
-from camanim.figures.page import INCH, SMALL, Page, fitted
+from camanim.figures.page import INCH, SMALL, Page, wrapped
 from camanim.figures.picking import names_of, pick
 from camanim.figures.printed import PrintedFigure
 from camanim.figures.registry import find_figure, register_figure
@@ -156,6 +156,8 @@ def removal(result: Result, *, layers: PickedLayers = "", **style: Any) -> Print
     CamError
         If a setting is wrong, a layer does not exist, or ROAD scores were not computed.
     """
+    from matplotlib.ticker import MaxNLocator
+
     look = PlotStyle(**style)
     road = _finding(result, "road")
     if not isinstance(road, Road):
@@ -167,12 +169,11 @@ def removal(result: Result, *, layers: PickedLayers = "", **style: Any) -> Print
         chosen = list(dict.fromkeys(i for i in (best, len(result) - 1) if i is not None))
     columns = max(1, min(len(chosen), int(look.width / 40)))
     rows = -(-len(chosen) // columns)
-    if rows * 46 > 230:
+    if rows * 50 > 230:
         raise RenderError(f"{len(chosen)} panels do not fit a page: choose fewer layers.")
     theme = replace(THEME, legend=False)
-    figure = _new(look.width, 46.0 * rows + 10)
+    figure = _new(look.width, 50.0 * rows + 10)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    room = look.width / columns - 12
     legend: tuple[list[Any], list[str]] = ([], [])
     for k, (axes, i) in enumerate(zip(grid, chosen, strict=False)):
         [panel] = road.plots()["removal"].draw(i).panels
@@ -190,9 +191,12 @@ def removal(result: Result, *, layers: PickedLayers = "", **style: Any) -> Print
                 panel = replace(panel, y_label="")
             draw(figure, axes, panel, theme)
             legend = axes.get_legend_handles_labels()
-        score = "" if np.isnan(road.scores[i]) else f", ROAD {road.scores[i]:.2f}"
-        name = fitted(result.layers[i].label, room - (14 if score else 0), 7)
-        axes.set_title(f"{name}{score}", fontsize=7, parse_math=False)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        score = "" if np.isnan(road.scores[i]) else f"ROAD {road.scores[i]:.2f}"
+        lines = wrapped(result.layers[i].label, look.width / columns - 14, SMALL, 3)
+        axes.set_title(
+            "\n".join([*lines, score]).strip(), fontsize=SMALL, parse_math=False, loc="right"
+        )
     for axes in grid[len(chosen) :]:
         axes.set_axis_off()
     figure.legend(
@@ -268,14 +272,14 @@ def _over_layers(
 ) -> tuple[Figure, str, list[str]]:
     theme = _theme(width)
     values = [_values(result) for result in results]
-    parts = [("parameters", 0, True), ("time (ms)", 1, False)]
+    parts = [("parameters", 0), ("time (ms)", 1)]
     parts = [part for part in parts if any(np.isfinite(v[part[1]]).any() for v in values)]
     if not parts:
         raise RenderError("No layer of the result has parameters or a time.")
     figure = _new(width, 44.0 * len(parts) + 6)
     one = len(results) == 1
     panels = figure.subplots(len(parts), 1, squeeze=False, sharex=True)[:, 0]
-    for axes, (label, part, log) in zip(panels, parts, strict=True):
+    for axes, (label, part) in zip(panels, parts, strict=True):
         dress(axes, theme)
         last = axes is panels[-1]
         if one:
@@ -297,9 +301,8 @@ def _over_layers(
                 x[k], each[part], MARKERS[k], color=COLORS[k], markersize=2.4, label=names[k],
                 markeredgewidth=0,
             )  # fmt: skip
-        if log:
-            _logarithmic(axes)
-        _room_above(axes, log=log, spans=bool(panel.spans))
+        shown = np.concatenate([each[part] for each in values])
+        _set_y_axis(axes, shown, above=0.14 if panel.spans else 0.03)
     if not one:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(
@@ -307,33 +310,32 @@ def _over_layers(
             frameon=False, markerscale=1.8,
         )  # fmt: skip
     over = "the layers, in order of execution" if one else "the relative depth of the layers"
-    opening = f"{' and '.join(label for label, _, _ in parts).capitalize()} over {over}."
+    opening = f"{' and '.join(label for label, _ in parts).capitalize()} over {over}."
     return figure, opening, []
 
 
-def _logarithmic(axes: Axes) -> None:
-    from matplotlib.ticker import EngFormatter
-
+def _set_y_axis(axes: Axes, values: Floats, *, above: float) -> None:
+    """Set a logarithmic axis for positive values, with room above them for the names of stages."""
+    known = values[np.isfinite(values)]
+    low, high = float(known.min()), float(known.max())
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    # At least a decade, so that one tick is labelled.
+    decades = max(float(np.log10(high / low)), 1.0)
+    axes.set_ylim(low * 10 ** (-0.06 * decades), low * 10 ** (decades * (1 + above)))
+    axes.yaxis.set_major_formatter(_short_number)
     axes.minorticks_off()
 
 
-def _room_above(axes: Axes, *, log: bool, spans: bool) -> None:
-    """Leave room for the names of the stages above the values."""
-    axes.relim()
-    axes.autoscale_view(scalex=False)
-    bottom, top = axes.get_ylim()
-    bottom = bottom if log else 0.0
-    if spans:
-        top = top * (top / bottom) ** 0.14 if log else top + 0.14 * (top - bottom)
-    axes.set_ylim(bottom, top)
+def _short_number(value: float, position: float | None = None) -> str:
+    """Format the label of a tick: ``0.1``, ``100``, ``10k``, ``1M``."""
+    from matplotlib.ticker import EngFormatter
+
+    return EngFormatter(sep="")(value) if value >= 1000 else f"{value:g}"
 
 
 def _scatter(
     results: Sequence[Result], names: Sequence[str], width: float
 ) -> tuple[Figure, str, list[str]]:
-    from matplotlib.ticker import EngFormatter
     from scipy.stats import spearmanr
 
     figure = _new(width, min(0.85 * width, 90.0) + (8 if len(results) > 2 else 4))
@@ -359,8 +361,8 @@ def _scatter(
             rho = float(spearmanr(counts[both], times[both]).statistic)
             correlations.append(f"{name + ' ' if name else ''}{rho:.2f} ({both.sum()} layers)")
     axes.set(xscale="log", yscale="log")
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
+    axes.xaxis.set_major_formatter(_short_number)
+    axes.yaxis.set_major_formatter(_short_number)
     axes.set_xlabel("parameters", fontsize=8)
     axes.set_ylabel("time (ms)", fontsize=8)
     axes.minorticks_off()
@@ -421,7 +423,7 @@ def panel(
         lettered(tiles.map(i, result.layers[i].label), letter) for i, letter in letters.items()
     ]
     grid = TileGrid([cells], look.width, bar=bar_of([result], look, highest))
-    height, above, left = 36.0 if look.width < 120 else 44.0, 6.5, 13.0
+    height, above, left = 36.0 if look.width < 120 else 44.0, 6.5, 15.0
     top = above + height + 11.0
     page = Page(look.width, top + grid.height)
     wide = look.width - left - 3.0
@@ -430,12 +432,18 @@ def panel(
     dress(axes, theme)
     draw(page.figure, axes, described, theme)
     if shown.log:
-        _logarithmic(axes)
-    legend_in_a_row(axes, wide / INCH * 100, theme, after=0.0)
-    _mark(axes, shown.values, letters, log=shown.log)
+        _set_y_axis(axes, shown.values, above=0.3)
+    else:
+        # Room for the letters.
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.12 * (high - low))
+    axes.yaxis.labelpad = 1.0
+    legend_in_a_row(axes, wide / INCH * 100, theme)
+    _mark(axes, shown.values, letters)
     grid.draw(page, top)
     marked = listing(f"{letter}: {result.layers[i].label}" for i, letter in letters.items())
-    opening = f"{shown.name} over the layers in order of execution, and the maps of picked layers."
+    title = shown.name[:1].upper() + shown.name[1:]
+    opening = f"{title} over the layers in order of execution, and the maps of picked layers."
     text = caption(opening, [result], f"{marked}.", shown.tip, style=look)
     return PrintedFigure("panel", find_figure("panel").title, page.figure, text)
 
@@ -451,12 +459,9 @@ def _panel_of(result: Result, name: str) -> Panel:
     return Panel.over_layers(len(result), lines=(line,), y_label=curve.label)
 
 
-def _mark(axes: Axes, values: Floats, letters: dict[int, str], *, log: bool) -> None:
+def _mark(axes: Axes, values: Floats, letters: dict[int, str]) -> None:
     """Mark picked layers by letters above their values, which do not overlap."""
-    low, high = axes.get_ylim()
-    if not log:
-        # Room for the letters.
-        axes.set_ylim(low, high + 0.12 * (high - low))
+    bottom = axes.get_ylim()[0]
     count, last = len(values), -np.inf
     raised = False
     for i in sorted(letters):
@@ -466,11 +471,11 @@ def _mark(axes: Axes, values: Floats, letters: dict[int, str], *, log: bool) -> 
         raised = not raised if i - last < 0.025 * count else False
         last = i
         axes.plot(
-            [i + 1], [y if defined else axes.get_ylim()[0]], "o", color="white", markersize=4.5,
+            [i + 1], [y if defined else bottom], "o", color="white", markersize=4.5,
             markeredgecolor="black", markeredgewidth=0.9, zorder=6, clip_on=False, label="_picked",
         )  # fmt: skip
         axes.annotate(
-            letters[i], (i + 1, y if defined else axes.get_ylim()[0]), (0, 13 if raised else 5),
+            letters[i], (i + 1, y if defined else bottom), (0, 13 if raised else 5),
             textcoords="offset points", ha="center", va="bottom", fontsize=7, fontweight="bold",
             zorder=7,
         )  # fmt: skip

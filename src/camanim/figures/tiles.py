@@ -12,6 +12,7 @@ import numpy.typing as npt
 from camanim.errors import RenderError
 from camanim.figures.page import (
     HEAD,
+    HIGHEST,
     INCH,
     SMALL,
     Page,
@@ -30,7 +31,7 @@ from camanim.stack import stack_maps
 Pixels = npt.NDArray[np.uint8]
 
 #: Width of tiles in millimetres: below the least, columns continue in another band.
-LEAST, MOST = 11.5, 36.0
+LEAST, MOST = 10.0, 36.0
 #: Distances in millimetres: between columns, rows and bands; of text from tiles; of the page's edge.
 COLUMN_GAP, ROW_GAP, BAND_GAP, TEXT_GAP, MARGIN = 1.0, 1.6, 3.5, 0.7, 1.0
 #: Widest names of rows, and lines of the names above columns.
@@ -240,13 +241,20 @@ class TileGrid:
         if fitting < 1:
             raise RenderError(f"A width of {width:g} mm is too narrow: set a larger width.")
         bands = -(-count // fitting)
-        columns = -(-count // bands)
+        self._lay_out(-(-count // bands), available, column_heads)
+        if self.height > HIGHEST and bands > 1:
+            # Smaller tiles, with the last band incomplete.
+            self._lay_out(fitting, available, column_heads)
+
+    def _lay_out(self, columns: int, available: float, column_heads: Sequence[str]) -> None:
+        """Set sizes and positions for a number of columns in a band."""
+        count = len(self.rows[0])
         self.tile = min(MOST, (available - (columns - 1) * COLUMN_GAP) / columns)
-        aspects = [tile.aspect for row in rows for tile in row if tile is not None]
+        aspects = [tile.aspect for row in self.rows for tile in row if tile is not None]
         # A picture that is taller is narrower than its place.
         self.tile_height = self.tile * min(max(aspects), TALLEST)
         content = self.indent + columns * (self.tile + COLUMN_GAP) - COLUMN_GAP
-        self.left = max(MARGIN, (width - content) / 2)
+        self.left = max(MARGIN, (self.width - content) / 2)
         # Long names of narrow columns are smaller.
         self.head_size = HEAD
         heads = [self._head(head) for head in column_heads]
@@ -258,18 +266,18 @@ class TileGrid:
             shown = range(start, min(start + columns, count))
             of = [heads[i] for i in shown if i < len(heads)]
             self.bands.append(_Band(shown, of, max(map(len, of), default=0)))
-        self.below = [[self._lines(tile) for tile in row] for row in rows]
+        self.below = [[self._lines(tile) for tile in row] for row in self.rows]
         self.height = self._height()
 
     def _head(self, text: str) -> list[str]:
         size = self.head_size
         parts = text.splitlines()
-        return [line for part in parts for line in wrapped(part, self.tile, size, HEAD_LINES)]
+        return [line for part in parts for line in wrapped(part, self.tile - 0.6, size, HEAD_LINES)]
 
     def _lines(self, tile: Tile | None) -> list[str]:
         if tile is None:
             return []
-        return [line for text in tile.below for line in wrapped(text, self.tile, lines=3)]
+        return [line for text in tile.below for line in wrapped(text, self.tile - 0.6, lines=3)]
 
     def _row_height(self, row: int, columns: range) -> float:
         lines = max((len(self.below[row][i]) for i in columns), default=0)
