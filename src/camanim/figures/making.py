@@ -136,6 +136,8 @@ def make_figure(
         raise SettingError("Pass progress to make_figure, not within run.")
     given |= kind.run
     finding = _finding_of(kind, checked)
+    if find and not finding:
+        raise RenderError(f"The figure {kind.name} shows no finding here: leave find out.")
     results: list[Result] = []
     count = len(lists["network"]) * len(lists["method"])
     for requested in lists["network"]:
@@ -145,11 +147,8 @@ def make_figure(
             progress("runs", len(results) // max(len(classes), 1), count)
             results += _computed(kind, model, image, method, classes, given, progress)
     progress("runs", count, count)
-    if finding:
-        for result in results:
-            _add(result, finding, find or {}, progress)
-    elif find:
-        raise RenderError(f"The figure {kind.name} shows no finding: leave find out.")
+    for result in results if finding else ():
+        _add(result, finding, find or {}, progress)
     return kind.draw(results, checked)
 
 
