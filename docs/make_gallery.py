@@ -24,8 +24,8 @@ from camanim.figures import PrintedFigure, figure_kinds
 
 DOCS = Path(__file__).parent
 PAGE, FOLDER = DOCS / "gallery.md", DOCS / "images" / "gallery"
-#: Resolution of the pictures: those of 174 mm have 753 pixels.
-DPI = 110
+#: Resolution of the pictures: those of 174 mm have 959 pixels.
+DPI = 140
 
 SETUP = """\
 from skimage import data
@@ -275,7 +275,8 @@ def written_captions() -> dict[str, str]:
 def picture(figure: PrintedFigure) -> bytes:
     """Return a picture with a palette of 256 colours, a third of the size."""
     drawn = Image.open(BytesIO(figure.rendered("png", DPI))).convert("RGB")
-    reduced = drawn.quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
+    palette = drawn.quantize(256, Image.Quantize.MAXCOVERAGE)
+    reduced = drawn.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
     content = BytesIO()
     reduced.save(content, "PNG", optimize=True)
     return content.getvalue()

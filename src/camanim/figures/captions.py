@@ -74,6 +74,10 @@ def scale(results: Sequence[Result], style: MapStyle) -> list[str]:
         limits = _limits(results, signed=style.signed)
         sentences[0] += f"{of} (global scale): {limits}."
     sentences.append("The number below a map is its raw maximum.")
+    if not style.signed and any(not r.highest(i) > 0 for r in results for i in range(len(r))):
+        sentences.append(
+            'A map without positive evidence is marked, by "none" where space is short.'
+        )
     return sentences
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from camanim import catalogue  # noqa: F401 (registers all kinds of findings)
+from camanim import catalogue
+from camanim.curves import title_of
 from camanim.errors import Cancelled, RenderError, SettingError
 from camanim.figures.printed import PrintedFigure
 from camanim.figures.registry import Axis, FigureKind, find_figure
-from camanim.findings import find_kind
+from camanim.findings import Finding, find_kind
 from camanim.progress import Progress, silent
 from camanim.result import Result
 
@@ -139,16 +140,22 @@ def make_figure(
     if find and not finding:
         raise RenderError(f"The figure {kind.name} shows no finding here: leave find out.")
     results: list[Result] = []
-    count = len(lists["network"]) * len(lists["method"])
+    done, count = 0, len(lists["network"]) * len(lists["method"])
     for requested in lists["network"]:
         model = _loaded(requested, progress)
         classes = lists["class"] or _likeliest(kind, model, image, given)
         for method in lists["method"]:
-            progress("runs", len(results) // max(len(classes), 1), count)
+            progress("runs", done, count)
             results += _computed(kind, model, image, method, classes, given, progress)
+            done += 1
     progress("runs", count, count)
     for result in results if finding else ():
-        _add(result, finding, find or {}, progress)
+        added = _add(result, finding, find or {}, progress)
+        # A result can have several findings of a kind, whose keys and titles tell them apart.
+        if "finding" in kind.settings:
+            checked["finding"] = added.key
+        elif "curve" in kind.settings:
+            checked["curve"] = title_of(added)
     return kind.draw(results, checked)
 
 
@@ -163,18 +170,19 @@ def _check_counts(kind: FigureKind, lists: Mapping[Axis, Sequence[Any]]) -> None
         raise RenderError("There is no network: pass at least one.")
     plural = {"network": "networks", "method": "methods", "class": "classes"}
     for axis, items in lists.items():
-        if len(items) > 1 and axis not in kind.varies and len(items) != len(kind.methods):
+        if len(items) > 1 and axis not in kind.varies:
             raise RenderError(
                 f"The figure {kind.name} shows {kind.needs}, not {len(items)} {plural[axis]}: pass one."
             )
 
 
 def _finding_of(kind: FigureKind, settings: Mapping[str, Any]) -> str:
-    """Return the finding to compute: that of the settings, if the figure shows any of them."""
-    # A curve that is no finding needs none.
-    if settings.get("curve") in ("parameters", "output size", "time"):
-        return ""
-    return str(settings.get("finding") or kind.finding).partition(" ")[0]
+    """Return the kind of finding that the figure shows, as chosen by its settings, or an empty text."""
+    if settings.get("curve"):
+        # Other curves, such as the parameters, are no findings.
+        kinds = catalogue.finding_kinds()
+        return next((n for n, k in kinds.items() if settings["curve"] in (n, k.title)), "")
+    return str(settings.get("finding") or kind.finding)
 
 
 def _loaded(requested: Any, progress: Progress) -> Any:
@@ -223,8 +231,10 @@ def _computed(
     return results
 
 
-def _add(result: Result, name: str, settings: Mapping[str, Any], progress: Progress) -> None:
+def _add(result: Result, name: str, settings: Mapping[str, Any], progress: Progress) -> Finding:
+    """Compute a finding, store it in the result and return it."""
     kind = find_kind(name)
     kind.check_names(settings)
-    compute: Callable[..., Any] = kind.compute
-    result.add(compute(result, **settings, progress=progress))
+    finding = kind.compute(result, **settings, progress=progress)
+    result.add(finding)
+    return finding

@@ -111,6 +111,13 @@ class Page:
         return axes
 
 
+def short_number(value: float) -> str:
+    """Format a value with two digits: ``0.00015``, ``1.5``, ``150``, ``1.5e-07``."""
+    if value and not 1e-5 <= abs(value) < 1e5:
+        return f"{value:.1e}"
+    return np.format_float_positional(value, 2, fractional=False, trim="-")
+
+
 def line_height(size: float) -> float:
     """Return the distance between two lines of text, in millimetres."""
     return 1.25 * size * INCH / 72
@@ -156,7 +163,7 @@ def wrapped(text: str, width: float, size: float = SMALL, lines: int = 2) -> lis
     if len(broken) > 1:
         # Lines of similar length: the least width that needs no more of them.
         for share in range(4, 10):
-            narrower = _broken(parts, width * share / 10, size, lines)
+            narrower = _broken(parts, width * share / 10, size, len(broken))
             if all(width_of(line, size) <= width for line in narrower):
                 broken = narrower
                 break

@@ -14,7 +14,7 @@ from camanim.curves import find_curve, layer_curves, relative_depth, with_curve,
 from camanim.errors import RenderError, ScoreError
 from camanim.figures.captions import caption, highest, listing
 from camanim.figures.maps import as_list
-from camanim.figures.page import INCH, SMALL, Page, wrapped
+from camanim.figures.page import INCH, SMALL, Page, fitted, width_of, wrapped
 from camanim.figures.picking import names_of, pick
 from camanim.figures.printed import PrintedFigure
 from camanim.figures.registry import find_figure, register_figure
@@ -22,7 +22,7 @@ from camanim.figures.style import MapStyle, PickedLayers, PlotStyle
 from camanim.figures.tiles import MapTiles, TileGrid, bar_of, lettered
 from camanim.findings import Finding
 from camanim.plots import Floats, Line, Panel
-from camanim.render.figures import PRINT, Theme, draw, dress, legend_in_a_row
+from camanim.render.figures import PRINT, draw, dress, legend_in_a_row
 from camanim.result import Result
 from camanim.road import Road
 
@@ -38,8 +38,11 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#00
 MARKERS = "osD^vPX*"
 
 
-def _theme(width: float) -> Theme:
-    return replace(THEME, columns=2 if width < 120 else 4)
+def _columns(names: Sequence[str], width: float) -> int:
+    """Return the number of columns of a legend that fits a width in millimetres."""
+    # Samples of lines and gaps have about 9 mm.
+    widest = max((width_of(name, SMALL) for name in names), default=0.0) + 9.0
+    return max(1, min(4, len(names), int((width - 4) / widest)))
 
 
 def _new(width: float, height: float) -> Figure:
@@ -47,6 +50,14 @@ def _new(width: float, height: float) -> Figure:
 
     size = (width / INCH, height / INCH)
     return Figure(size, layout="constrained", facecolor=PRINT.background)
+
+
+def _entries(panel: Panel) -> list[str]:
+    """Return the names in the legend of a panel."""
+    bands = [line.band.name for line in panel.lines if line.band is not None]
+    twins = [line.name for twin in panel.twins for line in twin.lines]
+    names = [line.name for line in panel.lines] + [mark.name for mark in panel.marks]
+    return [name for name in (*names, *bands, *twins) if name]
 
 
 def _finding(result: Result, key: str) -> Finding:
@@ -93,7 +104,6 @@ def curve(
         If a setting is wrong, or the finding was not computed or has no values.
     """
     given, look = as_list(results), PlotStyle(**style)
-    theme = _theme(look.width)
     more = []
     if len(given) == 1:
         [result] = given
@@ -120,9 +130,17 @@ def curve(
         more += [f"{name}: {_finding(r, finding).summary()}" for name, r in named.items()]
         more.append("Marks: the layer that each curve is highest at, a star the highest of all.")
         # One entry for all marks would say less than the caption.
-        panel = replace(panel, marks=tuple(replace(mark, name="") for mark in panel.marks))
+        panel = replace(
+            panel,
+            marks=tuple(replace(mark, name="") for mark in panel.marks),
+            lines=tuple(
+                replace(line, name=fitted(line.name, look.width - 15)) for line in panel.lines
+            ),
+        )
     figure = _new(look.width, PANEL if look.width < 120 else PANEL + 8)
     axes = figure.add_subplot()
+    # Room for the axis beside it.
+    theme = replace(THEME, columns=_columns(_entries(panel), look.width - 14))
     dress(axes, theme)
     draw(figure, axes, panel, theme)
     title = _finding(given[0], finding).title
@@ -248,7 +266,7 @@ def parameters(
         raise RenderError(
             f"{len(given)} results cannot be told apart in one plot: pass at most {len(COLORS)}."
         )
-    names = names_of(given) if len(given) > 1 else [""]
+    names = [fitted(n, look.width - 15) for n in names_of(given)] if len(given) > 1 else [""]
     draw_them = _scatter if scatter else _over_layers
     figure, opening, more = draw_them(given, names, look.width)
     more.append("Parameters of a module include those of its submodules.")
@@ -270,7 +288,7 @@ def _values(result: Result) -> tuple[Floats, Floats]:
 def _over_layers(
     results: Sequence[Result], names: Sequence[str], width: float
 ) -> tuple[Figure, str, list[str]]:
-    theme = _theme(width)
+    theme = THEME
     values = [_values(result) for result in results]
     parts = [("parameters", 0), ("time (ms)", 1)]
     parts = [part for part in parts if any(np.isfinite(v[part[1]]).any() for v in values)]
@@ -306,7 +324,7 @@ def _over_layers(
     if not one:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(
-            handles, labels, loc="outside upper center", ncols=2 if width < 120 else 4, fontsize=SMALL,
+            handles, labels, loc="outside upper center", ncols=_columns(names, width), fontsize=SMALL,
             frameon=False, markerscale=1.8,
         )  # fmt: skip
     over = "the layers, in order of execution" if one else "the relative depth of the layers"
@@ -368,7 +386,7 @@ def _scatter(
     axes.minorticks_off()
     if len(results) > 1:
         figure.legend(
-            loc="outside upper center", ncols=2 if width < 120 else 4, fontsize=SMALL, frameon=False,
+            loc="outside upper center", ncols=_columns(names, width), fontsize=SMALL, frameon=False,
             markerscale=1.4,
         )  # fmt: skip
     more = []

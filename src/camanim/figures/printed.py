@@ -14,7 +14,7 @@ from camanim._version import __version__
 from camanim.declarations import Range, checked
 from camanim.errors import RenderError
 from camanim.render.plots import checked_plot
-from camanim.writing import checked_path, write_file
+from camanim.writing import cannot_write, checked_path, complete_or_absent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,8 +77,13 @@ class PrintedFigure:
         target = checked_plot(path)
         text = checked_path(target.with_suffix(".txt"), ".txt")
         content = self.rendered(target.suffix[1:].lower(), dpi)
-        write_file(text, f"{self.caption}\n".encode())
-        write_file(target, content)
+        try:
+            # Neither replaces an older file before both are complete.
+            with complete_or_absent(target) as picture, complete_or_absent(text) as caption:
+                picture.write_bytes(content)
+                caption.write_bytes(f"{self.caption}\n".encode())
+        except OSError as error:
+            raise cannot_write(target, error) from error
         return target
 
     def rendered(self, kind: str, dpi: int) -> bytes:

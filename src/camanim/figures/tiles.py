@@ -18,6 +18,7 @@ from camanim.figures.page import (
     Page,
     fitted,
     line_height,
+    short_number,
     width_of,
     wrapped,
 )
@@ -35,7 +36,7 @@ LEAST, MOST = 10.0, 36.0
 #: Distances in millimetres: between columns, rows and bands; of text from tiles; of the page's edge.
 COLUMN_GAP, ROW_GAP, BAND_GAP, TEXT_GAP, MARGIN = 1.0, 1.6, 3.5, 0.7, 1.0
 #: Widest names of rows, and lines of the names above columns.
-ROW_HEAD, HEAD_LINES = 26.0, 3
+ROW_HEAD, HEAD_LINES = 28.0, 3
 #: Highest tile, as a multiple of its width.
 TALLEST = 2.5
 #: Most tiles of a figure.
@@ -55,8 +56,8 @@ class Tile:
         Height divided by width.
     below : tuple of str
         Text below the picture, each wrapped to at most three lines.
-    over : str
-        Text over the picture.
+    over, short : str
+        Text over the picture, and what replaces it where it does not fit.
     label : str
         Label of the artist of matplotlib.
     letter : str
@@ -67,6 +68,7 @@ class Tile:
     aspect: float
     below: tuple[str, ...] = ()
     over: str = ""
+    short: str = ""
     label: str = ""
     letter: str = ""
 
@@ -131,14 +133,15 @@ class MapTiles:
         elif not highest > 0:
             over = NO_EVIDENCE
         if numbered:
-            below = (*below, f"{highest:.2g}")
+            below = (*below, short_number(highest))
         result = self.result
         label = f"{result.method}, {result.target.name}: {result.layers[i].label}"
-        return Tile(picture, self.aspect, tuple(filter(None, below)), over, label)
+        return Tile(picture, self.aspect, tuple(filter(None, below)), over, "none", label)
 
     def missing(self, why: str, *below: str) -> Tile:
         """Return the tile of a layer without a map."""
-        return Tile(None, self.aspect, tuple(filter(None, below)), why, f"no map: {why}")
+        texts = tuple(filter(None, below))
+        return Tile(None, self.aspect, texts, why, "no map", f"no map: {why}")
 
 
 def in_grey(pixels: Pixels) -> Pixels:
@@ -336,7 +339,9 @@ class TileGrid:
             page.picture(tile.picture(size), left, top, width, height, tile.label)
         if tile.over:
             most = max(1, int(height / line_height(SMALL)))
-            lines = wrapped(tile.over, max(width - 1.5, 8.0), lines=most)
+            lines = wrapped(tile.over, width - 1, lines=most)
+            if tile.short and any("…" in line for line in lines):
+                lines = wrapped(tile.short, width - 1, lines=most)
             shown = "\n".join(lines)
             if tile.picture is None:
                 page.text(middle, top + height / 2, shown, baseline="center", color="#555555")

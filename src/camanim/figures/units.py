@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from camanim.errors import RenderError
 from camanim.figures.captions import caption, highest, listing
-from camanim.figures.page import HEAD, SMALL, Page, fitted, line_height
+from camanim.figures.page import HEAD, SMALL, Page, fitted, line_height, short_number
 from camanim.figures.picking import pick
 from camanim.figures.printed import PrintedFigure
 from camanim.figures.registry import find_figure, register_figure
@@ -82,7 +82,11 @@ def one_d(result: Result, *, layers: PickedLayers = "", **style: Any) -> Printed
         top = int(raw.argmax())
         # Beside its unit, but within the page and clear of the numbers at the ends.
         x = float(np.clip(MARGIN + width * (top + 0.5) / levels.size, 26.0, look.width - 26.0))
-        words = f"highest: unit {top}, {raw[top]:.2g}" if raw[top] > 0 else "no positive evidence"
+        words = (
+            f"highest: unit {top}, {short_number(raw[top])}"
+            if raw[top] > 0
+            else "no positive evidence"
+        )
         page.text(x, y, words)
         y += line_height(SMALL) + BAND_GAP
     draw_bar(page, bar, y)
