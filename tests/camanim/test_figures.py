@@ -845,6 +845,29 @@ def test_findings_are_computed_for_the_figure(net, grey) -> None:
     assert np.allclose(line.get_ydata(), expected.scores, atol=1e-6)
 
 
+def test_any_finding_can_be_the_curve(net, grey) -> None:
+    run = {"layers": "Conv2d"}
+    find = {"name": "deletion", "steps": 4}
+    figure = make_figure("curve", grey, net, run=run, find=find, finding="measure")
+    made = camanim.animate(net, grey, **run)
+    expected = made.measure("deletion", steps=4)
+    lines = [line.get_ydata() for line in figure.figure.axes[0].get_lines()]
+    assert any(
+        len(y) == len(made) and np.allclose(y, expected.main_values(), atol=1e-6) for y in lines
+    )
+    panel = make_figure("panel", grey, net, run=run, find={"draws": 2}, curve="ROAD", layers=0)
+    assert "ROAD over the layers" in panel.caption
+
+
+def test_a_curve_of_parameters_takes_no_scores(net, grey) -> None:
+    seen = set()
+    figure = make_figure(
+        "panel", grey, net, curve="parameters", progress=lambda stage, *_: seen.add(stage)
+    )
+    assert "Parameters over the layers" in figure.caption
+    assert not any("ROAD" in stage or "score" in stage for stage in seen), seen
+
+
 def test_outputs_without_space_are_computed_for_their_figure(net, grey) -> None:
     figure = make_figure("one_d", grey, net)
     assert len(pictures(figure)) == 1 + sum(
@@ -923,7 +946,7 @@ def test_the_gallery_shows_every_registered_figure() -> None:
         ("curve", {"width": 85}),
         ("parameters", {"width": 85, "scatter": True}),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=["strip", "matrix", "local_global", "one_d", "panel", "curve", "parameters"],
 )
 def test_kept_pictures(name: str, settings: dict) -> Figure:
     figure = drawn(name, examples()[name], **settings).figure

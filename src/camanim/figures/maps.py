@@ -428,9 +428,9 @@ def local_global(
         column_heads=[_number(share) for share, _ in places],
         bar=replace(
             bar_of([result], local, highest),
-            title="positive evidence" if not look.signed else "signed evidence",
-            low="0" if not look.signed else "minus max.",
-            high="max. of each map, or of all",
+            title=f"{'signed' if look.signed else 'positive'} evidence, local or global scale",
+            low="minus max." if look.signed else "0",
+            high="maximum",
         ),
     )
     top = highest(result, signed=look.signed)

@@ -112,8 +112,8 @@ class Page:
 
 
 def short_number(value: float) -> str:
-    """Format a value with two digits: ``0.00015``, ``1.5``, ``150``, ``1.5e-07``."""
-    if value and not 1e-5 <= abs(value) < 1e5:
+    """Format a value with two digits: ``0.00015``, ``1.5``, ``150``, ``1.5e-05``."""
+    if value and not 1e-4 <= abs(value) < 1e5:
         return f"{value:.1e}"
     return np.format_float_positional(value, 2, fractional=False, trim="-")
 
