@@ -26,6 +26,8 @@ DOCS = Path(__file__).parent
 PAGE, FOLDER = DOCS / "gallery.md", DOCS / "images" / "gallery"
 #: Resolution of the pictures: those of 174 mm have 959 pixels.
 DPI = 140
+#: Plots without pictures have fewer colours.
+FEW_COLORS = 4096
 
 SETUP = """\
 from skimage import data
@@ -223,7 +225,9 @@ figure = camanim.make_figure("parameters", cat, densenet, width=174)""",
         """\
 names = ("alexnet", "squeezenet1_1", "resnet152", "densenet161", "efficientnet_b7")
 networks = [camanim.load_model(f"torchvision/{name}", weights=None) for name in names]
-figure = camanim.make_figure("parameters", cat, [mobilenet, *networks], scatter=True)""",
+figure = camanim.make_figure(
+    "parameters", cat, [mobilenet, *networks], scatter=True, width=120
+)""",
     ),
 )
 
@@ -273,12 +277,18 @@ def written_captions() -> dict[str, str]:
 
 
 def picture(figure: PrintedFigure) -> bytes:
-    """Return a picture with a palette of 256 colours, a third of the size."""
+    """Return a PNG; one with maps has a palette of 256 colours and a third of the size."""
     drawn = Image.open(BytesIO(figure.rendered("png", DPI))).convert("RGB")
-    palette = drawn.quantize(256, Image.Quantize.MAXCOVERAGE)
-    reduced = drawn.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    if len(drawn.getcolors(drawn.width * drawn.height) or ()) > FEW_COLORS:
+        palette = drawn.quantize(256, Image.Quantize.MAXCOVERAGE)
+        colors = palette.getpalette() or []
+        # The paper is white.
+        brightest = max(range(0, len(colors), 3), key=lambda i: sum(colors[i : i + 3]))
+        colors[brightest : brightest + 3] = [255, 255, 255]
+        palette.putpalette(colors)
+        drawn = drawn.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
     content = BytesIO()
-    reduced.save(content, "PNG", optimize=True)
+    drawn.save(content, "PNG", optimize=True)
     return content.getvalue()
 
 

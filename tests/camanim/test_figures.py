@@ -433,6 +433,17 @@ def test_a_layer_without_a_score_has_an_empty_panel() -> None:
     assert made.figure("panel", layers=[1, 2]).caption
 
 
+def test_scores_that_are_all_undefined_have_no_curve() -> None:
+    made = result(scores=True)
+    nan = np.full_like(made.road.morfs, np.nan)
+    made.add(replace(made.road, morfs=nan, lerfs=nan, undefined=("constant map",) * 6))
+    with pytest.raises(ScoreError, match="no value"):
+        made.figure("curve")
+    assert "constant map" in words(made.figure("removal"))
+    # The first curve with values takes its place.
+    assert "ROAD over" not in made.figure("panel").caption
+
+
 def test_parameters_and_times_are_those_of_the_layers() -> None:
     made = result()
     counts, times = [i.parameters for i in made.layers], [i.milliseconds for i in made.layers]
@@ -903,6 +914,15 @@ def test_what_a_figure_cannot_show_is_refused_before_any_run(net, grey) -> None:
         arguments = {"models": net, "progress": never, **changes}
         with pytest.raises(error):
             make_figure(name, grey, **arguments)
+
+
+def test_regions_and_slices_are_explained_as_in_a_run(net, grey) -> None:
+    region = make_figure("classes", grey, net, run={"box": (2, 2, 18, 18)})
+    inside = [entry.name for entry in net.predict(grey[2:18, 2:18], 3)]
+    order = [n.split(", ")[1].split(":")[0] for n in pictures(region) if ": " in n]
+    assert order == inside
+    volume = np.stack([grey, grey[::-1]])
+    assert make_figure("classes", volume, net, run={"slices": True}, z=1).caption
 
 
 def test_a_module_is_a_network_too(zoo, grey) -> None:

@@ -109,7 +109,7 @@ def curve(
         [result] = given
         found = _finding(result, finding)
         panel = found.panel()
-        if panel is None or panel.instead:
+        if panel is None or panel.instead or not np.isfinite(found.main_values()).any():
             raise ScoreError(f"{found.title} has no value for any layer.")
         panel = with_stages(panel, result.layers)
         if second is not None:

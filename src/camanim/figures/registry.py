@@ -72,14 +72,13 @@ class FigureKind:
         """The results that it shows, in words."""
         if self.takes == "pair":
             return "a result and its counterfactual"
-        if self.takes == "one":
-            needs = "one result"
-        else:
+        needs = "one result"
+        if self.takes == "several":
             plural = {"network": "networks", "method": "methods", "class": "classes"}
-            needs = (
-                f"one result, or results of several {' or '.join(plural[a] for a in self.varies)}"
-            )
-        return f"{needs}, with {self.finding}" if self.finding else needs
+            *most, last = (plural[axis] for axis in self.varies)
+            axes = f"{', '.join(most)} or {last}" if most else last
+            needs = f"one result, or several of different {axes}"
+        return f"{needs}, with the finding {self.finding}" if self.finding else needs
 
     def checked(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings, checked.
