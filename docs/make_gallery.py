@@ -79,13 +79,9 @@ ENTRIES = (
         "strip",
         f"{PAPER} every tenth percentile of the layers, for all CAMs.",
         """\
-methods = [
-    "GradCAM", "HiResCAM", "GradCAMElementWise", "GradCAM++", "XGradCAM", "LayerCAM",
-    "EigenCAM", "EigenGradCAM", "AblationCAM", "ScoreCAM", "RandomCAM",
-]
-figure = camanim.make_figure(
-    "strip", cat, mobilenet, methods, run={"layers": "blocks"}, step=10
-)""",
+methods = "GradCAM HiResCAM GradCAMElementWise GradCAM++ XGradCAM LayerCAM EigenCAM".split()
+methods += ["EigenGradCAM", "AblationCAM", "ScoreCAM", "RandomCAM"]
+figure = camanim.make_figure("strip", cat, mobilenet, methods, run={"layers": "blocks"}, step=10)""",
     ),
     Entry(
         "sheet",
@@ -178,19 +174,15 @@ figure = camanim.make_figure(
         "panel",
         "Layers picked by hand, on the curve of the ROAD scores.",
         """\
-figure = camanim.make_figure(
-    "panel", lesion, demo, find={"draws": 16},
-    layers=["features.pool0", "features.denseblock2.denselayer2", "features.norm5", "100%"],
-)""",
+picked = ["features.pool0", "features.denseblock2.denselayer2", "features.norm5", "100%"]
+figure = camanim.make_figure("panel", lesion, demo, find={"draws": 16}, layers=picked)""",
     ),
     Entry(
         "curve",
         "curve",
         f"{PAPER} ROAD scores over the layers (ybROAD); with random maps and stages.",
         """\
-figure = camanim.make_figure(
-    "curve", lesion, demo, find={"draws": 16, "repeats": 3}, width=174
-)""",
+figure = camanim.make_figure("curve", lesion, demo, find={"draws": 16, "repeats": 3}, width=174)""",
     ),
     Entry(
         "curve-methods",
@@ -225,9 +217,7 @@ figure = camanim.make_figure("parameters", cat, densenet, width=174)""",
         """\
 names = ("alexnet", "squeezenet1_1", "resnet152", "densenet161", "efficientnet_b7")
 networks = [camanim.load_model(f"torchvision/{name}", weights=None) for name in names]
-figure = camanim.make_figure(
-    "parameters", cat, [mobilenet, *networks], scatter=True, width=120
-)""",
+figure = camanim.make_figure("parameters", cat, [mobilenet, *networks], scatter=True, width=120)""",
     ),
 )
 
