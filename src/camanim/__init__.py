@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from camanim.comparison import comparison_table, difference, overlaid
     from camanim.cost import Cost, estimate
     from camanim.editing import WhatIf
+    from camanim.figures import PrintedFigure, figure_kinds, make_figure
     from camanim.findings import Finding, register_finding
     from camanim.images import Geometry, Preprocess, read_image, take_region
     from camanim.layer_info import LayerInfo
@@ -80,6 +81,7 @@ _MODULES = {
     "Method": "camanim.cam_methods",
     "Model": "camanim.models",
     "Preprocess": "camanim.images",
+    "PrintedFigure": "camanim.figures",
     "Randomisation": "camanim.checks",
     "Road": "camanim.road",
     "Settings": "camanim.settings",
@@ -93,6 +95,8 @@ _MODULES = {
     "diff": "camanim.store",
     "take_region": "camanim.images",
     "Windows": "camanim.window_grid",
+    "figure_kinds": "camanim.figures",
+    "make_figure": "camanim.figures",
     "finding_kinds": "camanim.catalogue",
     "register_finding": "camanim.findings",
     "Finding": "camanim.findings",
@@ -130,6 +134,7 @@ __all__ = [
     "NoMap",
     "OutOfMemory",
     "Preprocess",
+    "PrintedFigure",
     "Randomisation",
     "RegionTest",
     "RenderError",
@@ -152,10 +157,12 @@ __all__ = [
     "difference",
     "domain_note",
     "estimate",
+    "figure_kinds",
     "finding_kinds",
     "list_models",
     "load",
     "load_model",
+    "make_figure",
     "methods",
     "overlaid",
     "read_image",

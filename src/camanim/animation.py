@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 from camanim import (
     catalogue,  # noqa: F401 (registers all kinds of findings)
     depth,
+    figures,
     render,
     slicing,
     store,
@@ -77,6 +78,8 @@ class Animation(Result):
     write_movie = render.write_movie
     write_picture = render.write_picture
     write_plot = render.write_plot
+    figure = figures.draw_figure
+    write_figure = figures.write_figure
 
     score = _stored(scores.score)
     measure = _stored(measures.measure)
