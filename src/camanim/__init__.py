@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         suggest_model,
     )
     from camanim.progress import console
+    from camanim.report import write_report
     from camanim.road import Road
     from camanim.settings import Settings
     from camanim.window_grid import Windows
@@ -97,6 +98,7 @@ _MODULES = {
     "methods": "camanim.cam_methods",
     "read_image": "camanim.images",
     "similarity_to": "camanim.models",
+    "write_report": "camanim.report",
     "suggest_model": "camanim.models",
     "domain_note": "camanim.models",
 }
@@ -156,6 +158,7 @@ __all__ = [
     "suggest_model",
     "take_region",
     "targets",
+    "write_report",
 ]
 
 

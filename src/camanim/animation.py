@@ -14,6 +14,7 @@ from camanim import (
     catalogue,  # noqa: F401 (registers all kinds of findings)
     depth,
     render,
+    report,
     slicing,
 )
 from camanim import stack as stacks
@@ -75,6 +76,8 @@ class Animation(Result):
     write_movie = render.write_movie
     write_picture = render.write_picture
     write_plot = render.write_plot
+    write_report = report.write_report
+    _repr_html_ = report.notebook_html
 
     score = _stored(scores.score)
     measure = _stored(measures.measure)
