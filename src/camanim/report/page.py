@@ -209,7 +209,8 @@ def _title(title: str | None, named: Mapping[str, Result], failed: Mapping[str, 
     if len(named) == 1 and not failed:
         name, result = next(iter(named.items()))
         return f"{name or result.target.name}: {result.method}"
-    return f"Class activation maps of {len(named) + len(failed)} images"
+    count = len(named)
+    return f"Class activation maps: {count} result{'' if count == 1 else 's'}"
 
 
 def _policy(script: str, style: str) -> str:
@@ -295,7 +296,7 @@ def _section(key: str, name: str, result: Result, look: _Look, count: int) -> di
         "checks": wording.checks_in_words(result),
         "missing": wording.missing(result),
         "method": wording.about_method(result),
-        "columns": _columns(rows),
+        "columns": _columns(rows, _main_columns(result)),
         "rows": rows,
         "provenance": wording.provenance(result),
         "code": wording.recomputation(result),
@@ -416,15 +417,24 @@ def _rows(result: Result, indices: list[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def _columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the columns of a table, and whether their values are numbers, without empty ones."""
+def _main_columns(result: Result) -> set[str]:
+    """Return the columns of the table of layers that fit on paper."""
+    first = {next(iter(f.columns()), "") for f in result.findings.values()}
+    return {"layer", "name", "kind", "raw max", *first}
+
+
+def _columns(rows: list[dict[str, Any]], main: set[str] | None = None) -> list[dict[str, Any]]:
+    """Return the columns of a table without empty ones.
+
+    Each has whether its values are numbers, and whether it is one of `main`, by default of all.
+    """
     columns = []
     for name in dict.fromkeys(name for row in rows for name in row["cells"]):
         cells = [row["cells"][name] for row in rows if name in row["cells"]]
         filled = [cell for cell in cells if cell["text"]]
         if filled:
             numeric = all(cell["number"] is not None for cell in filled)
-            columns.append({"name": name, "numeric": numeric})
+            columns.append({"name": name, "numeric": numeric, "main": main is None or name in main})
     return columns
 
 

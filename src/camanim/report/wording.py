@@ -30,7 +30,8 @@ LIMITS = (
     "Resolution differs between layers: the map of a late layer has few cells, and is enlarged.",
     "Some layer has the highest score in any case, also if the maps explain nothing.",
     "Scores of perturbed images, such as ROAD, measure whether a map matters to the network, not "
-    "whether it lies on the object. A map that is bright beside the object can be correct about the network.",
+    "whether it lies on the object. A map that is bright beside the object can be correct about the "
+    "network.",
     "A passed check is no proof.",
 )
 #: A path from the root of a file system, whose folders can contain spaces.
@@ -88,7 +89,7 @@ def _statement(finding: Finding) -> Statement:
         " ".join(filter(None, (finding.summary(), *finding.warnings()))),
         (panel.tip if panel is not None else "") or ("" if kind is None else kind.help),
         verdict,
-        ", ".join(f"{name}={shown(value)}" for name, value in finding.parameters.items()),
+        ", ".join(f"{k}={shown(v)}" for k, v in finding.parameters.items() if v is not None),
     )
 
 
@@ -185,7 +186,7 @@ def shown(value: Any) -> str:
 
 def provenance(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return groups of what was recorded: settings, input and versions, hashes."""
-    names = {"method", "target", "windows", *settings_of(Settings)}
+    names = {"method", "target", "windows", *settings_of(Settings)} - {"device"}
     groups: dict[str, list[tuple[str, str]]] = {
         "Settings": [],
         "Input and versions": [],
@@ -219,7 +220,7 @@ def recomputation(result: Result) -> str:
         *_settings(record),
     ]
     lines = ["import camanim", "", _model(record)]
-    lines.append(f'image = camanim.read_image("IMAGE"){_comment(record.get("image sha256"))}')
+    lines.append(f"image = camanim.read_image('IMAGE'){_comment(record.get('image sha256'))}")
     if record.get("edits"):
         lines.append("# The image was edited before: see the notes.")
     call = f"camanim.{function}(model, image, {', '.join(arguments)})"
@@ -267,7 +268,8 @@ def _window_settings(windows: Any) -> Iterator[str]:
 
 def _settings(record: Mapping[str, Any]) -> Iterator[str]:
     for name, setting in settings_of(Settings).items():
-        if name not in record:
+        # The device of the run says nothing about the setting.
+        if name not in record or name == "device":
             continue
         value = record[name]
         if name == "layers" and str(value).startswith("["):

@@ -151,7 +151,12 @@
         cursor.setAttribute("x2", x);
       }
       for (const row of this.section.querySelectorAll("tr.current")) row.classList.remove("current");
-      this.section.querySelector(`tr[data-row="${this.layer}"]`)?.classList.add("current");
+      const row = this.section.querySelector(`tr[data-row="${this.layer}"]`), box = row?.closest(".tall");
+      if (row) {
+        row.classList.add("current");
+        const hidden = row.offsetTop < box.scrollTop + 60 || row.offsetTop > box.scrollTop + box.clientHeight - 40;
+        if (hidden) box.scrollTop = row.offsetTop - box.clientHeight / 2;
+      }
       this.draw();
     }
 
