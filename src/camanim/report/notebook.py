@@ -9,7 +9,7 @@ from PIL import Image
 from camanim.render.overlay import Thumbnails
 from camanim.report.encoding import data_uri, evenly
 from camanim.report.templates_folder import template
-from camanim.report.wording import checks_in_words, remarks, value_in_words
+from camanim.report.wording import checks_in_words, remarks, value_in_words, warnings
 from camanim.slicing import take_plane
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def notebook_html(result: Result) -> str:
         value=value_in_words(result),
         thumbnails=_thumbnails(plane, first) if result.maps else [],
         first=result.layers[first].label if result.maps else "",
+        warnings=warnings(result),
         remarks=remarks(result),
         summaries=[s for f in result.findings.values() if (s := f.summary())],
         checks=checks_in_words(result),

@@ -290,7 +290,7 @@ def _section(key: str, name: str, result: Result, look: _Look, count: int) -> di
         "strip": list(_strip(shown, first, look)),
         "chart": drawn,
         "chart_text": " ".join(s for f in result.findings.values() if (s := f.summary())),
-        "warnings": result.warnings,
+        "warnings": wording.warnings(result),
         "remarks": wording.remarks(result),
         "statements": wording.statements(result),
         "checks": wording.checks_in_words(result),
@@ -460,13 +460,12 @@ def _overview(
         return None
     rows = []
     for row, section in zip(comparison_table(named), sections, strict=True):
-        result = section["result"]
         model = row["network"]
         row |= {
             "name": section["name"],
             "network": None if model is None else wording.without_folders(str(model)),
             "shown first": section["first_label"],
-            "warnings": len(result.warnings),
+            "warnings": len(section["warnings"]),
         }
         cells = {name: _cell(value) for name, value in row.items()}
         rows.append({"key": section["key"], "cells": cells, "thumbnail": section["thumbnail"]})

@@ -42,6 +42,8 @@ _PATH = re.compile(
     re.VERBOSE,
 )
 _MAX_ITEMS = 12
+#: In the notes about a network that was not trained.
+_RANDOM = "random weights"
 
 
 def without_folders(text: str) -> str:
@@ -106,8 +108,9 @@ def checks_in_words(result: Result) -> str:
     computed = {finding.kind for finding in result.findings.values()}
     absent = [kind.title.lower() for kind in kinds if kind.name not in computed]
     if not verdicts:
-        names = f" ({', '.join(absent)})" if absent else ""
-        return f"No check was run{names}: these maps are not tested."
+        return (
+            f"No check was run, such as {' or '.join(absent)}." if absent else "No check was run."
+        )
     counts = {
         "passed": verdicts.count(True),
         "failed": verdicts.count(False),
@@ -127,26 +130,31 @@ def without_evidence(result: Result) -> str:
     return f"{count} of {len(result)} {layers} no positive evidence for the target."
 
 
-def remarks(result: Result) -> list[str]:
-    """Return the notes on a result, and what follows from its windows, weights and planes."""
-    lines = []
-    if result.random_weights:
-        lines.append("The network has random weights: nothing was learnt with them.")
+def warnings(result: Result) -> list[str]:
+    """Return the warnings of findings, and those of random weights and a cancelled run."""
+    lines = [note for note in result.notes if _RANDOM in note]
+    if result.random_weights and not lines:
+        lines.append(f"The network has {_RANDOM}: its maps say nothing about the image.")
     if result.cancelled:
         lines.append("The run was cancelled: some layers or windows have no map.")
+    return [without_folders(line) for line in (*lines, *result.warnings)]
+
+
+def remarks(result: Result) -> list[str]:
+    """Return the notes that are no warnings, and what follows from the windows and the maps."""
+    lines = []
     if result.windows is not None:
         windows = result.windows
         values = windows.values[windows.done]
         sides = " x ".join(map(str, windows.size))
         line = f"{windows.computed} of {len(windows)} windows of {sides} pixels were computed"
         if values.size:
-            low, middle, high = np.nanmin(values), np.nanmedian(values), np.nanmax(values)
             line += (
-                f"; the target's {result.target.unit} in a window is {low:.3g} to {high:.3g}, "
-                f"with the median {middle:.3g}"
+                f"; the median of the target's {result.target.unit} is {np.nanmedian(values):.3g}"
             )
         lines.append(f"{line}.")
-    lines += [without_evidence(result), *map(without_folders, result.notes)]
+    notes = [without_folders(note) for note in result.notes if _RANDOM not in note]
+    lines += [without_evidence(result), *notes]
     return list(dict.fromkeys(filter(None, lines)))
 
 
