@@ -115,12 +115,13 @@ def longest_side(shapes: Sequence[tuple[int, int]], longest: int, budget: int) -
     return low
 
 
-def evenly(count: int, most: int, *wanted: int) -> list[int]:
-    """Return at most `most` indices from 0 to ``count - 1`` at equal distances, and those wanted."""
+def evenly(count: int, most: int, wanted: int) -> list[int]:
+    """Return at most `most` indices from 0 to ``count - 1`` at equal distances, and among them one."""
     if count <= most:
         return list(range(count))
-    chosen = np.linspace(0, count - 1, max(most - len(wanted), 1)).round().astype(int)
-    return sorted({*chosen.tolist(), *wanted})
+    chosen = np.floor(np.linspace(0, count - 1, most) + 0.5).astype(int)
+    chosen[np.abs(chosen - wanted).argmin()] = wanted
+    return [int(i) for i in chosen]
 
 
 def levels(stack: Stack, i: int, longest: int) -> npt.NDArray[np.uint8]:

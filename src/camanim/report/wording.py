@@ -36,8 +36,7 @@ LIMITS = (
 )
 #: A path from the root of a file system, whose folders can contain spaces.
 _PATH = re.compile(
-    r"""(?:file://)?
-        (?:(?<![\w.:/\\])/ | ~[\w.-]*/ | \b[A-Za-z]:[\\/] | (?<![\w\\])\\\\)
+    r"""(?:file:/+ | (?<![\w.:/\\])/ | ~[\w.-]*/ | \b[A-Za-z]:[\\/] | (?<![\w\\])\\\\)
         (?:[^\s/\\:;,'"<>|()]+(?:[ ][^\s/\\:;,'"<>|()]+)*[\\/]+)+""",
     re.VERBOSE,
 )
