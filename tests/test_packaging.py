@@ -36,6 +36,9 @@ def test_the_wheel_carries_manifest_and_samples_once(built):
     masks = [n for n in names if n.startswith("camanim/sample_data/masks/")]
     assert (len(images), len(masks)) == (8, 6)
     assert not [n for n in names if n.endswith("sample_data/make.py")]
+    templates = {Path(n).name for n in names if n.startswith("camanim/report/templates/")}
+    shipped = {p.name for p in (ROOT / "src/camanim/report/templates").iterdir()}
+    assert templates == shipped >= {"report.html.j2", "report.css", "report.js"}
     originals = {p.name for p in (ROOT / "sample_data/images").glob("*.png")}
     assert {Path(n).name for n in images} == originals
 

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         suggest_model,
     )
     from camanim.progress import console
+    from camanim.report import write_report
     from camanim.road import Road
     from camanim.settings import Settings
     from camanim.store import diff, rerun
@@ -106,6 +107,7 @@ _MODULES = {
     "methods": "camanim.cam_methods",
     "read_image": "camanim.images",
     "similarity_to": "camanim.models",
+    "write_report": "camanim.report",
     "suggest_model": "camanim.models",
     "domain_note": "camanim.models",
 }
@@ -172,6 +174,7 @@ __all__ = [
     "suggest_model",
     "take_region",
     "targets",
+    "write_report",
 ]
 
 

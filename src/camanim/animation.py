@@ -15,6 +15,7 @@ from camanim import (
     depth,
     figures,
     render,
+    report,
     slicing,
     store,
 )
@@ -80,6 +81,8 @@ class Animation(Result):
     write_plot = render.write_plot
     figure = figures.draw_figure
     write_figure = figures.write_figure
+    write_report = report.write_report
+    _repr_html_ = report.notebook_html
 
     score = _stored(scores.score)
     measure = _stored(measures.measure)

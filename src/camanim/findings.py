@@ -32,6 +32,7 @@ from camanim.declarations import Setting, bind, check_values, settings_of
 from camanim.errors import ScoreError
 from camanim.layer_info import LayerInfo
 from camanim.plots import Color, Line, Mark, Panel, PlotOffer
+from camanim.short_repr import ShortRepr
 from camanim.words import duration
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ _NOT_SETTINGS = ("progress", "mask", "partial_scores")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(ShortRepr):
     """Base class of values computed for each shown layer of a result.
 
     A subclass is a frozen dataclass of plain values and arrays that overrides `columns`.

@@ -66,6 +66,9 @@ class LayerInfo:
         name = self.name or "(network)"
         return f"{name}:{self.call}" if self.call else name
 
+    def __repr__(self) -> str:
+        return f"<{self.index} {self.label}: {self.kind}, {self.status}>"
+
     def with_status(self, status: str, milliseconds: float = 0.0) -> LayerInfo:
         """Return the same layer with another status."""
         return self._replaced(status=status, milliseconds=milliseconds)

@@ -101,10 +101,12 @@ class Result:
 
     def __repr__(self) -> str:
         findings = f", {', '.join(self.findings)}" if self.findings else ""
-        random = " (random weights)" if self.random_weights else ""
+        # A name with random weights says so.
+        model = str(self.provenance.get("model") or getattr(self.model, "name", "no model"))
+        random = " (random weights)" if self.random_weights and "random" not in model else ""
         return (
             f"<{type(self).__name__}: {self.method} of {self.target.name} ({self.probability:.3g}), "
-            f"{len(self)} layers, {getattr(self.model, 'name', 'no model')}{random}{findings}>"
+            f"{len(self)} layers, {model}{random}{findings}>"
         )
 
     def __len__(self) -> int:

@@ -127,6 +127,11 @@ class Stack:
         self.size = math.prod(self.shape)
         self._extremes = extremes
 
+    def __repr__(self) -> str:
+        sides = " x ".join(map(str, self.shape))
+        signed = ", signed" if self.signed else ""
+        return f"<Stack {sides}, {self.normalization or 'raw'}{signed}>"
+
     def __len__(self) -> int:
         return self.shape[0]
 

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from camanim.short_repr import ShortRepr
+
 #: Cells of the maps of most networks, in pixels of the input, are this long or divide it.
 _LONGEST_CELL = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
+class Windows(ShortRepr):
     """The windows of `animate_windows`, and the target's value in each.
 
     Attributes

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from camanim.errors import ImageError, ModelError
 from camanim.images.geometry import Geometry, format_size
 from camanim.images.values import Window, display_image, unit_image
+from camanim.short_repr import ShortRepr
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,7 @@ INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Prepared(ShortRepr):
     """A prepared image: the network's input, its geometry, and the image for display.
 
     Attributes

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from camanim.errors import ImageError
 from camanim.images.geometry import Geometry, format_size
 from camanim.images.values import as_array, checked_array
+from camanim.short_repr import ShortRepr
 
 Ranges = Sequence[tuple[int, int]]
 
@@ -30,7 +31,7 @@ def is_box(box: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Region:
+class Region(ShortRepr):
     """The pixels of a box of an image, and their position in the image.
 
     Attributes

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
 from camanim.precision import as_float64
+from camanim.short_repr import ShortRepr
 from camanim.targets.base import Unit
 from camanim.targets.classes import number
 from camanim.targets.outputs import detections, no_scores_message
@@ -20,7 +21,7 @@ Item = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Detection:
+class Detection(ShortRepr):
     """Detected objects: per image, a dictionary of boxes, labels and scores.
 
     Without boxes, the score is the sum of the scores of all detections of the class. With boxes, each is

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from camanim.errors import TargetError
 from camanim.precision import as_float64
+from camanim.short_repr import ShortRepr
 from camanim.targets.base import Unit
 from camanim.targets.outputs import digest, embedding
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Similarity:
+class Similarity(ShortRepr):
     """Cosine similarity of the network's embedding and a reference vector.
 
     The embedding is (B, D), or the mean over space of (B, D, *S). Among several outputs, one with the

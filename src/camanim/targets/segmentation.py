@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from camanim.errors import TargetError
 from camanim.precision import as_float64
+from camanim.short_repr import ShortRepr
 from camanim.targets.base import Kind, Of, Target, Unit
 from camanim.targets.classes import check_of, number
 from camanim.targets.outputs import are_independent, columns, digest, read_scores
@@ -22,7 +23,7 @@ _NOT_PER_PIXEL = "The network has no scores for each pixel: pass a class without
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
+class Segmentation(ShortRepr):
     """Class of a network with scores for each pixel, summed over a region.
 
     The score is the sum of the class's logits over the mask, as in grad-cam. Without a mask, the region
