@@ -18,7 +18,9 @@ from camanim._version import __version__
 from camanim.cli.compare import compare
 from camanim.cli.demo import demo
 from camanim.cli.doctor import doctor
+from camanim.cli.figure import figure
 from camanim.cli.findings import findings
+from camanim.cli.html_report import report
 from camanim.cli.layers import layers
 from camanim.cli.lists import methods, models
 from camanim.cli.movie import movie, table
@@ -63,10 +65,11 @@ def _camanim(
 
 
 for command in (
-    run, predict, movie, table, compare, what_if, rerun, diff, view, layers, models, methods, findings,
+    run, predict, movie, table, report, compare, what_if, rerun, diff, view, layers, models, methods, findings,
     demo, doctor,
 ):  # fmt: skip
     app.command()(command)
+app.add_typer(figure, name="figure")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

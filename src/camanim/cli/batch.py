@@ -85,6 +85,7 @@ def run_batch(
     *,
     list_layers: bool = False,
     summary: Path | None = None,
+    conclude: Callable[[list[Row], Progress], Path] | None = None,
 ) -> None:
     """Explain each image, write its outputs, and print what became of all of them.
 
@@ -100,6 +101,8 @@ def run_batch(
         Whether to print the layers of a single image.
     summary : Path, optional
         File for the table of all images (.csv).
+    conclude : callable, optional
+        Writes a file of all images, and returns it.
 
     Raises
     ------
@@ -122,6 +125,10 @@ def run_batch(
                 row.error = "" if error is None else str(error)
                 # Of several, only the rows are kept.
                 shown = outcome.animation if single else None
+            if conclude is not None and any(row.facts for row in rows):
+                file = conclude(rows, progress)
+                for row in rows:
+                    row.files.append(file)
     except KeyboardInterrupt:
         _interrupted(rows, paths, summary, as_json=as_json)
         raise typer.Exit(130) from None

@@ -9,7 +9,7 @@ from typing import Any
 from camanim.cli import options
 from camanim.cli.batch import run_batch
 from camanim.cli.inputs import EXPLAINED, GROUPS, Explanation, Outcome
-from camanim.cli.naming import SUFFIXES, Outputs, input_paths, output_files
+from camanim.cli.naming import SUFFIXES, Outputs, folder_or_file, input_paths, output_files
 from camanim.progress import Progress
 
 
@@ -59,9 +59,6 @@ def table(images: list[str], **arguments: Any) -> None:
 
 def _outputs(paths: Sequence[Path], kind: str, out: Path) -> dict[Path, Outputs]:
     """Return the output of each image, in a folder if ``--out`` has no suffix."""
-    default = SUFFIXES[kind][0]
-    folder = None
-    if out.is_dir() or not out.suffix:
-        folder, out = out, Path("{stem}" + default)
+    folder, out = folder_or_file(out, "{stem}" + SUFFIXES[kind][0])
     outputs = output_files(paths, {kind: out}, folder=folder, called="--out")
     return dict(zip(paths, outputs, strict=True))

@@ -24,6 +24,7 @@ _DOUBLE = (*RESULTS, ".ome.zarr", ".ome.tiff", ".ome.tif", ".nii.gz", ".tar.gz")
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "movie": (".mp4",),
     "table": (".csv", ".parquet", ".json"),
+    "figure": (".pdf", ".svg", ".png"),
     "plot": PLOTS,
     "save": (".zarr", ".ozx", ".camanim.zip"),
     "save_card": (".toml",),
@@ -79,6 +80,21 @@ def input_paths(texts: Sequence[str]) -> list[Path]:
             # Not resolved, as a link may have a name of its own.
             paths.setdefault(os.path.normcase(os.path.abspath(path)), path)
     return list(paths.values())
+
+
+def folder_or_file(out: Path | None, default: str) -> tuple[Path | None, Path]:
+    """Return the folder of outputs that ``--out`` names, if any, and the name of an output.
+
+    Parameters
+    ----------
+    out : Path or None
+        Value of ``--out``: a folder, if it exists as one or has no suffix.
+    default : str
+        Name of an output in a folder, or without ``--out``.
+    """
+    if out is None:
+        return None, Path(default)
+    return (out, Path(default)) if out.is_dir() or not out.suffix else (None, out)
 
 
 def _expanded(text: str) -> list[Path]:

@@ -21,12 +21,15 @@ from camanim.catalogue import finding_kinds
 from camanim.cli.completion import COMPLETIONS
 from camanim.declarations import Setting, settings_of
 from camanim.editing import Replacement
+from camanim.figures import FigureKind
 from camanim.models.names import PREFIXES
 from camanim.models.overrides import ModelOverrides
 from camanim.render.movie import write_movie
+from camanim.report import write_report
 from camanim.settings import Settings, WindowSettings
 
 NETWORK, EXPLAIN, SCORE, OUTPUT = "The network", "What is explained, and how", "Scores", "Output"
+FIGURE = "The figure"
 EDIT = "The region, and what replaces it"
 
 # -- Parsing ---------------------------------------------------------------------------------------
@@ -121,6 +124,11 @@ SHELL = {
         lambda text: None if text is None else numbers(text),
         help="Box of the image in pixels, the ends excluded, y0,x0,y1,x1, or z0,y0,x0,z1,y1,x1 of a "
         "volume: the part that is explained, or that what-if replaces.",
+    ),
+    "figure_layers": Shell(
+        str | None,
+        help="Layers in the figure: names, numbers or percentiles of the depth, separated by commas, "
+        "such as 0%,50%,100%.",
     ),
     "windows_size": Shell(
         str | None,
@@ -303,6 +311,19 @@ ROAD_OPTIONS = Group(
 )
 
 
+REPORT_OPTIONS = Group(
+    write_report, OUTPUT, ("errors", "progress"), prefix="page", prefixed=("size",)
+)
+
+
+def figure_options(kind: FigureKind) -> tuple[Group, ...]:
+    """Return the options of a figure: of its function, and those that it shares with others."""
+    return tuple(
+        Group(declared, FIGURE, prefix="figure", prefixed=("layers",))
+        for declared in (kind.function, kind.style)
+    )
+
+
 def some_settings(*names: str, panel: str = EXPLAIN) -> Group:
     """Return the options of some of the settings of a run."""
     return Group(Settings, panel, tuple(n for n in settings_of(Settings) if n not in names))
@@ -348,7 +369,10 @@ class Extra:
 
     def parameter(self, keyword: str, *, repeated: bool = False) -> Parameter:
         """Return the option as a parameter for typer; a repeated one has a list of values."""
-        kind, default = (list[self.type] | None, None) if repeated else (self.type, self.default)  # type: ignore[name-defined]
+        kind, default = self.type, self.default
+        if repeated:
+            (single,) = [each for each in get_args(kind) or (kind,) if each is not NoneType]
+            kind, default = list[single] | None, None  # type: ignore[valid-type]
         option = typer.Option(
             *(self.names or ("--" + keyword.replace("_", "-"),)),
             help=self.help,
@@ -421,6 +445,7 @@ EXTRA_OPTIONS = {
         "repeated.",
         ("--find",),
     ),
+    "dpi": Extra(OUTPUT, int, 300, "Resolution of pictures in dots per inch.", low=10),
     "top": Extra(OUTPUT, int, 5, "Number of classes.", low=1),
     "filter": Extra(
         OUTPUT, list[str] | None, None,
