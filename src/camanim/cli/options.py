@@ -257,7 +257,11 @@ NETWORK_OPTIONS = Group(
 RUN_OPTIONS = Group(Settings, EXPLAIN, ("progress",))
 WINDOW_OPTIONS = Group(WindowSettings, EXPLAIN, prefix="windows", prefixed=("size",))
 MOVIE_OPTIONS = Group(
-    write_movie, OUTPUT, ("progress",), prefix="movie", prefixed=("size", "layers", "window")
+    write_movie,
+    OUTPUT,
+    ("progress",),
+    prefix="movie",
+    prefixed=("size", "layers", "window", "layout"),
 )
 ROAD_OPTIONS = Group(
     finding_kinds()["road"].compute,

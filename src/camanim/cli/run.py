@@ -17,6 +17,7 @@ from camanim.errors import ScoreError
 from camanim.findings import NO_SINGLE_INPUT, FindingRequest
 from camanim.models.overrides import ModelOverrides
 from camanim.progress import Progress, console
+from camanim.render.movie import checked_movie
 from camanim.render.plots import SCORES, checked_plot
 from camanim.settings import Settings, WindowSettings
 from camanim.writing import checked_path
@@ -41,7 +42,9 @@ def run(image: Path, **arguments: Any) -> None:
     Example: camanim run cat.jpg --model torchvision/mobilenet_v2 --road --movie cat.mp4
     """
     # All arguments are checked before the computation.
-    for name, suffix in (("movie", ".mp4"), ("table", ".csv"), ("save_card", ".toml")):
+    if arguments["movie"] is not None:
+        checked_movie(arguments["movie"], arguments["fps"])
+    for name, suffix in (("table", ".csv"), ("save_card", ".toml")):
         if arguments[name] is not None:
             checked_path(arguments[name], suffix)
     _check_output_options(arguments)

@@ -72,6 +72,12 @@ class Overlay:
         levels : (h, w) float32 array
             Positions on the colour bar, in [0, 1].
         """
+        colors = self._colors(levels)
+        if self._opacity == 1:
+            return colors
+        return Image.blend(self._covered, colors, self._opacity)
+
+    def _colors(self, levels: FloatMap) -> Image.Image:
         size = np.array(levels.shape[::-1] * 2)
         # Padded by one, as the edges of display pixels may lie outside of the map.
         left, top, right, bottom = np.clip(1 + self._part * size, 0, size + 2).tolist()
@@ -80,7 +86,7 @@ class Overlay:
         box = (left, top, right, bottom)
         colors = native.resize(self._covered.size, Image.Resampling.BILINEAR, box).convert("L")
         colors.putpalette(self._palette)
-        return Image.blend(self._covered, colors.convert("RGB"), self._opacity)
+        return colors.convert("RGB")
 
     def picture(self, levels: FloatMap) -> npt.NDArray[np.uint8]:
         """Return the whole image with a map, (H, W, 3); see `blend`."""
@@ -144,13 +150,17 @@ def lookup_table(colormap: str) -> npt.NDArray[np.uint8]:
     return np.round(colors[:, :3] * 255).astype(np.uint8)
 
 
-def _display_image(image: npt.NDArray[np.uint8], size: int) -> Image.Image:
-    """Return the image in RGB, resized so that its longer side has `size` pixels."""
+def display_size(image: npt.NDArray[np.uint8], size: int) -> tuple[int, int]:
+    """Return width and height of an image whose longer side is shown with `size` pixels."""
     height, width = image.shape[:2]
     scale = size / max(height, width)
-    shown = (max(1, round(width * scale)), max(1, round(height * scale)))
-    kind = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
-    return Image.fromarray(image).convert("RGB").resize(shown, kind)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _display_image(image: npt.NDArray[np.uint8], size: int) -> Image.Image:
+    """Return the image in RGB, resized so that its longer side has `size` pixels."""
+    kind = Image.Resampling.LANCZOS if size < max(image.shape[:2]) else Image.Resampling.BICUBIC
+    return Image.fromarray(image).convert("RGB").resize(display_size(image, size), kind)
 
 
 def _span(low: float, high: float, scale: float, count: int) -> tuple[int, int, float, float]:

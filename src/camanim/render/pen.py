@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from bisect import bisect_right
 from functools import lru_cache
@@ -33,6 +34,8 @@ class Pen:
     def __init__(self, unit: float) -> None:
         self.unit = unit
         self.fonts = {name: ImageFont.load_default(p * unit) for name, (p, _) in STYLES.items()}
+        # Most lines of a frame are those of others, too; FreeType takes longer than all else.
+        self._masks = lru_cache(1024)(self._mask)
 
     def px(self, length: float) -> int:
         """Return a length in whole pixels, at least one."""
@@ -48,8 +51,25 @@ class Pen:
         width: float = np.inf,
     ) -> None:
         """Write one line at a position, by default of its left end on the baseline, within `width`."""
-        line = self.shorten(plain(text), style, width)
-        ImageDraw.Draw(canvas).text(at, line, STYLES[style][1], self.fonts[style], anchor)
+        self._draw(canvas, at, self.shorten(plain(text), style, width), style, anchor)
+
+    def _draw(self, canvas: Image.Image, at: Point, line: str, style: str, anchor: str) -> None:
+        mask, (left, top) = self._masks(line, style, anchor)
+        corner = (round(at[0]) + left, round(at[1]) + top)
+        canvas.paste(
+            STYLES[style][1], (*corner, corner[0] + mask.width, corner[1] + mask.height), mask
+        )
+
+    def _mask(self, line: str, style: str, anchor: str) -> tuple[Image.Image, tuple[int, int]]:
+        """Return the opacity of a line of text, and its left and top from the position."""
+        font = self.fonts[style]
+        left, top, right, bottom = font.getbbox(line, anchor=anchor)
+        left, top = math.floor(left) - 1, math.floor(top) - 1
+        mask = Image.new(
+            "L", (max(1, math.ceil(right) + 1 - left), max(1, math.ceil(bottom) + 1 - top))
+        )
+        ImageDraw.Draw(mask).text((-left, -top), line, 255, font, anchor)
+        return mask, (left, top)
 
     def shorten(self, text: str, style: str, width: float) -> str:
         """Remove the middle of a text, so that it is at most `width` pixels wide."""
