@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from bisect import bisect_right
 from functools import lru_cache
@@ -36,6 +35,7 @@ class Pen:
         self.fonts = {name: ImageFont.load_default(p * unit) for name, (p, _) in STYLES.items()}
         # Most lines of a frame are those of others, too; FreeType takes longer than all else.
         self._masks = lru_cache(1024)(self._mask)
+        self._advance = lru_cache(None)(lambda char, style: self.fonts[style].getlength(char))
 
     def px(self, length: float) -> int:
         """Return a length in whole pixels, at least one."""
@@ -62,17 +62,19 @@ class Pen:
 
     def _mask(self, line: str, style: str, anchor: str) -> tuple[Image.Image, tuple[int, int]]:
         """Return the opacity of a line of text, and its left and top from the position."""
-        font = self.fonts[style]
-        left, top, right, bottom = font.getbbox(line, anchor=anchor)
-        left, top = math.floor(left) - 1, math.floor(top) - 1
-        mask = Image.new(
-            "L", (max(1, math.ceil(right) + 1 - left), max(1, math.ceil(bottom) + 1 - top))
-        )
-        ImageDraw.Draw(mask).text((-left, -top), line, 255, font, anchor)
-        return mask, (left, top)
+        drawn, corner = self.fonts[style].getmask2(line, "L", anchor=anchor)
+        if not all(drawn.size):
+            return Image.new("L", (1, 1)), (0, 0)
+        return Image.frombytes("L", drawn.size, bytes(drawn)), corner
+
+    def _fits(self, text: str, style: str, width: float) -> bool:
+        """Return whether a text surely fits, without its layout; kerning only makes it narrower."""
+        return sum(self._advance(char, style) for char in text) <= 0.95 * width
 
     def shorten(self, text: str, style: str, width: float) -> str:
         """Remove the middle of a text, so that it is at most `width` pixels wide."""
+        if self._fits(text, style, width):
+            return text
         short, kept, length = text, len(text), self.fonts[style].getlength
         while kept and length(short) > width:
             # The first step estimates the number of characters, for very long names.
@@ -83,7 +85,7 @@ class Pen:
     def wrap(self, text: str, style: str, width: float) -> list[str]:
         """Return a text as one line, or as two lines of which the second is shortened if necessary."""
         text, length = plain(text), self.fonts[style].getlength
-        if length(text) <= width:
+        if self._fits(text, style, width) or length(text) <= width:
             return [text]
         cut = bisect_right(range(1, len(text)), width, key=lambda k: length(text[:k]))
         # Prefer a break after a separator, unless it leaves the first line half empty.
