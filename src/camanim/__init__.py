@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from camanim.comparison import comparison_table, difference, overlaid
     from camanim.cost import Cost, estimate
     from camanim.editing import WhatIf
+    from camanim.file_names import suggested_name
     from camanim.findings import Finding, register_finding
     from camanim.images import Geometry, Preprocess, read_image, take_region
     from camanim.layer_info import LayerInfo
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         suggest_model,
     )
     from camanim.progress import console
+    from camanim.render import movie_from_folder, write_grid_movie
     from camanim.road import Road
     from camanim.settings import Settings
     from camanim.window_grid import Windows
@@ -95,6 +97,9 @@ _MODULES = {
     "list_models": "camanim.models",
     "load_model": "camanim.models",
     "methods": "camanim.cam_methods",
+    "movie_from_folder": "camanim.render",
+    "suggested_name": "camanim.file_names",
+    "write_grid_movie": "camanim.render",
     "read_image": "camanim.images",
     "similarity_to": "camanim.models",
     "suggest_model": "camanim.models",
@@ -149,13 +154,16 @@ __all__ = [
     "list_models",
     "load_model",
     "methods",
+    "movie_from_folder",
     "overlaid",
     "read_image",
     "register_finding",
     "similarity_to",
     "suggest_model",
+    "suggested_name",
     "take_region",
     "targets",
+    "write_grid_movie",
 ]
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from camanim.result import Result
 
 Quality = Literal["standard", "high"]
-#: Tags of a file by name; the names are those of PNG (Title, Comment, Software), and Model, Method, Class.
+#: Tags of a file by name: Title, Comment and Software as in PNG, and Model, Method, Class.
 Tags = Mapping[str, str]
 
 # Without these tags, players assume BT.601 for small movies and BT.709 for large ones.
@@ -84,7 +84,7 @@ FORMATS = {
         "VP9",
         True,
         {
-            q: ("-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-b:v", "0", "-row-mt", "1", *words, *_BT709)
+            q: ("-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-b:v", "0", *words, *_BT709)
             for q, words in _VP9.items()
         },
     ),

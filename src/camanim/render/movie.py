@@ -78,8 +78,8 @@ def write_movie(
     ----------
     result : Result
     path : path-like
-        Ends in ``.mp4`` (H.264), ``.webm`` (VP9), ``.gif`` or ``.apng``. Without a suffix, or ending in a
-        slash, it is a folder of PNG files with a table, ``frames.csv``; see `movie_from_folder`.
+        Ends in ``.mp4`` (H.264), ``.webm`` (VP9), ``.gif`` or ``.apng``. Without a suffix, or ending in
+        a slash, it is a folder of PNG files with a table, ``frames.csv``; see `movie_from_folder`.
     normalization : {"local", "global"}
         Scale of the maps: a separate scale for each layer, or a common scale for all layers.
     signed : bool

@@ -95,7 +95,9 @@ class Overlay:
         # Pillow truncates on conversion to 8 bits; adding 0.5 rounds.
         native = Image.fromarray(np.pad(levels, 1, "edge") * np.float32(255) + np.float32(0.5))
         box = (left, top, right, bottom)
-        return np.asarray(native.resize((width, height), Image.Resampling.BILINEAR, box).convert("L"))
+        return np.asarray(
+            native.resize((width, height), Image.Resampling.BILINEAR, box).convert("L")
+        )
 
     def picture(self, levels: FloatMap) -> npt.NDArray[np.uint8]:
         """Return the whole image with a map, (H, W, 3); see `blend`."""

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFont
 
 Box = tuple[int, int, int, int]
 Point = tuple[float, float]
@@ -62,7 +62,9 @@ class Pen:
 
     def _mask(self, line: str, style: str, anchor: str) -> tuple[Image.Image, tuple[int, int]]:
         """Return the opacity of a line of text, and its left and top from the position."""
-        drawn, corner = self.fonts[style].getmask2(line, "L", anchor=anchor)
+        font = self.fonts[style]
+        assert isinstance(font, ImageFont.FreeTypeFont)
+        drawn, corner = font.getmask2(line, "L", anchor=anchor)
         if not all(drawn.size):
             return Image.new("L", (1, 1)), (0, 0)
         return Image.frombytes("L", drawn.size, bytes(drawn)), corner

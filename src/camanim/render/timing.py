@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from camanim.errors import RenderError
 from camanim.layer_info import LayerInfo
@@ -40,8 +41,8 @@ def timings(
     layers : sequence of LayerInfo
     fps : float
     stage_seconds : float, optional
-        Seconds of each stage of the network, see `camanim.stages.stages`: its layers share them as evenly
-        as whole frames allow. By default each layer has one frame.
+        Seconds of each stage of the network, see `camanim.stages.stages`: its layers share them as
+        evenly as whole frames allow. By default each layer has one frame.
     fade : float
         Seconds of blended frames between two layers. With `stage_seconds`, they are the last ones of the
         layer's time, of which at least one frame is not blended; without, they are added.
@@ -54,7 +55,7 @@ def timings(
     blended = round(fade * fps)
     if fade > 0 and blended == 0:
         raise RenderError(
-            f"fade is less than one frame: at {fps:g} frames per second it must be at least {1 / fps:.3g} s."
+            f"fade is less than one frame: at {fps:g} frames per second, set it to {1 / fps:.3g} at least."
         )
     counts = [1 + blended] * len(layers)
     if stage_seconds is not None:
@@ -74,9 +75,9 @@ def _shared(layers: Sequence[LayerInfo], fps: float, seconds: float) -> list[int
         if len(stage) > total:
             needed = math.ceil(len(stage) / seconds * 100) / 100
             raise RenderError(
-                f"The stage {stage.name} has {len(stage)} layers, and {seconds:g} s have {total} frames: "
+                f"The stage {stage.name} has {len(stage)} layers, {seconds:g} s have {total} frames: "
                 f"set stage_seconds to {len(stage) / fps:.3g} or fps to {needed:g} at least."
             )
         ends = [(k * total + len(stage) // 2) // len(stage) for k in range(len(stage) + 1)]
-        counts += [high - low for low, high in zip(ends[:-1], ends[1:], strict=True)]
+        counts += [high - low for low, high in pairwise(ends)]
     return counts
