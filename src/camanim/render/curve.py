@@ -10,13 +10,13 @@ from PIL import Image, ImageDraw
 
 from camanim.findings import Finding
 from camanim.plots import Panel
-from camanim.render.figures import MOVIE, draw, dress
+from camanim.render.figures import MOVIE, Theme, draw, dress
 from camanim.render.pen import BACKGROUND, QUIET, TEXT, Box, Pen, Point
 
 #: Height of a line of text, and of the caption of the shown layer, which has two lines.
 LINE, HEAD = 20, 44
 #: Margins of the axes for tick labels, axis labels and a row of the legend, and names in such a row.
-LEFT, BELOW, ABOVE, COLUMNS = 44, 40, 22, 6
+LEFT, RIGHT, BELOW, ABOVE, COLUMNS = 44, 10, 40, 22, 6
 #: Height of a further row of the legend.
 ROW = 15
 
@@ -63,6 +63,8 @@ class Curve:
     pen : Pen
     columns : int
         Names in a row of the legend.
+    area : bool
+        Whether the area between lines and zero is shaded.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class Curve:
         box: Box,
         pen: Pen,
         columns: int = COLUMNS,
+        *,
+        area: bool = True,
     ) -> None:
         self.pen, self._cursors, (left, top, right, bottom) = pen, cursors, box
         has_caption = any(cursor.caption for cursor in cursors)
@@ -82,9 +86,9 @@ class Curve:
         large = Image.new("L", (side, side))
         ImageDraw.Draw(large).ellipse((0, 0, side - 1, side - 1), 255)
         self._dot = large.reduce(4)
-        self._draw(panel, columns)
+        self._draw(panel, replace(MOVIE, columns=columns, area=area))
 
-    def _draw(self, panel: Panel, columns: int) -> None:
+    def _draw(self, panel: Panel, theme: Theme) -> None:
         """Draw the panel, and keep top and bottom of the axes and the pixels of the cursors."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -97,10 +101,9 @@ class Curve:
         canvas = FigureCanvasAgg(figure)
         left, below = self.pen.px(LEFT) / width, self.pen.px(BELOW) / height
         names = sum(bool(line.name) for line in panel.lines)
-        rows = max(1, -(-names // columns)) if columns != COLUMNS else 1
+        rows = -(-names // theme.columns) if theme.columns != COLUMNS else 1
         top = self.pen.px(ABOVE + ROW * (rows - 1)) / height
-        axes = figure.add_axes((left, below, 1 - left - 6 / width, 1 - below - top))
-        theme = replace(MOVIE, columns=columns)
+        axes = figure.add_axes((left, below, 1 - left - self.pen.px(RIGHT) / width, 1 - below - top))
         dress(axes, theme)
         # The caption above replaces the label of the y axis.
         draw(figure, axes, replace(panel, y_label=""), theme)

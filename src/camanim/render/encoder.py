@@ -174,7 +174,7 @@ class Encoder:
         """
         assert self._process.stdin is not None
         pixels = np.ascontiguousarray(frame) if self._yuv is None else self._yuv.planes(frame)
-        content = memoryview(pixels).cast("B")
+        content = pixels.data.cast("B")
         try:
             for _ in range(count):
                 # A blocked write ends when the process does.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,17 +95,14 @@ class GridRenderer:
         self.indices = align(self.results, [range(len(result)) for result in self.results])
         #: Whether all pictures of every frame show layers of the same name.
         self._same = all(len(set(labels)) == 1 for labels in self._labels())
-        self._facts = _differences(self.results)
+        self._facts = _differences(self.names, self.results)
         self._panel, self._cursors = self._curves()
-        count = len(self.results)
-        self._columns = {2: 2, 3: 3, 4: 2}.get(count, 3)
-        self._rows = -(-count // self._columns)
+        self._set_columns({2: 2, 3: 3, 4: 2}.get(len(results), 3))
         if resolution is None:
             width, height = self._measure(size, max(size, 200) / 300)
             self.size = (width + width % 2, height + height % 2)
         else:
-            # Units are relative to 448 pixels there, and text may be as large as in other movies.
-            self.size = fit(resolution, self._measure_fitted)
+            self.size = self._fit(resolution)
         self._lay_out()
 
     def __len__(self) -> int:
@@ -117,9 +115,26 @@ class GridRenderer:
             for frame in zip(*self.indices, strict=True)
         ]
 
-    def _measure_fitted(self, size: int, unit: float) -> tuple[int, int]:
-        # Several pictures share the frame: its text is that of a frame with one.
-        return self._measure(size, unit if unit < 0.75 else max(size, 225) / 300)
+    def _set_columns(self, columns: int) -> None:
+        self._columns, self._rows = columns, -(-len(self.results) // columns)
+
+    def _fit(self, resolution: int) -> tuple[int, int]:
+        """Choose the number of columns with the largest pictures; return the size of the frame."""
+        # Text as large as in a frame of this height with one picture.
+        unit = resolution / 720
+
+        def measure(size: int, smaller: float) -> tuple[int, int]:
+            return self._measure(size, smaller * unit if smaller < 0.75 else unit)
+
+        found: dict[int, int] = {}
+        for columns in range(1, len(self.results) + 1):
+            self._set_columns(columns)
+            with suppress(RenderError):
+                fit(resolution, measure)
+                found[columns] = self._image_size
+        # Without any, the error names a remedy.
+        self._set_columns(max(found, key=lambda k: (found[k], -k), default=len(self.results)))
+        return fit(resolution, measure)
 
     def _measure(self, size: int, unit: float) -> tuple[int, int]:
         """Set the lengths of all parts, and return width and height of the frame that they need."""
@@ -157,7 +172,7 @@ class GridRenderer:
             top = self._top + px(HEAD) + self._rows * self._cell_height + margin // 2
             box = (margin, top, width - margin, top + self._curve_height)
             columns = NAMES if len(self.results) > NAMES else COLUMNS
-            self._curve = Curve(self._panel, self._cursors, box, self._pen, columns)
+            self._curve = Curve(self._panel, self._cursors, box, self._pen, columns, area=False)
             self._curve.draw(self._background)
 
     def _place(self, k: int) -> tuple[Overlay, tuple[int, int]]:
@@ -244,10 +259,9 @@ class GridRenderer:
         stack = self._stacks[k]
         low, high = stack.limits(index)
         low = -high if stack.signed else low
-        text = (
-            f"raw values {low + 0.0:.3g} to {high:.3g}" if high > low else f"constant, {high:.3g}"
-        )
-        style = "small"
+        text, style = f"raw values {low + 0.0:.3g} to {high:.3g}", "small"
+        if high <= low:
+            text = f"constant, {high:.3g}"
         if self.results[k].maps[index].max() <= 0:
             text, style = "no positive evidence", "warning"
         pen.write(canvas, (left, baseline), text, style, width=width)
@@ -266,8 +280,11 @@ class GridRenderer:
                 continue
             panel = curves.overlaid(found)
             title = curves.title_of(next(iter(found.values())))
-            x_label = f"{panel.x_label}: {title}" if panel.x_label else title
-            return replace(panel, x_label=x_label), self._cursors_on(panel)
+            # The first is first in the legend.
+            panel = replace(
+                panel, x_label=f"{title} by {panel.x_label}", lines=panel.lines[::-1]
+            )
+            return panel, self._cursors_on(panel)
         return None, []
 
     def _cursors_on(self, panel: Panel) -> list[Cursor]:
@@ -299,8 +316,8 @@ class GridRenderer:
         return layer_row(layer, i) | labels
 
 
-def _differences(results: Sequence[Result]) -> list[str]:
-    """Return for each result what differs: class with probability, method, network."""
+def _differences(names: Sequence[str], results: Sequence[Result]) -> list[str]:
+    """Return for each result what differs and its name does not say: class, method, network."""
     facts = [
         (
             f"{result.target.name} ({result.probability:.2f})",
@@ -310,7 +327,10 @@ def _differences(results: Sequence[Result]) -> list[str]:
         for result in results
     ]
     differs = [len({fact[k] for fact in facts}) > 1 for k in range(3)]
-    return [", ".join(f for f, d in zip(fact, differs, strict=True) if d and f) for fact in facts]
+    return [
+        ", ".join(f for f, d in zip(fact, differs, strict=True) if d and f and f not in name)
+        for name, fact in zip(names, facts, strict=True)
+    ]
 
 
 @checked(RenderError)

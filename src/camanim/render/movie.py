@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from PIL import Image, PngImagePlugin
+import numpy as np
+from PIL import Image, ImageOps, PngImagePlugin
 
 from camanim.declarations import Range, checked
 from camanim.errors import RenderError
@@ -24,7 +26,7 @@ from camanim.render.formats import (
     is_folder,
     tags_of,
 )
-from camanim.render.frames import FrameRenderer, FrameSize, Layout, Opacity, Resolution
+from camanim.render.frames import Frame, FrameRenderer, FrameSize, Layout, Opacity, Resolution
 from camanim.render.timing import Timing, timings
 from camanim.render.writer import FrameWriter, movie_writer, sampled
 from camanim.result import Result
@@ -214,6 +216,66 @@ def _writer(
         samples = [renderer.canvas(i) for i in sampled(len(renderer))]
     with movie_writer(target, renderer.size, fps, quality, tags, samples) as writer:
         yield writer
+
+
+def write_sequence(
+    frames: Iterable[Frame],
+    target: Path,
+    rows: Sequence[dict[str, Any]],
+    *,
+    fps: float,
+    quality: Quality = "standard",
+    tags: Tags | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Write pictures, such as screenshots, as a movie or a folder.
+
+    Parameters
+    ----------
+    frames : iterable of (H, W, 3) uint8 arrays
+        One for each of `rows`. The first decides the size, rounded up to even numbers; others are
+        reduced or enlarged to it, with their aspect ratio and black bars.
+    target : Path
+        See `checked_movie`.
+    rows : sequence of dict
+        A row of the table of a folder for each frame, with its "layer".
+    fps, quality, tags, progress
+        As for `write_movie`.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    RenderError
+        If there is no frame, or writing fails.
+    """
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        raise RenderError("There is no picture to write: record one layer at least.")
+    size = (first.shape[1] + first.shape[1] % 2, first.shape[0] + first.shape[0] % 2)
+    if is_folder(target):
+        opened = folder_writer(target, fps, rows, quality, tags)
+    else:
+        # The palette of a GIF is that of each frame, as the others are not known yet.
+        opened = movie_writer(target, size, fps, quality, tags)
+    with opened as writer:
+        for i, frame in enumerate(chain([first], iterator)):
+            writer.write(_fitted(frame, size))
+            progress("movie", i + 1, len(rows))
+    return target
+
+
+def _fitted(frame: Frame, size: tuple[int, int]) -> Image.Image | Frame:
+    """Return a picture in the size of a movie."""
+    height, width = frame.shape[:2]
+    if (width, height) == size:
+        return frame
+    if (width + width % 2, height + height % 2) == size:
+        return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+    return ImageOps.pad(Image.fromarray(frame), size, Image.Resampling.LANCZOS)
 
 
 def _rows_of_frames(

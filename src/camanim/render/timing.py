@@ -55,7 +55,7 @@ def timings(
     blended = round(fade * fps)
     if fade > 0 and blended == 0:
         raise RenderError(
-            f"fade is less than one frame: at {fps:g} frames per second, set it to {1 / fps:.3g} at least."
+            f"fade is less than one frame: set it to {1 / fps:.3g} s at least, or raise fps."
         )
     counts = [1 + blended] * len(layers)
     if stage_seconds is not None:
