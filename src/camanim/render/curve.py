@@ -103,7 +103,9 @@ class Curve:
         names = sum(bool(line.name) for line in panel.lines)
         rows = -(-names // theme.columns) if theme.columns != COLUMNS else 1
         top = self.pen.px(ABOVE + ROW * (rows - 1)) / height
-        axes = figure.add_axes((left, below, 1 - left - self.pen.px(RIGHT) / width, 1 - below - top))
+        axes = figure.add_axes(
+            (left, below, 1 - left - self.pen.px(RIGHT) / width, 1 - below - top)
+        )
         dress(axes, theme)
         # The caption above replaces the label of the y axis.
         draw(figure, axes, replace(panel, y_label=""), theme)

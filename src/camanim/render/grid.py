@@ -155,9 +155,13 @@ class GridRenderer:
         """Draw what all frames share."""
         px, (width, height) = self._pen.px, self.size
         margin = px(MARGIN)
-        needed = self._measure(self._image_size, self._pen.unit)
+        spare = height - self._measure(self._image_size, self._pen.unit)[1]
+        # Higher curves rather than a border.
+        higher = min(spare, self._curve_height)
+        self._curve_height += higher
+        spare -= higher
         self._background = Image.new("RGB", self.size, BACKGROUND)
-        self._top = margin + (height - needed[1]) // 2
+        self._top = margin + spare // 2
         self._write_bar(width - margin)
         grid = self._columns * (self._cell[0] + margin) - margin
         self._corners = []
@@ -267,7 +271,7 @@ class GridRenderer:
         pen.write(canvas, (left, baseline), text, style, width=width)
 
     def _curves(self) -> tuple[Panel | None, list[Cursor]]:
-        """Return the panel with the curves of a finding of all results, and the cursors of all frames."""
+        """Return the panel with the curves of one finding of all results, and a cursor for each frame."""
         keys = [key for result in self.results for key in result.findings]
         # What most results have, the first of these in the order of the findings.
         for key in sorted(dict.fromkeys(keys), key=lambda key: -keys.count(key)):
@@ -281,9 +285,7 @@ class GridRenderer:
             panel = curves.overlaid(found)
             title = curves.title_of(next(iter(found.values())))
             # The first is first in the legend.
-            panel = replace(
-                panel, x_label=f"{title} by {panel.x_label}", lines=panel.lines[::-1]
-            )
+            panel = replace(panel, x_label=f"{title} by {panel.x_label}", lines=panel.lines[::-1])
             return panel, self._cursors_on(panel)
         return None, []
 

@@ -128,7 +128,7 @@ class SaveSection(Column):
             self._say("No stack to record: press Run first.", True)
             return
         try:
-            self._recording = Recording(self._session, stack, path, fps, self.native)
+            self._recording = Recording(self._session, stack, path, fps)
         except CamError as error:
             self._say(str(error), True)
             return
@@ -194,10 +194,7 @@ class SaveSection(Column):
         stack = self._session.current
         if stack is None:
             return "layers"
-        run = stack.data.run
-        return suggested_name(
-            stack.data.animation, image="" if run.image is None else run.image.name
-        )
+        return suggested_name(stack.data.animation, image=stack.data.run.image_name)
 
     def _choose(
         self,

@@ -43,8 +43,6 @@ class Recording(QObject):
         As for `camanim.render.write_movie`.
     fps : float
         Frames per second of the movie.
-    parent : QObject
-        The timer is deleted with it.
 
     Raises
     ------
@@ -52,10 +50,8 @@ class Recording(QObject):
         If the viewer or its window is closed, or the slider of the stack is an axis of the canvas.
     """
 
-    def __init__(
-        self, session: Session, stack: Image, path: str | Path, fps: float, parent: QObject
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, session: Session, stack: Image, path: str | Path, fps: float) -> None:
+        super().__init__()
         self._session, self._stack, self._path, self._fps = session, stack, path, fps
         viewer = session.viewer
         if viewer is None or not hasattr(viewer, "screenshot"):
@@ -64,9 +60,9 @@ class Recording(QObject):
         if self._axis in viewer.dims.displayed:
             raise RenderError("The layers are an axis of the canvas: show them with the slider.")
         self._point = tuple(viewer.dims.point)
-        data = stack.data
-        self._animation = data.animation
-        self._layers = [data.animation.layers[i] for i in data.indices]
+        self._animation = stack.data.animation
+        #: Index of the layer at each position of the slider.
+        self._indices = [int(index) for index in stack.data.indices]
         self._frames: queue.Queue[Frame | None] = queue.Queue(WAITING)
         self._next = 0
         self._stopped = False
@@ -75,7 +71,7 @@ class Recording(QObject):
         self._timer.timeout.connect(self._tick)
 
     def __len__(self) -> int:
-        return len(self._layers)
+        return len(self._indices)
 
     def start(self) -> None:
         """Start to take screenshots."""
@@ -90,7 +86,6 @@ class Recording(QObject):
         viewer = self._session.viewer
         if viewer is not None and viewer.dims.ndim == len(self._point):
             viewer.dims.set_point(range(len(self._point)), self._point)
-        self.deleteLater()
 
     def _tick(self) -> None:
         """Take the screenshot of one layer, and move the slider to the next."""
@@ -137,16 +132,14 @@ class Recording(QObject):
 
         target = checked_movie(self._path, self._fps)
         rows: list[dict[str, Any]] = [
-            layer_row(layer, i) | scores_of(self._animation, self._stack_index(i))
-            for i, layer in enumerate(self._layers)
+            layer_row(self._animation.layers[index], i) | scores_of(self._animation, index)
+            for i, index in enumerate(self._indices)
         ]
         tags = tags_of(self._animation, len(self))
-        return write_sequence(
+        written: Path = write_sequence(
             self._received(progress), target, rows, fps=self._fps, tags=tags, progress=progress
         )
-
-    def _stack_index(self, position: int) -> int:
-        return self._animation.layers.index(self._layers[position])
+        return written
 
     def _received(self, progress: Progress) -> Iterator[Frame]:
         """Yield the screenshots."""
