@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import imageio_ffmpeg
@@ -104,7 +105,7 @@ def test_a_slider_that_the_user_moves_is_moved_back(viewer, recorder, qtbot, tmp
     recorder.finish()
     frames = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "canvas").glob("*.png"))]
     assert len(frames) == len(recorder.session.animation)
-    assert all((a != b).any() for a, b in zip(frames[:-1], frames[1:], strict=True))
+    assert all((a != b).any() for a, b in itertools.pairwise(frames))
 
 
 def test_errors_are_shown_and_leave_nothing(viewer, recorder, tmp_path, notified):

@@ -33,7 +33,7 @@ Frame = npt.NDArray[np.uint8]
 TABLE, ABOUT = "frames.csv", "movie.json"
 _KIND = "camanim movie"
 _FRAME = re.compile(r"\d{4,}(_.*)?\.png", re.IGNORECASE)
-_UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST = 80
 
 
