@@ -454,7 +454,7 @@ def test_a_full_disk_in_a_folder_is_a_render_error(tmp_path, monkeypatch) -> Non
         return original(self, content)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(RenderError, match="frames.*No space"):
+    with pytest.raises(RenderError, match=r"frames.*No space"):
         smooth(6).write_movie(tmp_path / "frames", size=64)
     assert list(tmp_path.iterdir()) == []
 

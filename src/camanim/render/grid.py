@@ -271,7 +271,7 @@ class GridRenderer:
         pen.write(canvas, (left, baseline), text, style, width=width)
 
     def _curves(self) -> tuple[Panel | None, list[Cursor]]:
-        """Return the panel with the curves of one finding of all results, and a cursor for each frame."""
+        """Return the panel with the curves of one finding, and a cursor for each frame."""
         keys = [key for result in self.results for key in result.findings]
         # What most results have, the first of these in the order of the findings.
         for key in sorted(dict.fromkeys(keys), key=lambda key: -keys.count(key)):
