@@ -117,6 +117,24 @@ def test_yuv_is_bt709_in_limited_range() -> None:
         assert np.abs(plane - value.ravel()).max() <= 1.0
 
 
+@pytest.mark.parametrize("layout", ["overlay", "image | map", "local | global"])
+@pytest.mark.parametrize(
+    "more", [{}, {"resolution": 480}, {"size": 97}, {"normalization": "global"}]
+)
+@pytest.mark.parametrize("signed", [False, True])
+def test_what_a_frame_changes_is_all_that_differs(layout, more, signed) -> None:
+    """Planes of which only the changed parts are converted are those of the whole frame."""
+    result = animation(9, scores=np.array([0.1, np.nan, 0.3, 0.2, 0.4, -0.1, 0, 0.2, 0.1]),
+                       layer="gjy.{}.conv" + "_and_more" * 5)  # fmt: skip
+    result.maps[4] = -np.ones((3, 3), np.float32)
+    renderer = FrameRenderer(result, layout=layout, signed=signed, **more)
+    partial = Yuv420(renderer.size)
+    for i in (0, 1, 2, 3, 4, 5, 8, 0, 7):
+        canvas = renderer.canvas(i)
+        whole = Yuv420(renderer.size).planes(canvas).copy()
+        assert (partial.planes(canvas, renderer.changed(i)) == whole).all()
+
+
 def test_a_rate_that_gif_cannot_show_is_an_error(tmp_path) -> None:
     with pytest.raises(RenderError, match="50"):
         smooth(3).write_movie(tmp_path / "movie.gif", fps=60)
@@ -162,12 +180,12 @@ def test_few_frames_wait_for_a_slow_encoder(tmp_path, monkeypatch) -> None:
         drawn.append(i)
         return original(self, i)
 
-    def slow(self, frame, count=1):
+    def slow(self, frame, count=1, changed=None):
         if not begun.is_set():
             begun.set()
             threading.Event().wait(0.5)
             waiting.append(len(drawn))
-        write(self, frame, count)
+        write(self, frame, count, changed)
 
     monkeypatch.setattr(FrameRenderer, "canvas", canvas)
     monkeypatch.setattr(encoder.Encoder, "write", slow)

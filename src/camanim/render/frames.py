@@ -151,6 +151,20 @@ class FrameRenderer:
             self._curve.mark(canvas, i)
         return canvas
 
+    def changed(self, i: int) -> list[Box]:
+        """Return the parts, with even edges, in which frame `i` differs from a common background."""
+        px, (left, top) = self._pen.px, self._panel
+        right = left + px(PANEL) + px(MARGIN)
+        parts = [(left - 2, top - px(4), right, self._facts_top)]
+        parts += [(left - px(20), bar[3], right, bar[3] + px(22)) for bar in self._bars]
+        for view in self._views:
+            width, height = view.overlay.covered
+            x, y = view.corner
+            parts.append((x, y, x + width, y + height))
+        if self._curve is not None:
+            parts += self._curve.changed(i)
+        return [even(part, self.size) for part in parts]
+
     def _measure(self, size: int, unit: float) -> tuple[int, int]:
         """Set the lengths of all parts, and return width and height of the frame that they need."""
         self._image_size, self._pen = size, Pen(unit)
@@ -224,6 +238,8 @@ class FrameRenderer:
         """Write class, probability, method and colour bars, from top to bottom, down to `bottom`."""
         pen, (left, _) = self._pen, self._panel
         baseline, width = bottom - pen.px(self._facts_height), pen.px(PANEL)
+        #: What is above changes from layer to layer.
+        self._facts_top = baseline - pen.px(18)
         for line in self._class_lines:
             pen.write(self._background, (left, baseline), line, "body")
             baseline += pen.px(20)
@@ -311,6 +327,14 @@ def fit(resolution: int, measure: Callable[[int, float], tuple[int, int]]) -> tu
     raise RenderError(
         f"The texts and curves do not fit {frame[0]} x {frame[1]} pixels: choose a higher resolution."
     )
+
+
+def even(part: Box, size: tuple[int, int]) -> Box:
+    """Return the smallest part of a frame with even edges that contains another one."""
+    left, top, right, bottom = part
+    width, height = size
+    right, bottom = min(right + right % 2, width), min(bottom + bottom % 2, height)
+    return max(0, left - left % 2), max(0, top - top % 2), right, bottom
 
 
 def _levels(stack: Stack, i: int) -> FloatMap:

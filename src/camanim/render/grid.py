@@ -244,6 +244,9 @@ class GridRenderer:
             self._curve.mark(canvas, i)
         return canvas
 
+    def changed(self, i: int) -> None:
+        """Return None, as most of a frame changes; see `camanim.render.movie.Renderer`."""
+
     def _write_head(self, canvas: Image.Image, i: int) -> None:
         pen, left = self._pen, self._pen.px(MARGIN)
         width = self.size[0] - 3 * left - pen.px(BAR)

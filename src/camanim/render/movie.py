@@ -27,6 +27,7 @@ from camanim.render.formats import (
     tags_of,
 )
 from camanim.render.frames import Frame, FrameRenderer, FrameSize, Layout, Opacity, Resolution
+from camanim.render.pen import Box
 from camanim.render.timing import Timing, timings
 from camanim.render.writer import FrameWriter, movie_writer, sampled
 from camanim.result import Result
@@ -48,6 +49,12 @@ class Renderer(Protocol):
 
     def canvas(self, i: int) -> Image.Image:
         """Return frame `i`."""
+
+    def changed(self, i: int) -> list[Box] | None:
+        """Return the parts, with even edges, in which frame `i` differs from a common background.
+
+        None for everything.
+        """
 
 
 @checked(RenderError)
@@ -186,14 +193,16 @@ def write_frames(
     """
     count = len(renderer)
     with _writer(renderer, target, times, rows, fps, quality, tags) as writer:
-        canvas = renderer.canvas(0)
+        canvas, changed = renderer.canvas(0), renderer.changed(0)
         for i, time in enumerate(times):
-            writer.write(canvas, time.still)
+            writer.write(canvas, time.still, changed)
             if i + 1 < count:
-                following = renderer.canvas(i + 1)
+                following, also = renderer.canvas(i + 1), renderer.changed(i + 1)
                 for k in range(1, time.faded + 1):
-                    writer.write(Image.blend(canvas, following, k / (time.faded + 1)))
-                canvas = following
+                    blended = Image.blend(canvas, following, k / (time.faded + 1))
+                    both = None if changed is None or also is None else [*changed, *also]
+                    writer.write(blended, 1, both)
+                canvas, changed = following, also
             progress("movie", i + 1, count)
 
 

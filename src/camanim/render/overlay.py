@@ -65,6 +65,12 @@ class Overlay:
         self._covered = np.asarray(image.crop((x0, y0, x1, y1)))
         self.corner = (x0, y0)
 
+    @property
+    def covered(self) -> tuple[int, int]:
+        """Width and height of the part that maps cover."""
+        height, width = self._covered.shape[:2]
+        return width, height
+
     def blend(self, levels: FloatMap) -> Image.Image:
         """Return the covered part of the image, blended with a map.
 

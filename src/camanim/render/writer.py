@@ -15,6 +15,7 @@ from PIL import Image
 
 from camanim.render.encoder import encoder
 from camanim.render.formats import Quality, Tags, is_folder
+from camanim.render.pen import Box
 from camanim.writing import complete_or_absent
 
 Frame = npt.NDArray[np.uint8]
@@ -28,8 +29,10 @@ SAMPLES, SAMPLE_SIZE = 16, 400
 class Sink(Protocol):
     """What takes frames."""
 
-    def write(self, frame: Frame, count: int = 1) -> None:
-        """Write a frame `count` times."""
+    def write(
+        self, frame: Image.Image | Frame, count: int = 1, changed: Sequence[Box] | None = None
+    ) -> None:
+        """Write a frame `count` times; `changed` is what differs from a common background."""
 
 
 class FrameWriter:
@@ -52,8 +55,13 @@ class FrameWriter:
             self._waiting.popleft().result()
         return len(self._waiting) >= WAITING
 
-    def write(self, frame: Image.Image | Frame, count: int = 1) -> None:
+    def write(
+        self, frame: Image.Image | Frame, count: int = 1, changed: Sequence[Box] | None = None
+    ) -> None:
         """Write a frame `count` times; wait while `WAITING` others are not written yet.
+
+        `changed` are the parts, with even edges, in which it differs from a background that all frames
+        share; by default everything.
 
         Raises
         ------
@@ -62,11 +70,7 @@ class FrameWriter:
         """
         while self.is_full:
             self._waiting.popleft().result()
-        # Arrays of PIL are copies, made in the thread as well.
-        self._waiting.append(self._thread.submit(self._write, frame, count))
-
-    def _write(self, frame: Image.Image | Frame, count: int) -> None:
-        self._sink.write(np.asarray(frame), count)
+        self._waiting.append(self._thread.submit(self._sink.write, frame, count, changed))
 
     def finish(self) -> None:
         """Wait until all frames are written.
