@@ -3,7 +3,7 @@
     python benchmarks/movie.py
     python benchmarks/movie.py --model torchvision/mobilenet_v2 --image photo.jpg --repeat 5
     python benchmarks/movie.py --formats --layouts
-    python benchmarks/movie.py --memory --model torchvision/densenet161
+    python benchmarks/movie.py --memory --random --model torchvision/densenet161
     python benchmarks/movie.py --published seed_pipeline.py
 
 The maps are those of a real network, over all its layers; the ROAD scores are random numbers, since
@@ -45,7 +45,7 @@ LAYOUTS = ("overlay", "image | map", "local | global")
 
 def main() -> None:
     arguments = parse()
-    animation = animate(arguments.model, arguments.image)
+    animation = animate(arguments.model, arguments.image, trained=not arguments.random)
     renderer = FrameRenderer(animation, size=arguments.size)
     frames, (width, height) = len(renderer), renderer.size
     processors = (
@@ -91,6 +91,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="torchvision/mobilenet_v2")
     parser.add_argument("--image", help="by default a sample image")
+    parser.add_argument("--random", action="store_true", help="random weights, without a download")
     parser.add_argument("--size", type=int, default=448)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--formats", action="store_true", help="webm, gif, apng and folders too")
@@ -100,9 +101,11 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def animate(model_name: str, image_path: str | None) -> camanim.Animation:
+def animate(model_name: str, image_path: str | None, *, trained: bool = True) -> camanim.Animation:
     image = camanim.read_image(image_path) if image_path else samples.image("malignant_1")
-    animation = camanim.animate(camanim.load_model(model_name), image, layers="all")
+    weights = "DEFAULT" if trained else None
+    model = camanim.load_model(model_name, weights)
+    animation = camanim.animate(model, image, layers="all")
     after = np.random.default_rng(0).uniform(0, 1, (2, len(animation), 4))
     road = camanim.Road(
         layers=animation.layers,
@@ -202,10 +205,18 @@ def sample(peaks: list[int], ended: threading.Event) -> None:
         mine = resident("self")
         children = 0
         for file in Path("/proc/self/task").glob("*/children"):
-            children += sum(resident(number) for number in file.read_text().split())
+            children += sum(map(resident, filter(is_program, file.read_text().split())))
         peaks[:] = [
             max(a, b) for a, b in zip(peaks, (mine, children, mine + children), strict=True)
         ]
+
+
+def is_program(process: str) -> bool:
+    """Return whether a child has begun its program; until then it shares the memory of this process."""
+    try:
+        return Path(f"/proc/{process}/exe").resolve() != Path("/proc/self/exe").resolve()
+    except OSError:
+        return False
 
 
 def resident(process: str) -> int:
