@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from camanim.cost import Cost, estimate
     from camanim.editing import WhatIf
     from camanim.figures import PrintedFigure, figure_kinds, make_figure
+    from camanim.file_names import suggested_name
     from camanim.findings import Finding, register_finding
     from camanim.images import Geometry, Preprocess, read_image, take_region
     from camanim.layer_info import LayerInfo
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     )
     from camanim.progress import console
     from camanim.report import write_report
+    from camanim.render import movie_from_folder, write_grid_movie
     from camanim.road import Road
     from camanim.settings import Settings
     from camanim.store import diff, rerun
@@ -105,6 +107,9 @@ _MODULES = {
     "list_models": "camanim.models",
     "load_model": "camanim.models",
     "methods": "camanim.cam_methods",
+    "movie_from_folder": "camanim.render",
+    "suggested_name": "camanim.file_names",
+    "write_grid_movie": "camanim.render",
     "read_image": "camanim.images",
     "similarity_to": "camanim.models",
     "write_report": "camanim.report",
@@ -166,15 +171,18 @@ __all__ = [
     "load_model",
     "make_figure",
     "methods",
+    "movie_from_folder",
     "overlaid",
     "read_image",
     "register_finding",
     "rerun",
     "similarity_to",
     "suggest_model",
+    "suggested_name",
     "take_region",
     "targets",
     "write_report",
+    "write_grid_movie",
 ]
 
 

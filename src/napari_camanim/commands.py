@@ -113,6 +113,11 @@ def export_movie(viewer: Viewer) -> None:
     dock(viewer).saving.choose_and_export()
 
 
+def record_canvas(viewer: Viewer) -> None:
+    """Choose a file and record the canvas as it is seen, at every layer of the current stack."""
+    dock(viewer).saving.choose_and_record()
+
+
 #: Keys that are bound while the dock is open; napari lists them with the docstrings.
 KEYS: Mapping[str, Callable[[Viewer], None]] = {
     "Alt-R": run_or_cancel,

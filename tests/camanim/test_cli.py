@@ -244,11 +244,10 @@ def test_an_ended_command_leaves_no_file(picture, tmp_path, number):
     folder.mkdir()
     code = (
         "import camanim.render.movie as m, time; from camanim.cli import main\n"
-        "original = m.FrameRenderer.frame\n"
         "def frame(*a):\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(60)\n"
-        "m.FrameRenderer.frame = frame\n"
+        "m.FrameRenderer.canvas = frame\n"
         "main()"
     )
     arguments = [

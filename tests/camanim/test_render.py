@@ -28,6 +28,8 @@ from camanim.errors import Cancelled, RenderError
 from camanim.images import Geometry, Preprocess
 from camanim.layer_info import LayerInfo
 from camanim.render import FrameRenderer, encoder, write_movie, write_picture
+from camanim.render.pen import Pen
+from camanim.render.tagging import is_complete
 from camanim.road import Road
 from camanim.targets import ClassTarget
 
@@ -95,13 +97,14 @@ def animation(
 def written() -> Iterator[list[tuple[str, Box]]]:
     """Record every drawn text with its bounding box."""
     texts: list[tuple[str, Box]] = []
-    original = ImageDraw.ImageDraw.text
+    original = Pen._draw
 
-    def text(self, xy, text, fill=None, font=None, anchor=None):
-        texts.append((text, self.textbbox(xy, text, font=font, anchor=anchor)))
-        original(self, xy, text, fill, font, anchor)
+    def draw(self, canvas, at, line, style, anchor):
+        box = ImageDraw.Draw(canvas).textbbox(at, line, font=self.fonts[style], anchor=anchor)
+        texts.append((line, box))
+        original(self, canvas, at, line, style, anchor)
 
-    with mock.patch.object(ImageDraw.ImageDraw, "text", text):
+    with mock.patch.object(Pen, "_draw", draw):
         yield texts
 
 
@@ -687,10 +690,10 @@ def test_an_ffmpeg_that_is_missing_or_no_program_is_a_render_error(tmp_path, mon
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
 def test_an_incomplete_movie_is_noticed(tmp_path, share) -> None:
     path = animation().write_movie(tmp_path / "movie.mp4", size=64)
-    assert encoder.is_complete(path)
+    assert is_complete(path, ".mp4")
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    assert not encoder.is_complete(path)
+    assert not is_complete(path, ".mp4")
 
 
 @pytest.mark.parametrize(
@@ -726,7 +729,6 @@ def test_invalid_settings_raise_before_encoding(tmp_path, options, message) -> N
     ("name", "message"),
     [
         ("movie.avi", ".mp4"),
-        ("movie", ".mp4"),
         ("nowhere/movie.mp4", "nowhere"),
         ("folder.mp4", "folder.mp4"),
     ],

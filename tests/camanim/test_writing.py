@@ -52,7 +52,7 @@ def no_work(monkeypatch):
     def drawn(*_: object, **__: object) -> None:
         pytest.fail("drawn before the place was checked")
 
-    monkeypatch.setattr(FrameRenderer, "frame", drawn)
+    monkeypatch.setattr(FrameRenderer, "canvas", drawn)
     monkeypatch.setattr("camanim.render.plots.plot", drawn)
     monkeypatch.setattr("camanim.table.table", drawn)
 

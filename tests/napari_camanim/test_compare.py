@@ -11,10 +11,10 @@ from qtpy.QtCore import Qt
 
 import camanim
 import napari_camanim
+from camanim.alignment import align
 from camanim.errors import CamError, ImageError, SettingError
 from camanim.images import Geometry
 from camanim.layer_info import LayerInfo, Status
-from napari_camanim.comparison.alignment import align
 from napari_camanim.comparison.badges import grid_shape, place_of
 from napari_camanim.comparison.requests import variants
 from napari_camanim.comparison.run_table import RunTable, runs_of, write_runs

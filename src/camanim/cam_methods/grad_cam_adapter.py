@@ -8,12 +8,9 @@ that run a forward or backward pass themselves are not supported. The network is
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,14 +21,13 @@ from camanim.cam_methods.method import Method
 from camanim.declarations import Setting, settings_of
 from camanim.errors import CamError, MethodError, NoMap, raise_interrupt_behind
 from camanim.model_state import frozen, in_eval_mode, is_out_of_memory
+from camanim.opencv import import_with_opencv
 from camanim.shared_flags import SEEDING
 
 #: Methods that a class overrides if it does more than combine the activation and gradient of a layer.
 _PASSES = ("forward", "__call__", "compute_cam_per_layer", "aggregate_multi_layers")
 #: Parameters of the constructor that are not options.
 _FIXED = ("model", "target_layers", "reshape_transform")
-#: Environment variables that the opencv-python wheel sets on import.
-_SET_BY_OPENCV = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
 
 
 def import_class(source: str) -> type:
@@ -46,24 +42,10 @@ def import_class(source: str) -> type:
     if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise MethodError(f"A class is specified as package.module:Class, not {source!r}.")
     try:
-        imported: type = getattr(_imported(module), name)
+        imported: type = getattr(import_with_opencv(module), name)
     except (ImportError, AttributeError) as error:
         raise MethodError(f"{source!r} cannot be imported: {error}.") from error
     return imported
-
-
-def _imported(module: str) -> ModuleType:
-    # grad-cam imports OpenCV, whose Linux wheel points Qt to its bundled plugins. These are incompatible
-    # with PyQt: opening a window afterwards would abort the process.
-    before = {name: os.environ.get(name) for name in _SET_BY_OPENCV}
-    try:
-        return import_module(module)
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def is_grad_cam(cls: type) -> bool:

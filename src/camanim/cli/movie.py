@@ -2,38 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
+
+import camanim
 from camanim.cli import options
 from camanim.cli.batch import run_batch
 from camanim.cli.inputs import EXPLAINED, GROUPS, Explanation, Outcome
 from camanim.cli.naming import SUFFIXES, Outputs, folder_or_file, input_paths, output_files
-from camanim.progress import Progress
+from camanim.cli.terminal import print_json, say
+from camanim.progress import Progress, console
+from camanim.render.folder import holds_frames
+from camanim.result import Result
 
 
 @options.with_options(
-    "images", (*EXPLAINED, "out", *options.PRINTED), (*GROUPS, options.MOVIE_OPTIONS)
+    "images",
+    (*EXPLAINED, "out", "frames", *options.PRINTED),
+    (*GROUPS, options.MOVIE_OPTIONS),
+    repeated=("method",),
 )
 def movie(images: list[str], **arguments: Any) -> None:
     """Write the movie of images or saved results: one frame per layer.
 
-    By default a movie has the name of its image, in the current folder.
+    By default a movie has the name of its image, in the current folder. Several methods are side by side.
+    A folder that --frames has written becomes a movie again.
 
     Example: camanim movie "scans/*.png" --road --out movies
     """
+    if len(images) == 1 and holds_frames(images[0]):
+        _from_folder(Path(images[0]), arguments)
+        return
     paths = input_paths(images)
-    outputs = _outputs(paths, "movie", arguments["out"] or Path("{stem}.mp4"))
-    explanation = Explanation.of(arguments, paths)
-    settings = options.MOVIE_OPTIONS.values(arguments)
+    methods = list(dict.fromkeys(arguments["method"] or [options.EXTRA_OPTIONS["method"].default]))
+    settings = _movie_settings(arguments, grid=len(methods) > 1)
+    outputs = _movie_files(paths, arguments)
+    runs = {m: Explanation.of({**arguments, "method": m}, paths) for m in methods}
+    first, *others = methods
 
     def write(outcome: Outcome, progress: Progress) -> Iterator[Path]:
         assert outcome.animation is not None
-        file = outputs[outcome.path]["movie"]
-        yield outcome.animation.write_movie(file, **settings, progress=progress)
+        file = outputs[outcome.path]
+        if not others:
+            yield outcome.animation.write_movie(file, **settings, progress=progress)
+            return
+        results: dict[str, Result] = {first: outcome.animation}
+        for method in others:
+            another = runs[method].outcome(outcome.path, progress)
+            if another.animation is None:
+                assert another.error is not None
+                raise another.error
+            results[method] = another.animation
+        yield camanim.write_grid_movie(results, file, **settings, progress=progress)
 
-    run_batch(paths, explanation, write)
+    run_batch(paths, runs[first], write)
+
+
+def _movie_settings(arguments: Mapping[str, Any], *, grid: bool) -> dict[str, Any]:
+    """Return the settings of a movie; of a grid without those that it does not have."""
+    settings = options.MOVIE_OPTIONS.values(arguments)
+    if grid:
+        layout = settings.pop("layout")
+        if layout != options.MOVIE_OPTIONS.defaults["layout"]:
+            raise typer.BadParameter("--movie-layout is that of one method: leave it out.")
+        if settings["size"] == options.MOVIE_OPTIONS.defaults["size"]:
+            # That of grids by default.
+            del settings["size"]
+    return settings
+
+
+def _movie_files(paths: Sequence[Path], arguments: Mapping[str, Any]) -> dict[Path, str | Path]:
+    out = arguments["out"]
+    if not arguments["frames"]:
+        outputs = _outputs(paths, "movie", out or Path("{stem}.mp4"))
+        return {path: files["movie"] for path, files in outputs.items()}
+    folder, name = (None, out) if len(paths) == 1 and out else (out, Path("{stem}-frames"))
+    files = output_files(paths, {"frames": name}, folder=folder, called="--out")
+    # With a slash, as a name may contain a dot.
+    return {path: f"{each['frames']}/" for path, each in zip(paths, files, strict=True)}
+
+
+def _from_folder(folder: Path, arguments: Mapping[str, Any]) -> None:
+    """Write the movie of a folder of frames."""
+    known = {"fps", "quality"}
+    changed = options.MOVIE_OPTIONS.changed(arguments, but=tuple(known))
+    if changed:
+        raise typer.BadParameter(f"{', '.join(changed)} has no effect on frames that are drawn.")
+    target = arguments["out"] or Path(f"{folder.name}.mp4")
+    settings = options.MOVIE_OPTIONS.values(arguments)
+    fps = settings["fps"] if options.MOVIE_OPTIONS.changed(arguments, but=("quality",)) else None
+    with console(quiet=arguments["quiet"]) as progress:
+        file = camanim.movie_from_folder(
+            folder, target, fps=fps, quality=settings["quality"], progress=progress
+        )
+    if arguments["as_json"]:
+        print_json([{"image": str(folder), "files": [str(file.resolve())]}])
+    else:
+        say(f"Wrote {file.resolve()}")
 
 
 @options.with_options("images", (*EXPLAINED, "out", *options.PRINTED), GROUPS)

@@ -12,6 +12,8 @@ from pathlib import Path
 import typer
 
 from camanim.errors import ImageError, RenderError
+from camanim.render.formats import FORMATS
+from camanim.render.movie import checked_movie
 from camanim.render.plots import SUFFIXES as PLOTS
 from camanim.store.format import KEY
 from camanim.writing import checked_path, make_folder
@@ -22,7 +24,7 @@ RESULTS = (".camanim.zarr", ".camanim.zip", ".ozx")
 _DOUBLE = (*RESULTS, ".ome.zarr", ".ome.tiff", ".ome.tif", ".nii.gz", ".tar.gz")
 #: Suffixes of outputs, by the option that names them. The writer of an output checks them as well.
 SUFFIXES: dict[str, tuple[str, ...]] = {
-    "movie": (".mp4",),
+    "movie": tuple(FORMATS),
     "table": (".csv", ".parquet", ".json"),
     "figure": (".pdf", ".svg", ".png"),
     "plot": PLOTS,
@@ -192,6 +194,9 @@ def filled(name: Path, path: Path, option: str, folder: Path | None = None) -> P
 
 def check_place(option: str, file: Path) -> None:
     """Raise `RenderError` if an output has a wrong suffix, or cannot be written."""
+    if option == "frames":
+        checked_movie(file / "")
+        return
     _check_suffix(option, file)
     if option == "save":
         # A saved result may be a folder, which exists.
@@ -200,7 +205,7 @@ def check_place(option: str, file: Path) -> None:
 
 
 def _check_suffix(option: str, name: Path) -> None:
-    suffixes = SUFFIXES[option]
+    suffixes = SUFFIXES.get(option, ("",))
     if not name.name.lower().endswith(suffixes):
         listed = ", ".join(suffixes[:-1])
         one_of = f"{listed} or {suffixes[-1]}" if listed else suffixes[-1]
@@ -229,7 +234,7 @@ def _key(path: Path) -> str:
 
 
 def _suffix(option: str, name: Path) -> str:
-    return next(s for s in SUFFIXES[option] if name.name.lower().endswith(s))
+    return next(s for s in SUFFIXES.get(option, ("",)) if name.name.lower().endswith(s))
 
 
 def _option(keyword: str) -> str:

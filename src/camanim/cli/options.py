@@ -292,7 +292,11 @@ NETWORK_OPTIONS = Group(
 RUN_OPTIONS = Group(Settings, EXPLAIN, ("progress",))
 WINDOW_OPTIONS = Group(WindowSettings, EXPLAIN, prefix="windows", prefixed=("size",))
 MOVIE_OPTIONS = Group(
-    write_movie, OUTPUT, ("progress",), prefix="movie", prefixed=("size", "layers", "window")
+    write_movie,
+    OUTPUT,
+    ("progress",),
+    prefix="movie",
+    prefixed=("size", "layers", "window", "layout"),
 )
 ROAD_OPTIONS = Group(
     finding_kinds()["road"].compute,
@@ -445,6 +449,9 @@ EXTRA_OPTIONS = {
         "repeated.",
         ("--find",),
     ),
+    "frames": Extra(
+        OUTPUT, bool, False, "Write folders of PNG files with a table, instead of movies.", ("--frames",)
+    ),
     "dpi": Extra(OUTPUT, int, 300, "Resolution of pictures in dots per inch.", low=10),
     "top": Extra(OUTPUT, int, 5, "Number of classes.", low=1),
     "filter": Extra(
@@ -455,7 +462,7 @@ EXTRA_OPTIONS = {
         OUTPUT, Path | None, None,
         "Where to write: a file, a folder, or a name with {stem} or {name} of each image.",
     ),
-    "movie": Extra(OUTPUT, Path | None, None, "Write the movie to this file (.mp4)."),
+    "movie": Extra(OUTPUT, Path | None, None, "Write the movie to this file (.mp4, .webm, .gif, .apng)."),
     "table": Extra(
         OUTPUT, Path | None, None,
         "Write the table to this file (.csv; of layers also .json and .parquet).",

@@ -11,6 +11,7 @@ from cmap import Catalog, Colormap
 from PIL import Image
 
 from camanim.errors import RenderError
+from camanim.opencv import import_with_opencv
 from camanim.stack import Normalization, stack_maps
 
 if TYPE_CHECKING:
@@ -55,14 +56,20 @@ class Overlay:
         opacity: float = 0.5,
     ) -> None:
         self.image = image = _display_image(pixels, size)
-        self._palette, self._opacity = colors.tobytes(), opacity
+        self._cv2, self._lut, self._opacity = import_with_opencv(), colors[:, None], opacity
         top, left, bottom, right = geometry.box
         height, width = pixels.shape[:2]
         x0, x1, *columns = _span(left, right, image.width / width, image.width)
         y0, y1, *rows = _span(top, bottom, image.height / height, image.height)
         self._part = np.array([columns[0], rows[0], columns[1], rows[1]])
-        self._covered = image.crop((x0, y0, x1, y1))
+        self._covered = np.asarray(image.crop((x0, y0, x1, y1)))
         self.corner = (x0, y0)
+
+    @property
+    def covered(self) -> tuple[int, int]:
+        """Width and height of the part that maps cover."""
+        height, width = self._covered.shape[:2]
+        return width, height
 
     def blend(self, levels: FloatMap) -> Image.Image:
         """Return the covered part of the image, blended with a map.
@@ -72,15 +79,31 @@ class Overlay:
         levels : (h, w) float32 array
             Positions on the colour bar, in [0, 1].
         """
+        colors = self._cv2.applyColorMap(self._indices(levels), self._lut)
+        if self._opacity < 1:
+            colors = self._cv2.addWeighted(
+                self._covered, 1 - self._opacity, colors, self._opacity, 0.0
+            )
+        return Image.fromarray(colors)
+
+    def _indices(self, levels: FloatMap) -> npt.NDArray[np.uint8]:
+        """Return the index of the colour of each covered pixel, (H, W)."""
+        height, width = self._covered.shape[:2]
+        whole = np.array_equal(self._part, (0, 0, 1, 1))
+        if whole and levels.shape[0] <= height and levels.shape[1] <= width:
+            # Ten times as fast as Pillow; the values are the same, as nothing is reduced.
+            large = self._cv2.resize(levels, (width, height), interpolation=self._cv2.INTER_LINEAR)
+            indices: npt.NDArray[np.uint8] = self._cv2.convertScaleAbs(large, alpha=255)
+            return indices
         size = np.array(levels.shape[::-1] * 2)
         # Padded by one, as the edges of display pixels may lie outside of the map.
         left, top, right, bottom = np.clip(1 + self._part * size, 0, size + 2).tolist()
         # Pillow truncates on conversion to 8 bits; adding 0.5 rounds.
         native = Image.fromarray(np.pad(levels, 1, "edge") * np.float32(255) + np.float32(0.5))
         box = (left, top, right, bottom)
-        colors = native.resize(self._covered.size, Image.Resampling.BILINEAR, box).convert("L")
-        colors.putpalette(self._palette)
-        return Image.blend(self._covered, colors.convert("RGB"), self._opacity)
+        return np.asarray(
+            native.resize((width, height), Image.Resampling.BILINEAR, box).convert("L")
+        )
 
     def picture(self, levels: FloatMap) -> npt.NDArray[np.uint8]:
         """Return the whole image with a map, (H, W, 3); see `blend`."""
@@ -144,13 +167,17 @@ def lookup_table(colormap: str) -> npt.NDArray[np.uint8]:
     return np.round(colors[:, :3] * 255).astype(np.uint8)
 
 
-def _display_image(image: npt.NDArray[np.uint8], size: int) -> Image.Image:
-    """Return the image in RGB, resized so that its longer side has `size` pixels."""
+def display_size(image: npt.NDArray[np.uint8], size: int) -> tuple[int, int]:
+    """Return width and height of an image whose longer side is shown with `size` pixels."""
     height, width = image.shape[:2]
     scale = size / max(height, width)
-    shown = (max(1, round(width * scale)), max(1, round(height * scale)))
-    kind = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
-    return Image.fromarray(image).convert("RGB").resize(shown, kind)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _display_image(image: npt.NDArray[np.uint8], size: int) -> Image.Image:
+    """Return the image in RGB, resized so that its longer side has `size` pixels."""
+    kind = Image.Resampling.LANCZOS if size < max(image.shape[:2]) else Image.Resampling.BICUBIC
+    return Image.fromarray(image).convert("RGB").resize(display_size(image, size), kind)
 
 
 def _span(low: float, high: float, scale: float, count: int) -> tuple[int, int, float, float]:

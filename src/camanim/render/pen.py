@@ -7,7 +7,7 @@ from bisect import bisect_right
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFont
 
 Box = tuple[int, int, int, int]
 Point = tuple[float, float]
@@ -33,6 +33,9 @@ class Pen:
     def __init__(self, unit: float) -> None:
         self.unit = unit
         self.fonts = {name: ImageFont.load_default(p * unit) for name, (p, _) in STYLES.items()}
+        # Most lines of a frame are those of others, too; FreeType takes longer than all else.
+        self._masks = lru_cache(1024)(self._mask)
+        self._advance = lru_cache(None)(lambda char, style: self.fonts[style].getlength(char))
 
     def px(self, length: float) -> int:
         """Return a length in whole pixels, at least one."""
@@ -48,11 +51,32 @@ class Pen:
         width: float = np.inf,
     ) -> None:
         """Write one line at a position, by default of its left end on the baseline, within `width`."""
-        line = self.shorten(plain(text), style, width)
-        ImageDraw.Draw(canvas).text(at, line, STYLES[style][1], self.fonts[style], anchor)
+        self._draw(canvas, at, self.shorten(plain(text), style, width), style, anchor)
+
+    def _draw(self, canvas: Image.Image, at: Point, line: str, style: str, anchor: str) -> None:
+        mask, (left, top) = self._masks(line, style, anchor)
+        corner = (round(at[0]) + left, round(at[1]) + top)
+        canvas.paste(
+            STYLES[style][1], (*corner, corner[0] + mask.width, corner[1] + mask.height), mask
+        )
+
+    def _mask(self, line: str, style: str, anchor: str) -> tuple[Image.Image, tuple[int, int]]:
+        """Return the opacity of a line of text, and its left and top from the position."""
+        font = self.fonts[style]
+        assert isinstance(font, ImageFont.FreeTypeFont)
+        drawn, corner = font.getmask2(line, "L", anchor=anchor)
+        if not all(drawn.size):
+            return Image.new("L", (1, 1)), (0, 0)
+        return Image.frombytes("L", drawn.size, bytes(drawn)), corner
+
+    def _fits(self, text: str, style: str, width: float) -> bool:
+        """Return whether a text surely fits, without its layout; kerning only makes it narrower."""
+        return sum(self._advance(char, style) for char in text) <= 0.95 * width
 
     def shorten(self, text: str, style: str, width: float) -> str:
         """Remove the middle of a text, so that it is at most `width` pixels wide."""
+        if self._fits(text, style, width):
+            return text
         short, kept, length = text, len(text), self.fonts[style].getlength
         while kept and length(short) > width:
             # The first step estimates the number of characters, for very long names.
@@ -63,7 +87,7 @@ class Pen:
     def wrap(self, text: str, style: str, width: float) -> list[str]:
         """Return a text as one line, or as two lines of which the second is shortened if necessary."""
         text, length = plain(text), self.fonts[style].getlength
-        if length(text) <= width:
+        if self._fits(text, style, width) or length(text) <= width:
             return [text]
         cut = bisect_right(range(1, len(text)), width, key=lambda k: length(text[:k]))
         # Prefer a break after a separator, unless it leaves the first line half empty.

@@ -11,10 +11,10 @@ import numpy as np
 from napari.layers import Image, Layer
 from psygnal import Signal
 
+from camanim.alignment import align
 from camanim.errors import ImageError
 from napari_camanim.canvas.badge import Badge
 from napari_camanim.canvas.painted import PaintedText
-from napari_camanim.comparison.alignment import align
 from napari_camanim.comparison.badges import (
     FONT_SIZE,
     cell_text,

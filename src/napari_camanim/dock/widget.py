@@ -664,6 +664,7 @@ class CamWidget(DockFields):
         if self.ask is not None:
             self.ask.close(remove=False)
         self.runner.close()
+        self.saving.close()
         if self.layers is not None:
             self.layers.close()
         # Reports that wait in the queue of events would arrive when the fields are deleted.
