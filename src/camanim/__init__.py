@@ -45,7 +45,15 @@ if TYPE_CHECKING:
     from camanim.cost import Cost, estimate
     from camanim.editing import WhatIf
     from camanim.findings import Finding, register_finding
-    from camanim.images import Geometry, Preprocess, read_image, take_region
+    from camanim.images import (
+        Geometry,
+        Preprocess,
+        SourceImage,
+        SourcePlace,
+        open_image,
+        read_image,
+        take_region,
+    )
     from camanim.layer_info import LayerInfo
     from camanim.models import (
         Model,
@@ -95,6 +103,9 @@ _MODULES = {
     "list_models": "camanim.models",
     "load_model": "camanim.models",
     "methods": "camanim.cam_methods",
+    "SourceImage": "camanim.images",
+    "SourcePlace": "camanim.images",
+    "open_image": "camanim.images",
     "read_image": "camanim.images",
     "similarity_to": "camanim.models",
     "suggest_model": "camanim.models",
@@ -132,6 +143,8 @@ __all__ = [
     "ScoreError",
     "SettingError",
     "Settings",
+    "SourceImage",
+    "SourcePlace",
     "TargetError",
     "Untrusted",
     "WhatIf",
@@ -149,6 +162,7 @@ __all__ = [
     "list_models",
     "load_model",
     "methods",
+    "open_image",
     "overlaid",
     "read_image",
     "register_finding",

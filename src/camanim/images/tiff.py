@@ -18,6 +18,13 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 #: Interpretations that Pillow converts to RGB: palette, CMYK, YCbCr and CIELAB.
 _CONVERTED = {3, 5, 6, 8}
 _ORIENTATION = 274
+_X_RESOLUTION, _Y_RESOLUTION = 282, 283
+#: Units of length: the name here, and how many of them.
+_UNITS = {
+    "nm": ("um", 1e-3), "um": ("um", 1.0), "µm": ("um", 1.0), "μm": ("um", 1.0),
+    "micron": ("um", 1.0), "microns": ("um", 1.0), "micrometer": ("um", 1.0),
+    "mm": ("mm", 1.0), "cm": ("mm", 10.0), "m": ("mm", 1000.0),
+}  # fmt: skip
 
 
 def read_tiff(path: Path) -> npt.NDArray[Any]:
@@ -57,6 +64,51 @@ def read_tiff(path: Path) -> npt.NDArray[Any]:
         if page.photometric == _WHITE_IS_ZERO:
             array = _inverted(array, page)
         return _upright(array, series.axes, page.tags.valueof(_ORIENTATION, 1))
+
+
+def tiff_spacing(path: Path, dims: int) -> tuple[tuple[float, ...] | None, str | None]:
+    """Return the spacing of a TIFF file of ImageJ or OME and its units; None where it has none.
+
+    The resolution of other files is that of a print or a screen.
+
+    Parameters
+    ----------
+    path : path-like
+    dims : {2, 3}
+        Number of spatial axes of the image.
+    """
+    try:
+        return _spacing(path, dims)
+    except (ArithmeticError, AttributeError, KeyError, SyntaxError, TypeError, ValueError):
+        # Damaged metadata of an image that can be read; a SyntaxError is that of XML.
+        return None, None
+
+
+def _spacing(path: Path, dims: int) -> tuple[tuple[float, ...] | None, str | None]:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        if file.is_imagej:
+            metadata, tags = file.imagej_metadata or {}, file.pages.first.tags
+            unit = _UNITS.get(str(metadata.get("unit")).replace("\\u00B5", "µ").lower())
+            per_unit = [tags.valueof(code) for code in (_Y_RESOLUTION, _X_RESOLUTION)]
+            if unit is None or any(not v or not v[0] for v in per_unit):
+                return None, None
+            plane = [denominator / numerator for numerator, denominator in per_unit]
+            sizes = [float(metadata.get("spacing") or 1.0), *plane]
+        elif file.is_ome:
+            image = tifffile.xml2dict(file.ome_metadata or "<OME/>")["OME"].get("Image")
+            image = image[0] if isinstance(image, list) else image
+            stored = (image or {}).get("Pixels") or {}
+            units = {stored.get(f"PhysicalSize{axis}Unit", "µm") for axis in "YX"}
+            unit = _UNITS.get(units.pop().lower()) if len(units) == 1 else None
+            sizes = [float(stored.get(f"PhysicalSize{axis}") or 0) for axis in "ZYX"]
+            if unit is None or not all(sizes[3 - dims :]):
+                return None, None
+        else:
+            return None, None
+    units_name, factor = unit
+    return tuple(size * factor for size in sizes[3 - dims :]), units_name
 
 
 def _read_with_pillow(
