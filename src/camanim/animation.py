@@ -152,7 +152,8 @@ def animate(
         See `camanim.load_model` and `camanim.Model`; a module is wrapped with the defaults of `Model`.
     image : array-like
         (H, W), (H, W, 3) or (H, W, 4), of any number type; numpy, dask, PIL. A volume (Z, Y, X) for a
-        3-D network, or for a 2-D network with ``slices=True``. Files are read by `camanim.open_image`, with their window and their place.
+        3-D network, or for a 2-D network with ``slices=True``. `camanim.open_image` opens
+        files, with their window and their place.
     method : str, function or class
         One of `camanim.methods`, such as ``"GradCAM"``; a custom function, or a subclass of grad-cam's
         ``BaseCAM`` (see docs/my-own-cam.md).
