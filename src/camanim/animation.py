@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 from camanim import (
     catalogue,  # noqa: F401 (registers all kinds of findings)
     depth,
+    export,
     render,
     slicing,
 )
@@ -71,7 +72,11 @@ class Animation(Result):
     plane = slicing.take_plane
     through_depth = depth.through_depth
     table = tables.table
-    write_table = tables.write_table
+    to_pandas = export.to_pandas
+    to_xarray = export.to_xarray
+    write_table = export.write_table
+    write_maps = export.write_maps
+    write_dicom = export.write_dicom
     write_movie = render.write_movie
     write_picture = render.write_picture
     write_plot = render.write_plot

@@ -86,10 +86,15 @@ class DicomReference:
         File of each slice.
     frames : tuple of int
         Frame of each slice within its file.
+    shape : tuple of int
+    affine : (4, 4) array or None
+        Of the image as it is stored; see `SourcePlace`.
     """
 
     paths: tuple[Path, ...]
     frames: tuple[int, ...]
+    shape: tuple[int, ...]
+    affine: Affine | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -174,7 +179,12 @@ def _open(path: Path, selection: Selection) -> SourceImage:
         affine=affine,
         space=None if affine is None else "scanner",
         notes=tuple(notes),
-        reference=DicomReference(tuple(f.path for f in frames), tuple(f.index for f in frames)),
+        reference=DicomReference(
+            tuple(f.path for f in frames),
+            tuple(f.index for f in frames),
+            pixels.shape[:dims],
+            affine,
+        ),
     )
 
 
