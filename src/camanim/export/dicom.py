@@ -33,6 +33,8 @@ _KEPT = (
     "Columns", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "ImagePositionPatient",
     "ImageOrientationPatient", "NumberOfFrames", "InstanceNumber", "ImageType",
 )  # fmt: skip
+#: Functional groups of a multi-frame source with its geometry.
+_GROUPS = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 #: Attributes of patient and study, which are those of the source unless the output is anonymous.
 _PATIENT = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
@@ -222,6 +224,9 @@ def _read(reference: DicomReference, anonymous: bool) -> _Source:
         for keyword in _KEPT:
             if keyword in whole:
                 kept[keyword] = whole[keyword]
+        for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+            if keyword in whole:
+                setattr(kept, keyword, [_geometry_of(pydicom, g) for g in whole[keyword]])
         for keyword in _PATIENT:
             setattr(kept, keyword, "" if anonymous else whole.get(keyword, ""))
         kept.StudyInstanceUID = study if anonymous else whole.StudyInstanceUID
@@ -233,6 +238,15 @@ def _read(reference: DicomReference, anonymous: bool) -> _Source:
     if len(datasets) > 1:
         raise RenderError("The source has several files of several frames: write .nii instead.")
     return _Source(datasets, _frame_geometry(reference))
+
+
+def _geometry_of(pydicom: Any, group: Any) -> Any:
+    """Return the geometry in a functional group, and nothing else of it."""
+    kept = pydicom.Dataset()
+    for keyword in _GROUPS:
+        if keyword in group:
+            kept[keyword] = group[keyword]
+    return kept
 
 
 def _frame_geometry(reference: DicomReference) -> dict[str, Any]:
