@@ -57,7 +57,8 @@ def open_zarr(path: Path, selection: Selection) -> SourceImage:
     metadata = _attributes(path)
     if metadata is None:
         selection.allow("A Zarr array")
-        pixels = _open_array(path)
+        array = _open_array(path)
+        pixels = ArrayView(array, range(array.ndim), {})
         return SourceImage(pixels, spatial_axes(pixels.shape), "Zarr", path.stem)
     if metadata.get("multiscales") is None and "bioformats2raw.layout" in metadata:
         # A folder of images, as converted from a microscope's file.
@@ -165,7 +166,7 @@ def _window(metadata: Mapping[str, Any], channel: int) -> Window | None:
 
 
 class ArrayView:
-    """A lazy array with some axes fixed and the others in another order.
+    """A lazy array with some axes fixed and the others in another order; errors are `ImageError`.
 
     Parameters
     ----------
@@ -185,8 +186,8 @@ class ArrayView:
 
     def __getitem__(self, key: Any) -> Any:
         parts = key if isinstance(key, tuple) else (key,)
-        if Ellipsis in parts:
-            at = parts.index(Ellipsis)
+        at = next((i for i, part in enumerate(parts) if part is Ellipsis), None)
+        if at is not None:
             missing = self.ndim - len(parts) + 1
             parts = (*parts[:at], *[slice(None)] * missing, *parts[at + 1 :])
         if len(parts) > self.ndim:
@@ -201,7 +202,11 @@ class ArrayView:
         index: list[Any] = [self._fixed.get(i) for i in range(self._array.ndim)]
         for axis, r in zip(self._order, ranges, strict=True):
             index[axis] = slice(r.start, r.stop, r.step) if isinstance(r, range) else int(r)
-        values = np.asarray(self._array[tuple(index)])
+        try:
+            values = np.asarray(self._array[tuple(index)])
+        except Exception as error:
+            # Chunks are read now, and may be damaged.
+            raise ImageError(f"The Zarr array cannot be read: {error}") from error
         left = [a for a, r in zip(self._order, ranges, strict=True) if isinstance(r, range)]
         return values.transpose([sorted(left).index(a) for a in left])
 
