@@ -226,7 +226,7 @@ def _read(reference: DicomReference, anonymous: bool) -> _Source:
                 kept[keyword] = whole[keyword]
         for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
             if keyword in whole:
-                setattr(kept, keyword, [_geometry_of(pydicom, g) for g in whole[keyword]])
+                setattr(kept, keyword, [_geometry_of(pydicom, g) for g in getattr(whole, keyword)])
         for keyword in _PATIENT:
             setattr(kept, keyword, "" if anonymous else whole.get(keyword, ""))
         kept.StudyInstanceUID = study if anonymous else whole.StudyInstanceUID

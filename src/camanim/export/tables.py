@@ -85,7 +85,7 @@ def to_pandas(result: Result) -> Any:
     for name, column in columns.items():
         if column.dtype == object:
             columns[name] = _of_one_type(pandas, [row[name] for row in rows])
-    index = pandas.Index([layer.label for layer in result.layer_calls], name="layer", dtype=object)
+    index = pandas.Index([layer.label for layer in result.layer_calls], name="layer")
     frame = pandas.DataFrame(columns)
     frame.index = index
     frame.attrs = strict(
@@ -108,4 +108,4 @@ def _of_one_type(pandas: Any, values: list[Any]) -> Any:
         return pandas.Series(values, dtype="boolean")
     if all(isinstance(value, bool | int | float) for value in present):
         return pandas.Series([None if v is None else float(v) for v in values], dtype="float64")
-    return pandas.Series([None if v is None else str(v) for v in values], dtype=object)
+    return pandas.Series([None if v is None else str(v) for v in values])
