@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import ImageError
+from camanim.images.tiff_colours import is_converted, to_rgb
 
 if TYPE_CHECKING:
     from tifffile import TiffPage, TiffPageSeries
 
 #: Photometric interpretations of TIFF.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+#: Transparency masks, depth maps and semantic masks, whose values are grey.
+_GREY = (4, 51177, 52527)
 #: Interpretations that Pillow converts to RGB: palette, CMYK, YCbCr and CIELAB.
 _CONVERTED = {3, 5, 6, 8}
 _ORIENTATION = 274
@@ -30,8 +33,9 @@ _UNITS = {
 def read_tiff(path: Path) -> npt.NDArray[Any]:
     """Read the image of a TIFF file, upright, with the samples of a pixel last.
 
-    tifffile reads grey and RGB values of any type. Pillow reads, in 8 bits, what has to be converted to
-    RGB, and files whose compression tifffile can only read together with imagecodecs.
+    tifffile reads grey and RGB values of any type, and colours of 16 bits that `tiff_colours` converts
+    to RGB of 8 bits. Pillow reads, in 8 bits, what has to be converted to RGB, and files whose
+    compression tifffile can only read together with imagecodecs.
 
     Raises
     ------
@@ -53,9 +57,14 @@ def read_tiff(path: Path) -> npt.NDArray[Any]:
                 "slices first or channels last."
             )
         page = series.keyframe
+        orientation = page.tags.valueof(_ORIENTATION, 1)
+        if is_converted(page):
+            samples = _samples_last(series.asarray(), series.axes)
+            axes = series.axes.replace("S", "") + "S"
+            return _upright(to_rgb(samples, page), axes, orientation)
         if page.photometric in _CONVERTED or page.bitspersample in (2, 4):
             return _read_with_pillow(path, series)
-        if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
+        if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, *_GREY):
             raise ImageError("its colours are of a kind that is not supported; save it as RGB.")
         try:
             array = series.asarray()
@@ -63,7 +72,7 @@ def read_tiff(path: Path) -> npt.NDArray[Any]:
             return _read_with_pillow(path, series, error)
         if page.photometric == _WHITE_IS_ZERO:
             array = _inverted(array, page)
-        return _upright(array, series.axes, page.tags.valueof(_ORIENTATION, 1))
+        return _upright(_samples_last(array, series.axes), series.axes, orientation)
 
 
 def tiff_spacing(path: Path, dims: int) -> tuple[tuple[float, ...] | None, str | None]:
@@ -147,10 +156,12 @@ def _inverted(array: npt.NDArray[Any], page: TiffPage) -> npt.NDArray[Any]:
     return inverted
 
 
+def _samples_last(array: npt.NDArray[Any], axes: str) -> npt.NDArray[Any]:
+    return np.moveaxis(array, axes.index("S"), -1) if "S" in axes else array
+
+
 def _upright(array: npt.NDArray[Any], axes: str, orientation: int) -> npt.NDArray[Any]:
     """Return (..., H, W) or (..., H, W, C), turned as the tag of the orientation says."""
-    if "S" in axes:
-        array = np.moveaxis(array, axes.index("S"), -1)
     y = array.ndim - (3 if "S" in axes else 2)
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(y, y + 1)
