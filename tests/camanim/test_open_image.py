@@ -311,6 +311,17 @@ def test_tiff_of_imagej_and_ome_has_a_spacing(tmp_path) -> None:
     assert camanim.open_image(tmp_path / "print.tif").spacing is None
 
 
+def test_a_channel_of_a_tiff_is_chosen(tmp_path) -> None:
+    tifffile.imwrite(tmp_path / "ij.tif", VOLUME[:4].reshape(2, 2, 6, 7), imagej=True,
+                     metadata={"axes": "ZCYX"})  # fmt: skip
+    with pytest.raises(ImageError, match="channel=0"):
+        camanim.open_image(tmp_path / "ij.tif")
+    read = camanim.read_image(tmp_path / "ij.tif", channel=1)
+    np.testing.assert_array_equal(read, VOLUME[:4].reshape(2, 2, 6, 7)[:, 1])
+    with pytest.raises(ImageError, match="0 to 1"):
+        camanim.open_image(tmp_path / "ij.tif", channel=2)
+
+
 # --- In a run --------------------------------------------------------------------------------
 
 

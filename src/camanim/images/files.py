@@ -16,7 +16,7 @@ from camanim.images.nifti import open_nifti
 from camanim.images.ome_zarr import is_zarr, open_zarr
 from camanim.images.selection import Selection
 from camanim.images.source import SourceImage
-from camanim.images.tiff import read_tiff, tiff_spacing
+from camanim.images.tiff import open_tiff, read_tiff
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -127,20 +127,15 @@ def _opener(path: Path) -> Opener:
     for suffix, opener in OPENERS.items():
         if name.endswith(suffix):
             return opener
-    if not name.endswith(tuple(READERS)) and is_dicom(path):
-        return open_dicom
-    return _open_picture
+    return open_dicom if is_dicom(path) else _open_picture
 
 
 def _open_picture(path: Path, selection: Selection) -> SourceImage:
-    """Open a file that holds an array and nothing else."""
+    """Open a file that Pillow reads."""
     selection.allow("A picture")
-    reader = READERS.get(path.suffix.lower(), _read_picture)
-    pixels = reader(path)
+    pixels = _read_picture(path)
     kind = path.suffix.lstrip(".").upper() or "picture"
-    dims = spatial_axes(pixels.shape)
-    spacing, units = tiff_spacing(path, dims) if reader is read_tiff else (None, None)
-    return SourceImage(pixels, dims, kind, path.stem, spacing=spacing, units=units)
+    return SourceImage(pixels, spatial_axes(pixels.shape), kind, path.stem)
 
 
 def _read_picture(path: Path) -> npt.NDArray[Any]:
@@ -195,10 +190,10 @@ def _read_deep_png(path: Path) -> npt.NDArray[Any]:
 
 Opener = Callable[[Path, Selection], SourceImage]
 
-#: Readers of arrays by suffix in lower case; Pillow finds the format of all other files.
-READERS: dict[str, Callable[[Path], npt.NDArray[Any]]] = {".tif": read_tiff, ".tiff": read_tiff}
-#: Readers of formats that hold more than an array, by suffix; DICOM is known by its content as well.
+#: Readers by suffix in lower case; Zarr, DICOM and what Pillow reads are known by their content.
 OPENERS: dict[str, Opener] = {
+    ".tif": open_tiff,
+    ".tiff": open_tiff,
     ".nii": open_nifti,
     ".nii.gz": open_nifti,
     ".npy": open_npy,

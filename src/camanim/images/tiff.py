@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import ImageError
+from camanim.images.arrays import spatial_axes
+from camanim.images.selection import Selection, chosen
+from camanim.images.source import SourceImage
 from camanim.images.tiff_colours import is_converted, to_rgb
 
 if TYPE_CHECKING:
@@ -30,7 +33,16 @@ _UNITS = {
 }  # fmt: skip
 
 
-def read_tiff(path: Path) -> npt.NDArray[Any]:
+def open_tiff(path: Path, selection: Selection) -> SourceImage:
+    """Open a TIFF file, with the spacing of ImageJ and OME."""
+    selection.allow("A TIFF file", "channel")
+    pixels = read_tiff(path, selection.channel)
+    dims = spatial_axes(pixels.shape)
+    spacing, units = tiff_spacing(path, dims)
+    return SourceImage(pixels, dims, "TIFF", path.stem, spacing=spacing, units=units)
+
+
+def read_tiff(path: Path, channel: int | None = None) -> npt.NDArray[Any]:
     """Read the image of a TIFF file, upright, with the samples of a pixel last.
 
     tifffile reads grey and RGB values of any type, and colours of 16 bits that `tiff_colours` converts
@@ -50,18 +62,16 @@ def read_tiff(path: Path) -> npt.NDArray[Any]:
         if len(images) != 1:
             raise ImageError(f"it holds {len(images)} separate images; save one of them alone.")
         (series,) = images
-        if "C" in series.axes:
-            # Slices or colours: only the caller knows.
-            raise ImageError(
-                f"it holds channels (axes {series.axes}); read it with tifffile, and pass an array with "
-                "slices first or channels last."
-            )
+        axes = series.axes
+        if "C" in axes:
+            return _channel(series, channel)
+        if channel is not None:
+            raise ImageError(f"it holds no channels (axes {axes}): leave out channel=.")
         page = series.keyframe
         orientation = page.tags.valueof(_ORIENTATION, 1)
         if is_converted(page):
-            samples = _samples_last(series.asarray(), series.axes)
-            axes = series.axes.replace("S", "") + "S"
-            return _upright(to_rgb(samples, page), axes, orientation)
+            samples = _samples_last(series.asarray(), axes)
+            return _upright(to_rgb(samples, page), axes.replace("S", "") + "S", orientation)
         if page.photometric in _CONVERTED or page.bitspersample in (2, 4):
             return _read_with_pillow(path, series)
         if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, *_GREY):
@@ -72,7 +82,22 @@ def read_tiff(path: Path) -> npt.NDArray[Any]:
             return _read_with_pillow(path, series, error)
         if page.photometric == _WHITE_IS_ZERO:
             array = _inverted(array, page)
-        return _upright(_samples_last(array, series.axes), series.axes, orientation)
+        return _upright(_samples_last(array, axes), axes, orientation)
+
+
+def _channel(series: TiffPageSeries, channel: int | None) -> npt.NDArray[Any]:
+    """Return one channel of an image of ImageJ or OME."""
+    axes, page = series.axes, series.keyframe
+    at = axes.index("C")
+    if channel is None or page.photometric != _BLACK_IS_ZERO:
+        # Slices or colours: only the caller knows.
+        raise ImageError(
+            f"it holds channels (axes {axes}); choose one by camanim.open_image(path, channel=0), or "
+            "read it with tifffile, and pass an array with slices first or channels last."
+        )
+    index = chosen(channel, series.shape[at], "channel", f"it holds {series.shape[at]} channels")
+    array: npt.NDArray[Any] = np.take(series.asarray(), index, at)
+    return array
 
 
 def tiff_spacing(path: Path, dims: int) -> tuple[tuple[float, ...] | None, str | None]:

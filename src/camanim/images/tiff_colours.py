@@ -67,12 +67,13 @@ def _lab(values: npt.NDArray[Any], photometric: int) -> npt.NDArray[np.float32]:
         numbers[..., 1:] = values[..., 1:].view(np.int16) / np.float32(256)
         return numbers * np.array([100 / 65535, 1, 1], np.float32)
     if photometric == _ICCLAB:
-        scale, offset = ((100 / 65280, 1 / 256), 128) if deep else ((100 / 255, 1.0), 128)
-        factors = np.array([scale[0], scale[1], scale[1]], np.float32)
-        return numbers * factors - np.array([0, offset, offset], np.float32)
-    factors = np.array([100, 170, 200], np.float32) / 255
-    return (numbers - np.array([0, 128, 96], np.float32)) * factors
+        lightness, chroma = (100 / 65280, 1 / 256) if deep else (100 / 255, 1.0)
+        factors = np.array([lightness, chroma, chroma], np.float32)
+        return numbers * factors - np.array([0, 128, 128], np.float32)
+    spans = np.array([100 / 255, 170 / 255, 200 / 255], np.float32)
+    return (numbers - np.array([0, 128, 96], np.float32)) * spans
 
 
 def _bytes(unit: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    return np.round(np.clip(unit, 0, 1) * 255).astype(np.uint8)
+    rounded: npt.NDArray[np.uint8] = np.round(np.clip(unit, 0, 1) * 255).astype(np.uint8)
+    return rounded
