@@ -648,6 +648,9 @@ def test_maps_are_not_written_to_another_series(tmp_path, volume) -> None:
     plain = explained(peak_model(), volume)
     with pytest.raises(RenderError, match="no position"):
         plain.write_dicom(tmp_path / "map.dcm", source)
+    lost = write_series(tmp_path / "lost", volume, FrameOfReferenceUID=None)
+    with pytest.raises(RenderError, match="frame of reference"):
+        animation.write_dicom(tmp_path / "map.dcm", lost)
     assert not (tmp_path / "map.dcm").exists()
 
 
@@ -798,6 +801,8 @@ def test_no_data_of_a_patient_leaves_the_program(tmp_path, secret_series, caplog
     assert_no_secret("\n".join(texts).encode())
     for file in out.iterdir():
         assert_no_secret(contents(file))
+    metadata = pytest.importorskip("napari_camanim.layers.metadata").metadata
+    assert_no_secret(json.dumps(metadata(animation, "local")).encode())
     (written,) = animation.write_dicom(tmp_path / "map.dcm", source)
     anonymous = [word for word in WORDS if word not in REFERENCES]
     assert_no_secret(written.read_bytes(), anonymous)

@@ -76,7 +76,7 @@ def compare(
         checked_plot(plot)
         if plot_key.partition(" ")[0] not in [request.name for request in requests] and not find:
             raise typer.BadParameter(f"--plot shows {plot_key}: add --road, --mask or --find.")
-    pixels = camanim.read_image(image)
+    pixels = camanim.open_image(image)
     labels = None if mask is None else read_mask(mask)
     results: dict[str, Result] = {}
     problems: list[str] = []

@@ -56,7 +56,7 @@ def run(image: Path, **arguments: Any) -> None:
     if arguments["plot"] is not None:
         checked_plot(arguments["plot"])
         check_plot_kind(arguments["plot_kind"], requests)
-    pixels = camanim.read_image(image)
+    pixels = camanim.open_image(image)
     mask = None if arguments["mask"] is None else read_mask(arguments["mask"])
     run_settings = {"method": arguments["method"], "target": arguments["target"], **settings}
     if arguments["estimate"]:

@@ -47,7 +47,7 @@ def what_if(image: Path, **arguments: Any) -> None:
     Settings(**settings)
     Replacement(**replacement)
     box = None if arguments["box"] is None else options.numbers(arguments["box"])
-    pixels = camanim.read_image(image)
+    pixels = camanim.open_image(image)
     mask = None if arguments["mask"] is None else read_mask(arguments["mask"])
     with console() as progress:
         model = camanim.load_model(

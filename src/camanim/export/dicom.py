@@ -218,6 +218,10 @@ def _read(reference: DicomReference, anonymous: bool) -> _Source:
     datasets = []
     for path in dict.fromkeys(reference.paths):
         whole = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        if not whole.get("FrameOfReferenceUID"):
+            raise RenderError(
+                "The source has no frame of reference for a Parametric Map: write .nii instead."
+            )
         kept = pydicom.Dataset()
         kept.file_meta = pydicom.dataset.FileMetaDataset()
         kept.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian

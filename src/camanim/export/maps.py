@@ -218,8 +218,8 @@ def _write_nifti(maps: _Maps, target: Path) -> None:
     header = _nifti_header(maps, grid)
     with complete_file(target) as partial, partial.open("wb") as stream:
         if target.suffix.lower() == ".gz":
-            # Without the name of the part file and the time.
-            with gzip.GzipFile("", "wb", 6, stream, mtime=0) as compressed:
+            # Without the name of the part file and the time; floats gain little by more compression.
+            with gzip.GzipFile("", "wb", 1, stream, mtime=0) as compressed:
                 _write_volumes(maps, grid, header, compressed)
         else:
             _write_volumes(maps, grid, header, stream)
