@@ -248,6 +248,28 @@ def test_a_compression_without_decoder_says_what_to_install(tmp_path, volume) ->
         camanim.open_image(path)
 
 
+def test_files_of_pydicom_have_the_values_of_pydicom() -> None:
+    """Files of scanners, in all transfer syntaxes; those without pixels are refused."""
+    from pydicom.pixels import apply_modality_lut
+
+    opened = 0
+    for path in sorted((Path(pydicom.__file__).parent / "data" / "test_files").glob("*.dcm")):
+        try:
+            source = camanim.open_image(path)
+        except ImageError:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read = pydicom.dcmread(path)
+            expected = apply_modality_lut(read.pixel_array, read)
+        kind = read.PhotometricInterpretation
+        if kind not in ("MONOCHROME1", "PALETTE COLOR"):
+            np.testing.assert_allclose(source, expected, err_msg=path.name)
+        opened += 1
+    if opened == 0:
+        pytest.skip("pydicom has no test files")
+
+
 # --- DICOM: several frames and files ---------------------------------------------------------
 
 
@@ -431,7 +453,8 @@ def test_a_missing_library_is_named(tmp_path, volume, monkeypatch) -> None:
 def test_nifti_is_zyx_with_the_affine_of_nibabel(tmp_path, suffix) -> None:
     values = RANDOM.integers(-500, 500, (5, 6, 7)).astype(np.int16)
     affine = np.array([[-0.7, 0, 0.1, 10], [0, 0.8, 0.2, -5], [0.05, 0, 2, 7], [0, 0, 0, 1]])
-    image = nibabel.Nifti1Image(values, affine)
+    header = nibabel.Nifti1Header(endianness=">")
+    image = nibabel.Nifti1Image(values.astype(">i2"), affine, header)
     image.header.set_sform(affine, "mni")
     image.header.set_xyzt_units("mm")
     nibabel.save(image, tmp_path / f"brain{suffix}")

@@ -453,7 +453,14 @@ def _decoded(path: Path) -> tuple[npt.NDArray[Any], Any]:
         raise ImageError("it holds no pixels, such as a report or a structure set.")
     _check_size(path, dataset)
     _check_decoder(dataset)
-    values = pixel_array(dataset)
+    try:
+        values = pixel_array(dataset)
+    except RuntimeError:
+        # Of all decoders that are there; its text names each.
+        raise ImageError(
+            "its compressed pixels cannot be decoded: they are damaged, or need another decoder (pip "
+            'install "pylibjpeg[all]").'
+        ) from None
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         values = apply_color_lut(values, dataset)
         if values.dtype != np.uint8:

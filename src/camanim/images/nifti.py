@@ -35,6 +35,8 @@ def open_nifti(path: Path, selection: Selection) -> SourceImage:
     nibabel = library("nibabel", "medical")
     # Of its content: nothing is read by the name of the file.
     image: Any = nibabel.load(path)
+    if not isinstance(image, nibabel.Nifti1Image):
+        raise ImageError("it holds no voxels, such as CIFTI: convert it to a NIfTI volume.")
     header = image.header
     shape, dtype = tuple(int(n) for n in image.shape), header.get_data_dtype()
     is_color = "".join(dtype.names or ()) in ("RGB", "RGBA")
@@ -58,7 +60,7 @@ def open_nifti(path: Path, selection: Selection) -> SourceImage:
         # Lengths of the columns: the zooms of the header can differ from the affine.
         spacing = tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
     return SourceImage(
-        np.ascontiguousarray(pixels),
+        np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("=")),
         dims,
         "NIfTI",
         path.name.removesuffix(".gz").removesuffix(".nii"),
