@@ -454,6 +454,7 @@ def test_nifti_is_zyx_with_the_affine_of_nibabel(tmp_path, suffix) -> None:
     values = RANDOM.integers(-500, 500, (5, 6, 7)).astype(np.int16)
     affine = np.array([[-0.7, 0, 0.1, 10], [0, 0.8, 0.2, -5], [0.05, 0, 2, 7], [0, 0, 0, 1]])
     header = nibabel.Nifti1Header(endianness=">")
+    header.set_data_dtype(np.int16)
     image = nibabel.Nifti1Image(values.astype(">i2"), affine, header)
     image.header.set_sform(affine, "mni")
     image.header.set_xyzt_units("mm")
