@@ -482,6 +482,14 @@ def test_nifti_scaled_values_and_volumes(tmp_path) -> None:
     assert source.pixels.dtype == np.float32
 
 
+def test_nifti_suggests_a_window(tmp_path) -> None:
+    for low, high, expected in ((-100, 300, (-100, 300)), (0, 0, None)):
+        image = nibabel.Nifti1Image(np.zeros((5, 6, 7), np.int16), np.eye(4))
+        image.header["cal_min"], image.header["cal_max"] = low, high
+        nibabel.save(image, tmp_path / "a.nii")
+        assert camanim.open_image(tmp_path / "a.nii").window == expected
+
+
 def test_nifti_slices_and_colours(tmp_path) -> None:
     plane = RANDOM.integers(0, 255, (5, 6, 1)).astype(np.uint8)
     nibabel.save(nibabel.Nifti1Image(plane, np.diag([2.0, 3, 4, 1])), tmp_path / "a.nii")
@@ -740,8 +748,8 @@ SECRETS = {
     "StudyInstanceUID": "1.2.826.0.1.77777771",
     "SeriesInstanceUID": "1.2.826.0.1.77777772",
     "FrameOfReferenceUID": "1.2.826.0.1.77777773",
-    # No modality: a private text in its place.
-    "Modality": "QWXSECRETMOD ULE",
+    # No modality: a text in its place.
+    "Modality": "QWXSECRETMODULE",
 }
 WORDS = [text.partition("^")[0].encode() for text in SECRETS.values()] + [
     b"77777774",

@@ -13,6 +13,9 @@ from camanim.errors import ImageError
 from camanim.images.selection import Selection
 from camanim.images.source import SourceImage
 
+#: Bytes that one byte of a compressed member can become, at most.
+_DEFLATE = 1032
+
 
 def open_npy(path: Path, selection: Selection) -> SourceImage:
     """Open an array of NumPy without reading it; no object is unpickled."""
@@ -34,8 +37,12 @@ def open_npz(path: Path, selection: Selection) -> SourceImage:
                 f"it holds {len(members)} arrays ({names}): load it with numpy.load, and "
                 "pass one of them."
             )
-        with archive.open(members[0]) as stream:
-            _check_header(stream, members[0].file_size)
+        (member,) = members
+        ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _DEFLATE}.get(member.compress_type, 0)
+        if member.file_size > ratio * member.compress_size:
+            raise ImageError("it is damaged: it promises more than it can hold.")
+        with archive.open(member) as stream:
+            _check_header(stream, member.file_size)
     with np.load(path, allow_pickle=False) as arrays:
         (pixels,) = arrays.values()
     return SourceImage(pixels, spatial_axes(pixels.shape), "NumPy", path.stem)

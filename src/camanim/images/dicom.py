@@ -8,7 +8,6 @@ warnings quote values.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -48,6 +47,11 @@ _PIXEL_TAGS = (
     "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
     "SegmentedBluePaletteColorLookupTableData",
 )  # fmt: skip
+#: Modalities of images, by the standard; any other text could be anything.
+_MODALITIES = {
+    "CR", "CT", "DG", "DX", "EM", "ES", "GM", "IO", "IVOCT", "IVUS", "MG", "MR", "NM", "OCT", "OP",
+    "OPT", "OT", "PT", "PX", "RF", "RG", "RTDOSE", "RTIMAGE", "SEG", "SM", "TG", "US", "XA", "XC",
+}  # fmt: skip
 _SUFFIXES = (".dcm", ".dicom", ".ima")
 #: Bytes that one byte of compressed pixels can plausibly become, and an image that is read anyway.
 _RATIO, _SMALL = 2000, 2**26
@@ -166,13 +170,11 @@ def _open(path: Path, selection: Selection) -> SourceImage:
     pixels = pixels if dims == 3 else pixels[0]
     is_grey = pixels.ndim == dims
     affine, spacing = _geometry(frames, notes)
-    modality = str(header.get("Modality", ""))
-    name = modality if re.fullmatch(r"[A-Z]{2,16}", modality) else "DICOM"
     return SourceImage(
         pixels,
         dims,
         "DICOM",
-        name,
+        _modality(header) or "DICOM",
         window=_window(frames, inverted, notes) if is_grey else None,
         spacing=spacing,
         units=None if spacing is None else "mm",
@@ -228,11 +230,14 @@ def _series(path: Path, selection: Selection) -> list[tuple[Path, Any]]:
     for i, uid in enumerate(uids[:8]):
         header, count = series[uid][0][1], len(series[uid])
         size = format_size((int(header.Rows), int(header.Columns)))
-        modality = str(header.get("Modality", ""))
-        known = modality if re.fullmatch(r"[A-Z]{2,4}", modality) else "unknown modality"
-        kinds.append(f"{i}: {known}, {count} files of {size}")
+        kinds.append(f"{i}: {_modality(header) or 'unknown modality'}, {count} files of {size}")
     what = f"the folder holds {len(uids)} series ({'; '.join(kinds)})"
     return series[uids[chosen(selection.series, len(uids), "series", what)]]
+
+
+def _modality(header: Any) -> str:
+    modality = str(header.get("Modality", ""))
+    return modality if modality in _MODALITIES else ""
 
 
 def _number(header: Any, keyword: str) -> float:
