@@ -48,7 +48,15 @@ if TYPE_CHECKING:
     from camanim.figures import PrintedFigure, figure_kinds, make_figure
     from camanim.file_names import suggested_name
     from camanim.findings import Finding, register_finding
-    from camanim.images import Geometry, Preprocess, read_image, take_region
+    from camanim.images import (
+        Geometry,
+        Preprocess,
+        SourceImage,
+        SourcePlace,
+        open_image,
+        read_image,
+        take_region,
+    )
     from camanim.layer_info import LayerInfo
     from camanim.models import (
         Model,
@@ -60,8 +68,8 @@ if TYPE_CHECKING:
         suggest_model,
     )
     from camanim.progress import console
-    from camanim.report import write_report
     from camanim.render import movie_from_folder, write_grid_movie
+    from camanim.report import write_report
     from camanim.road import Road
     from camanim.settings import Settings
     from camanim.store import diff, rerun
@@ -110,6 +118,9 @@ _MODULES = {
     "movie_from_folder": "camanim.render",
     "suggested_name": "camanim.file_names",
     "write_grid_movie": "camanim.render",
+    "SourceImage": "camanim.images",
+    "SourcePlace": "camanim.images",
+    "open_image": "camanim.images",
     "read_image": "camanim.images",
     "similarity_to": "camanim.models",
     "write_report": "camanim.report",
@@ -149,6 +160,8 @@ __all__ = [
     "ScoreError",
     "SettingError",
     "Settings",
+    "SourceImage",
+    "SourcePlace",
     "StoreError",
     "TargetError",
     "Untrusted",
@@ -172,6 +185,7 @@ __all__ = [
     "make_figure",
     "methods",
     "movie_from_folder",
+    "open_image",
     "overlaid",
     "read_image",
     "register_finding",
@@ -181,8 +195,8 @@ __all__ = [
     "suggested_name",
     "take_region",
     "targets",
-    "write_report",
     "write_grid_movie",
+    "write_report",
 ]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 from camanim import (
     catalogue,  # noqa: F401 (registers all kinds of findings)
     depth,
+    export,
     figures,
     render,
     report,
@@ -75,7 +76,11 @@ class Animation(Result):
     through_depth = depth.through_depth
     table = tables.table
     save = store.save
-    write_table = tables.write_table
+    to_pandas = export.to_pandas
+    to_xarray = export.to_xarray
+    write_table = export.write_table
+    write_maps = export.write_maps
+    write_dicom = export.write_dicom
     write_movie = render.write_movie
     write_picture = render.write_picture
     write_plot = render.write_plot
@@ -160,7 +165,8 @@ def animate(
         See `camanim.load_model` and `camanim.Model`; a module is wrapped with the defaults of `Model`.
     image : array-like
         (H, W), (H, W, 3) or (H, W, 4), of any number type; numpy, dask, PIL. A volume (Z, Y, X) for a
-        3-D network, or for a 2-D network with ``slices=True``. Files are read by `camanim.read_image`.
+        3-D network, or for a 2-D network with ``slices=True``. `camanim.open_image` opens
+        files, with their window and their place.
     method : str, function or class
         One of `camanim.methods`, such as ``"GradCAM"``; a custom function, or a subclass of grad-cam's
         ``BaseCAM`` (see docs/my-own-cam.md).

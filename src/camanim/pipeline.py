@@ -15,7 +15,15 @@ from camanim._version import __version__
 from camanim.cam_methods import Method, find_method
 from camanim.errors import LayerError, OutOfMemory, ScoreError, TargetError
 from camanim.findings import check_has_input
-from camanim.images import Geometry, Prepared, Region, as_array, take_region
+from camanim.images import (
+    Geometry,
+    Prepared,
+    Region,
+    SourceImage,
+    SourcePlace,
+    as_array,
+    take_region,
+)
 from camanim.layer_info import Status
 from camanim.layer_selection import Layers, selector
 from camanim.models.base import Model, unwrap
@@ -45,6 +53,7 @@ class _Input:
     prepared: Prepared
     provenance: dict[str, Any]
     placement: Geometry | None = None
+    source: SourcePlace | None = None
 
 
 def explain(
@@ -86,12 +95,12 @@ def _run_for(
     model: Model, image: Any, targets: Sequence[Any], method: Any, settings: dict[str, Any]
 ) -> _Run:
     """Return the run of an image for targets that are not resolved yet."""
-    checked = checked_settings(settings)
+    image, checked, source, notes = opened(image, checked_settings(settings))
     region: Region | None = None
     if checked.box is not None:
         region = take_region(image, checked.box, 3 if checked.slices else model.dims)
         image = region.pixels
-    elif hasattr(image, "dask"):
+    elif source is not None or hasattr(image, "dask"):
         # Computed once, instead of at each access.
         image = as_array(image)
     if not targets:
@@ -105,10 +114,38 @@ def _run_for(
         prepared = replace(prepared, notes=(*prepared.notes, *notes))
         provenance = network_record(on_device, prepared) | _image_record(image)
         placement = None if region is None else region.placement
-        return _Input(prepared, provenance | checked.record(), placement)
+        return _Input(prepared, provenance | checked.record(), placement, source)
 
-    notes = [] if region is None else list(region.notes)
+    notes += [] if region is None else region.notes
     return _Run(find_method(method), list(targets), checked, prepare, notes)
+
+
+def opened(image: Any, settings: Settings) -> tuple[Any, Settings, SourcePlace | None, list[str]]:
+    """Return the pixels of an image, and what a `SourceImage` says about them.
+
+    Parameters
+    ----------
+    image : array-like
+        Anything but a `SourceImage` is returned unchanged.
+    settings : Settings
+
+    Returns
+    -------
+    pixels : array-like
+    settings : Settings
+        With the window of the file, unless another one is set.
+    source : SourcePlace or None
+    notes : list of str
+        Those of the file, without its name or anything else that may tell a patient.
+    """
+    if not isinstance(image, SourceImage):
+        return image, settings, None, []
+    notes = list(image.notes)
+    if settings.window is None and image.window is not None:
+        settings = replace(settings, window=image.window)
+        low, high = image.window
+        notes.append(f"The window from {low:g} to {high:g} is that of the {image.kind} file.")
+    return image.pixels, settings, image.place, notes
 
 
 def explain_prepared(
@@ -261,7 +298,7 @@ def recompute(
     def prepare(on_device: Model) -> _Input:
         tensor = result.tensor.to(on_device.device, on_device.dtype)
         prepared = Prepared(tensor, result.geometry, result.image)
-        return _Input(prepared, provenance, result.placement)
+        return _Input(prepared, provenance, result.placement, result.source)
 
     requested = (lambda output: [result.target]) if targets is None else targets
     return _Run(computed_by, requested, settings, prepare).results(model)
@@ -452,6 +489,7 @@ class _Run:
             provenance=given.provenance | {"method": self.method.name, "target": target.describe()},
             notes=list(dict.fromkeys(self.notes)),
             placement=given.placement,
+            source=given.source,
             # Without the caller's callback, and for the device of the network at that time.
             computed_with=(self.method, replace(self.settings, progress=silent, device=None)),
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from camanim.cam_methods import Method
-    from camanim.images import Geometry
+    from camanim.images import Geometry, SourcePlace
     from camanim.models import Model
     from camanim.settings import Settings
     from camanim.targets import Target
@@ -76,6 +76,9 @@ class Result:
     computed_with : (Method, Settings) or None
         Method and settings, for `camanim.pipeline.recompute`; None if the result was not computed by
         `animate`.
+    source : SourcePlace or None
+        Shape, spacing, units and affine of the image that was passed, if it was a `SourceImage`:
+        `source_geometry` leads to its pixels, and its affine from there to the patient.
     """
 
     maps: list[npt.NDArray[np.float32]]
@@ -98,6 +101,7 @@ class Result:
     placement: Geometry | None = None
     windows: Windows | None = None
     computed_with: tuple[Method, Settings] | None = None
+    source: SourcePlace | None = None
 
     def __repr__(self) -> str:
         findings = f", {', '.join(self.findings)}" if self.findings else ""

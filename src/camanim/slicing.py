@@ -45,6 +45,12 @@ def take_plane(result: R, z: int | None = None) -> R:
     center = (at + 0.5 - offset) / scale
     if not 0 <= center <= depth:
         raise ImageError(f"The maps do not cover plane {at}: use fit='stretch' for all planes.")
+    source, placed = result.source, result.placement
+    if source is not None and len(source.shape) == 3:
+        # The plane's centre in the image that was passed.
+        source = source.plane(
+            at if placed is None else placed.offset[0] + placed.scale[0] * (at + 0.5) - 0.5
+        )
     extremes = result.extremes or [(float(m.min()), float(m.max())) for m in result.maps]
     return replace(
         result,
@@ -54,6 +60,7 @@ def take_plane(result: R, z: int | None = None) -> R:
         placement=None if result.placement is None else _without_depth(result.placement),
         extremes=extremes,
         findings=dict(result.findings),
+        source=source,
     )
 
 

@@ -75,12 +75,12 @@ def cell_value(value: Any) -> Any:
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def write_table(result: Result, path: str | Path) -> Path:
-    """Write `table` as a CSV file.
+def write_rows(rows: list[dict[str, Any]], path: str | Path) -> Path:
+    """Write rows with the same keys as a CSV file.
 
     Parameters
     ----------
-    result : Result
+    rows : list of dict
     path : path-like
         Must end in ``.csv``.
 
@@ -93,13 +93,6 @@ def write_table(result: Result, path: str | Path) -> Path:
     RenderError
         If the suffix differs, or the file cannot be written.
     """
-    # Before the rows are made.
-    target = checked_path(path, ".csv")
-    return write_rows(table(result), target)
-
-
-def write_rows(rows: list[dict[str, Any]], path: str | Path) -> Path:
-    """Write rows with the same keys as a CSV file; errors are those of `write_table`."""
     target = checked_path(path, ".csv")
     text = StringIO(newline="")
     writer = csv.DictWriter(text, rows[0])

@@ -19,7 +19,7 @@ from camanim.images.geometry import format_size
 from camanim.layer_info import LayerInfo, Status
 from camanim.models.base import Model, unwrap
 from camanim.models.output_kind import output_kind
-from camanim.pipeline import explain_prepared, network_record
+from camanim.pipeline import explain_prepared, network_record, opened
 from camanim.progress import silent
 from camanim.result import Result
 from camanim.settings import Settings, WindowSettings, checked_settings
@@ -54,15 +54,15 @@ def explain_windows(
         model = Model(model)
     names = ("size", "overlap", "blending", "max_cells")
     window_settings = WindowSettings(**{n: settings.pop(n) for n in names if n in settings})
-    checked = checked_settings(settings)
+    image, checked, place, notes = opened(image, checked_settings(settings))
     _check_supported(checked)
     source = LazyImage(image, model.dims, checked.box)
     size = _window_size(model, window_settings)
     windows = place_windows(source.shape, size, window_settings.overlap, window_settings.blending)
     run = _WindowedRun(
-        model, source, windows, find_method(method), target, checked, window_settings
+        model, source, windows, find_method(method), target, checked, window_settings, notes
     )
-    return run.result()
+    return replace(run.result(), source=place)
 
 
 def _check_supported(settings: Settings) -> None:

@@ -39,7 +39,7 @@ def show_view(
     results : sequence of (name, Animation)
         Each is shown as a stack over its picture.
     images : sequence of Path
-        Shown as they are read by `camanim.read_image`; the last one is selected.
+        Shown as they are read by `camanim.open_image`; the last one is selected.
     model : str
         Network that the dock is set to.
 
@@ -57,7 +57,14 @@ def show_view(
         # The picture is shown by itself, without the larger image that it may be a part of.
         add_animation(viewer, replace(animation, placement=None), picture)
     for path in images:
-        viewer.add_image(camanim.read_image(path), name=path.name)
+        source = camanim.open_image(path)
+        viewer.add_image(
+            source.pixels,
+            name=source.name,
+            scale=source.spacing,
+            units=source.units and (source.units,) * source.dims,
+            contrast_limits=source.window,
+        )
     if images:
         viewer.layers.selection.active = viewer.layers[-1]
     return dock

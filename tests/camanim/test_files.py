@@ -228,15 +228,62 @@ def test_a_lab_tiff_becomes_rgb(tmp_path: Path) -> None:
     np.testing.assert_allclose(read, 255 * lab2rgb(lab), atol=7)
 
 
-@pytest.mark.parametrize("photometric", ["separated", "cielab"])
-def test_converted_colours_of_16_bits_are_refused(tmp_path: Path, photometric) -> None:
-    samples = DEEP if photometric == "separated" else DEEP[..., :3]
-    tifffile.imwrite(tmp_path / "deep.tif", samples, photometric=photometric)
-    with pytest.raises(ImageError, match="8 bits"):
-        camanim.read_image(tmp_path / "deep.tif")
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_inks_of_16_bits_become_rgb(tmp_path: Path, planar) -> None:
+    stored = DEEP if planar == "contig" else np.moveaxis(DEEP, -1, 0)
+    tifffile.imwrite(tmp_path / "ink.tif", stored, photometric="separated", planarconfig=planar)
+    light = 1 - DEEP / 65535
+    expected = 255 * light[..., :3] * light[..., 3:]
+    read = camanim.read_image(tmp_path / "ink.tif")
+    np.testing.assert_allclose(read, expected, atol=0.51)
+    assert read.dtype == np.uint8
 
 
-@pytest.mark.parametrize("photometric", ["cfa", "linear_raw", "depth_map", "logl"])
+def test_other_inks_are_refused(tmp_path: Path) -> None:
+    extra = [(332, "H", 1, 2, True)]
+    tifffile.imwrite(tmp_path / "ink.tif", DEEP, photometric="separated", extratags=extra)
+    with pytest.raises(ImageError, match="inks"):
+        camanim.read_image(tmp_path / "ink.tif")
+
+
+@pytest.mark.parametrize("pages", [1, 3])
+def test_a_palette_of_16_bits_becomes_its_colours(tmp_path: Path, pages) -> None:
+    colours = RANDOM.integers(0, 256, (3, 65536)).astype(np.uint16)
+    indices = RANDOM.integers(0, 65536, (pages, 6, 9)).astype(np.uint16).squeeze()
+    tifffile.imwrite(
+        tmp_path / "palette.tif", indices, photometric="palette", colormap=colours * 257
+    )
+    read = camanim.read_image(tmp_path / "palette.tif")
+    np.testing.assert_array_equal(read, colours.T.astype(np.uint8)[indices])
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "scale", "offset"),
+    [
+        ("cielab", np.uint16, (655.35, 256, 256), (0, 0, 0)),
+        ("icclab", np.uint8, (2.55, 1, 1), (0, 128, 128)),
+        ("icclab", np.uint16, (652.8, 256, 256), (0, 32768, 32768)),
+        ("itulab", np.uint8, (2.55, 1.5, 1.275), (0, 128, 96)),
+    ],
+)
+def test_other_codes_of_lab_become_rgb(tmp_path: Path, kind, dtype, scale, offset) -> None:
+    a, b = np.meshgrid(np.linspace(-30, 30, 9), np.linspace(-40, 40, 6))
+    lab = np.stack([np.linspace(30, 85, 54).reshape(6, 9), a, b], -1)
+    codes = np.round(lab * scale + offset).astype(np.int64).astype(dtype)
+    tifffile.imwrite(tmp_path / "lab.tif", codes, photometric=tifffile.PHOTOMETRIC[kind.upper()])
+    read = camanim.read_image(tmp_path / "lab.tif")
+    np.testing.assert_allclose(read, 255 * np.clip(lab2rgb(lab), 0, 1), atol=4)
+
+
+@pytest.mark.parametrize("photometric", ["mask", "depth_map", "semantic_mask"])
+def test_masks_and_depths_are_grey(tmp_path: Path, photometric) -> None:
+    values = GREY > 100 if photometric == "mask" else DEEP[..., 0]
+    kind = tifffile.PHOTOMETRIC[photometric.upper()]
+    tifffile.imwrite(tmp_path / "grey.tif", values, photometric=kind)
+    np.testing.assert_array_equal(camanim.read_image(tmp_path / "grey.tif"), values)
+
+
+@pytest.mark.parametrize("photometric", ["cfa", "linear_raw", "logl"])
 def test_other_colours_are_refused(tmp_path: Path, photometric) -> None:
     kind = tifffile.PHOTOMETRIC[photometric.upper()]
     samples = DEEP[..., :3] if photometric == "linear_raw" else DEEP[..., 0]

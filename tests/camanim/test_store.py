@@ -483,7 +483,7 @@ CHANGES = {
         computed_with={"method": 3, "settings": {}}
     ),
     "an hash of another array": lambda about: about["arrays"].update(
-        {name: "0" * 64 for name in about["arrays"]}
+        dict.fromkeys(about["arrays"], "0" * 64)
     ),
 }
 

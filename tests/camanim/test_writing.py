@@ -28,6 +28,13 @@ WRITERS = {
     "plot.pdf": lambda result, path: result.write_plot(path),
     "plot.svg": lambda result, path: result.write_plot(path),
     "table.csv": lambda result, path: result.write_table(path),
+    "table.json": lambda result, path: result.write_table(path),
+    "table.parquet": lambda result, path: result.write_table(path),
+    "maps.tif": lambda result, path: result.write_maps(path),
+    "maps.npy": lambda result, path: result.write_maps(path),
+    "maps.npz": lambda result, path: result.write_maps(path),
+    "maps.nii": lambda result, path: result.write_maps(path),
+    "maps.nii.gz": lambda result, path: result.write_maps(path),
     "card.toml": lambda result, path: result.model.save_card(path),
 }
 every_writer = pytest.mark.parametrize("name", list(WRITERS))

@@ -65,8 +65,8 @@ def _camanim(
 
 
 for command in (
-    run, predict, movie, table, report, compare, what_if, rerun, diff, view, layers, models, methods, findings,
-    demo, doctor,
+    run, predict, movie, table, report, compare, what_if, rerun, diff, view, layers, models, methods,
+    findings, demo, doctor,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(figure, name="figure")

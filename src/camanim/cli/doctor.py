@@ -306,7 +306,7 @@ def _ffmpeg() -> str:
     frames = [np.full((64, 96, 3), value, np.uint8) for value in (40, 200)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "two.mp4"
-        with encoder(path, path, (96, 64), 5, []) as running:
+        with encoder(path, path, (96, 64), 5) as running:
             for frame in frames:
                 running.write(frame)
         raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]

@@ -48,7 +48,7 @@ def read_pixels(path: Path) -> Any:
     ImageError
         See `camanim.read_image`.
     """
-    return camanim.read_image(path)
+    return camanim.open_image(path)
 
 
 def load_network(

@@ -28,8 +28,8 @@ from camanim.result import Result
 def movie(images: list[str], **arguments: Any) -> None:
     """Write the movie of images or saved results: one frame per layer.
 
-    By default a movie has the name of its image, in the current folder. Several methods are side by side.
-    A folder that --frames has written becomes a movie again.
+    By default a movie has the name of its image, in the current folder. Several methods are side by
+    side. A folder that --frames has written becomes a movie again.
 
     Example: camanim movie "scans/*.png" --road --out movies
     """

@@ -26,6 +26,7 @@ _DOUBLE = (*RESULTS, ".ome.zarr", ".ome.tiff", ".ome.tif", ".nii.gz", ".tar.gz")
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "movie": tuple(FORMATS),
     "table": (".csv", ".parquet", ".json"),
+    "maps": (".npz", ".npy", ".tif", ".tiff", ".nii", ".nii.gz"),
     "figure": (".pdf", ".svg", ".png"),
     "plot": PLOTS,
     "save": (".zarr", ".ozx", ".camanim.zip"),

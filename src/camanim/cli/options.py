@@ -462,7 +462,13 @@ EXTRA_OPTIONS = {
         OUTPUT, Path | None, None,
         "Where to write: a file, a folder, or a name with {stem} or {name} of each image.",
     ),
-    "movie": Extra(OUTPUT, Path | None, None, "Write the movie to this file (.mp4, .webm, .gif, .apng)."),
+    "movie": Extra(
+        OUTPUT, Path | None, None, "Write the movie to this file (.mp4, .webm, .gif, .apng)."
+    ),
+    "maps": Extra(
+        OUTPUT, Path | None, None,
+        "Write the raw maps to this file (.npz, .npy, .tif with names of layers, .nii.gz).",
+    ),
     "table": Extra(
         OUTPUT, Path | None, None,
         "Write the table to this file (.csv; of layers also .json and .parquet).",

@@ -27,7 +27,7 @@ from camanim.progress import IMAGES, Progress, console
 from camanim.render.plots import SCORES
 
 #: Options that name the outputs of an image.
-OUTPUTS = ("movie", "table", "plot", "save")
+OUTPUTS = ("movie", "table", "plot", "maps", "save")
 
 
 @options.with_options(
@@ -103,6 +103,8 @@ class _Writer:
             yield animation.write_plot(
                 files["plot"], arguments["plot_kind"], second=arguments["plot_second"]
             )
+        if "maps" in files:
+            yield animation.write_maps(files["maps"], progress=progress)
         if "save" in files:
             yield animation.save(files["save"], progress=progress)
         if self.card is not None:

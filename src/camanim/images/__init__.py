@@ -6,10 +6,12 @@ A coordinate of the network's input and the image's coordinate on the same axis 
 """
 
 from camanim.images.contents import color_of, why_labels
-from camanim.images.files import read_image
+from camanim.images.files import open_image, read_image
 from camanim.images.geometry import Geometry
+from camanim.images.place import SourcePlace
 from camanim.images.preprocess import Fit, Prepared, Preprocess
 from camanim.images.regions import LazyImage, Region, is_box, take_region
+from camanim.images.source import SourceImage
 from camanim.images.values import (
     Window,
     as_array,
@@ -28,6 +30,8 @@ __all__ = [
     "Prepared",
     "Preprocess",
     "Region",
+    "SourceImage",
+    "SourcePlace",
     "Window",
     "as_array",
     "checked_array",
@@ -36,6 +40,7 @@ __all__ = [
     "intensity_window",
     "is_box",
     "is_window",
+    "open_image",
     "read_image",
     "take_region",
     "to_display",

@@ -10,7 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import ImageError
-from camanim.images.tiff import read_tiff
+from camanim.images.arrays import open_npy, open_npz, spatial_axes
+from camanim.images.dicom import is_dicom, open_dicom
+from camanim.images.nifti import open_nifti
+from camanim.images.ome_zarr import is_zarr, open_zarr
+from camanim.images.selection import Selection
+from camanim.images.source import SourceImage
+from camanim.images.tiff import open_tiff, read_tiff
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -19,42 +25,117 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 
 
-def read_image(path: str | Path) -> npt.NDArray[Any]:
-    """Read an image file: PNG, JPEG, TIFF, BMP, GIF, WebP, PPM, PGM or PBM.
-
-    The image is turned upright, as its EXIF orientation or TIFF tag says. Palettes, CMYK, YCbCr and LAB
-    are converted to RGB; ICC profiles are ignored.
+def read_image(
+    path: str | Path,
+    *,
+    series: int | str | None = None,
+    volume: int | None = None,
+    channel: int | None = None,
+) -> npt.NDArray[Any]:
+    """Read the pixels of an image file; see `open_image` for the formats and for more than the pixels.
 
     Parameters
     ----------
     path : path-like
+    series, volume, channel
+        As for `open_image`.
 
     Returns
     -------
     numpy.ndarray
-        The stored values, (H, W), (H, W, 3) or (H, W, 4); a TIFF may have more axes.
+        (H, W), (H, W, 3) or (H, W, 4); a volume (Z, H, W). A TIFF or an array may have more axes.
 
     Raises
     ------
     ImageError
-        If the file does not exist, is not an image, is an animation, or has colours that cannot be read
-        as stored.
+        As of `open_image`.
+    """
+    source = open_image(path, series=series, volume=volume, channel=channel)
+    return np.array(source.pixels) if source.kind == "NumPy" else np.asarray(source)
+
+
+def open_image(
+    path: str | Path,
+    *,
+    series: int | str | None = None,
+    volume: int | None = None,
+    channel: int | None = None,
+) -> SourceImage:
+    """Open an image file with its pixels, window, spacing and orientation.
+
+    Read are PNG, JPEG, TIFF, BMP, GIF, WebP, PPM, PGM and PBM; arrays of NumPy (``.npy``, ``.npz``) and
+    of Zarr, OME-Zarr; NIfTI; DICOM files, and the folder of a DICOM series. See docs/guide.md for each.
+
+    Pictures are turned upright, as their EXIF orientation or TIFF tag says. Palettes, CMYK, YCbCr and
+    LAB are converted to RGB; ICC profiles are ignored. Volumes keep the order in which they are stored,
+    (z, y, x), and `SourceImage.affine` says where they lie.
+
+    Parameters
+    ----------
+    path : path-like
+        A file, or the folder of a Zarr array or of a DICOM series.
+    series : int or str, optional
+        Which series of a folder of DICOM files, by number or SeriesInstanceUID; which image of an
+        OME-Zarr folder with several.
+    volume : int, optional
+        Which volume or point in time.
+    channel : int, optional
+        Which channel of an OME-Zarr image; by default all of them, as the last axis.
+
+    Returns
+    -------
+    SourceImage
+        An image for `camanim.animate`. Data of a patient is in none of its printed or copied fields.
+
+    Raises
+    ------
+    ImageError
+        If the file does not exist, is damaged or is not an image; if it holds several images, none of
+        which was chosen; or if it is an animation, or has colours that cannot be read as stored. Nothing
+        in a file is run.
     """
     try:
         path = Path(path)
-        exists = path.is_file()
+        is_file, is_folder = path.is_file(), path.is_dir()
     except (OSError, TypeError, ValueError) as error:
         raise ImageError(f"{path!r:.200} is not the path of a file: {error}") from error
-    if not exists:
+    if not (is_file or is_folder):
         raise ImageError(f"There is no file {path}.")
+    selection = Selection(series, volume, channel)
+    if is_zarr(path):
+        opener: Opener = open_zarr
+    elif is_folder and not is_dicom(path):
+        raise ImageError(f"The folder {path} holds neither a DICOM series nor a Zarr array.")
+    else:
+        opener = _opener(path)
+    if opener is open_dicom:
+        # Its errors name no file, since names of files may be those of patients.
+        return open_dicom(path, selection)
     try:
-        array = READERS.get(path.suffix.lower(), _read_picture)(path)
+        source = opener(path, selection)
     except Exception as error:
         # The readers raise different errors for a damaged file.
         raise ImageError(f"{path} cannot be read as an image: {error}") from error
-    if array.size == 0:
+    if 0 in source.shape or not source.shape:
         raise ImageError(f"{path} cannot be read as an image: it is damaged or empty.")
-    return array
+    return source
+
+
+def _opener(path: Path) -> Opener:
+    """Return the reader of a file, by its suffix, or by its content for DICOM and pictures."""
+    name = path.name.lower()
+    for suffix, opener in OPENERS.items():
+        if name.endswith(suffix):
+            return opener
+    return open_dicom if is_dicom(path) else _open_picture
+
+
+def _open_picture(path: Path, selection: Selection) -> SourceImage:
+    """Open a file that Pillow reads."""
+    selection.allow("A picture")
+    pixels = _read_picture(path)
+    kind = path.suffix.lstrip(".").upper() or "picture"
+    return SourceImage(pixels, spatial_axes(pixels.shape), kind, path.stem)
 
 
 def _read_picture(path: Path) -> npt.NDArray[Any]:
@@ -107,5 +188,14 @@ def _read_deep_png(path: Path) -> npt.NDArray[Any]:
     return high << 8 | low
 
 
-#: Readers by suffix in lower case; Pillow finds the format of all other files.
-READERS: dict[str, Callable[[Path], npt.NDArray[Any]]] = {".tif": read_tiff, ".tiff": read_tiff}
+Opener = Callable[[Path, Selection], SourceImage]
+
+#: Readers by suffix in lower case; Zarr, DICOM and what Pillow reads are known by their content.
+OPENERS: dict[str, Opener] = {
+    ".tif": open_tiff,
+    ".tiff": open_tiff,
+    ".nii": open_nifti,
+    ".nii.gz": open_nifti,
+    ".npy": open_npy,
+    ".npz": open_npz,
+}

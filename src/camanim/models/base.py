@@ -18,6 +18,7 @@ from camanim.images import (
     Geometry,
     Prepared,
     Preprocess,
+    SourceImage,
     Window,
     as_array,
     display_image,
@@ -316,6 +317,9 @@ class Model:
             If the network has lazy weights that do not exist yet.
         """
         check_initialised(self.net)
+        if isinstance(image, SourceImage):
+            window = image.window if window is None else window
+            image = as_array(image)
         if isinstance(self.preprocess, Preprocess):
             array = as_array(image)
             try:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.errors import StoreError
-from camanim.images import Geometry
+from camanim.images import Geometry, SourcePlace
 from camanim.layer_info import LayerInfo
 from camanim.targets import (
     ClassTarget,
@@ -52,6 +52,7 @@ TYPES: dict[str, type] = {
         Norm,
         Segmentation,
         Similarity,
+        SourcePlace,
         Windows,
     )
 }
