@@ -96,7 +96,6 @@ class CamWidget(DockFields):
         self._closed = False
         #: The section "Ask", once it was opened.
         self.ask: AskSection | None = None
-        self._panel_shown = False
         #: The section "Layers", once it was opened.
         self.layers: LayersSection | None = None
         self._settings: SettingsSection | None = None
@@ -446,10 +445,10 @@ class CamWidget(DockFields):
 
     def _show_panel(self) -> None:
         """Show the panel of scores with the first run; the user may close it."""
-        if not self._panel_shown:
+        if not self.session.panel_shown:
             from napari_camanim.plots.panel import show_panel
 
-            self._panel_shown = True
+            self.session.panel_shown = True
             show_panel(self.viewer)
 
     def run_or_cancel(self) -> None:

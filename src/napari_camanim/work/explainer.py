@@ -18,7 +18,7 @@ from napari_camanim.canvas.badge import Badge
 from napari_camanim.layers.metadata import KEY, CamMetadata, metadata
 from napari_camanim.layers.placement import picture_placement
 from napari_camanim.layers.run import Run
-from napari_camanim.layers.views import take_view
+from napari_camanim.layers.views import Region
 from napari_camanim.session import Session, unwrapped
 from napari_camanim.work import jobs
 from napari_camanim.work.jobs import Classes, Explained, Found
@@ -345,12 +345,8 @@ class Explainer(QObject):
         pixels = picture.reshape(*sides, *picture.shape[len(axes) :])
         rgb = picture.ndim > len(axes)
         image = unwrapped(viewer.add_image(pixels, name=run.image_name, rgb=rgb, **place))
-        region = replace(run.region.at_origin(), corners=take_view(viewer, image).corners)
-        # The copy consists of the box alone.
-        placed = [
-            Run.of(replace(each.animation, placement=None), region, image, each.request)
-            for each in explained.runs
-        ]
+        region = replace(Region.of_picture(image, axes), channel_axis=run.region.channel_axis)
+        placed = [Run.of(each.animation, region, image, each.request) for each in explained.runs]
         self._place(
             Explained(explained.request, placed, explained.about, True, explained.classes),
             image,
