@@ -1,27 +1,143 @@
-"""The section of the dock that writes files: movies and cards."""
+"""The section of the dock that writes files and opens results.
+
+What can be written of a stack is listed in `OUTPUTS`: an entry there is a button or a line of the menu,
+a dialog and a job. `SaveSection` knows none of them by name, except that results are opened as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtWidgets import QFileDialog, QMenu, QWidget
 
+from camanim.errors import CamError, StoreError
 from camanim.writing import checked_path
 from napari_camanim.dock.form import Column
-from napari_camanim.session import Session, shown_plane
+from napari_camanim.files.opened import Opened, add_opened, read_result
+from napari_camanim.files.writer import SUFFIX, named
+from napari_camanim.session import Session, shown_plane, unwrapped
 from napari_camanim.work.runner import Job, Runner
+from napari_camanim.work.task import Task
 
 if TYPE_CHECKING:
+    from camanim import Animation
     from camanim.progress import Progress
+    from camanim.stack import Normalization
+    from napari_camanim.layers.run import Run
     from napari_camanim.work.request import RunRequest
+
+#: Filter of the dialog that opens results; of a folder, the file in it is chosen.
+RESULTS = "Results (*.ozx *.zip zarr.json);;All files (*)"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a stack is shown when it is written.
+
+    Attributes
+    ----------
+    normalization : {"local", "global"}
+    z : int or None
+        The shown plane of a volume; None for images, or if several are shown.
+    progress : Progress
+    """
+
+    normalization: Normalization
+    z: int | None
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Output:
+    """One kind of file that is written of the current stack.
+
+    Attributes
+    ----------
+    name : str
+        Name in `SaveSection.choose` and `SaveSection.write`.
+    title : str
+        Title of the button or of the line in the menu, such as ``"Table…"``.
+    tooltip : str
+    suffixes : mapping of str to str
+        From a suffix to what such a file is, in a few words; the first suffix is the default.
+    write : callable
+        ``write(animation, path, shown)``, called in a thread.
+    beside_a_run : bool
+        Whether it can be written while maps or scores are computed. It must use no network.
+    is_button : bool
+        Whether it has a button of its own instead of a line in the menu.
+    """
+
+    name: str
+    title: str
+    tooltip: str
+    suffixes: Mapping[str, str]
+    write: Callable[[Animation, Path, Shown], Any]
+    beside_a_run: bool = False
+    is_button: bool = False
+
+    @property
+    def filters(self) -> str:
+        """The filters of Qt's dialog."""
+        return ";;".join(f"{what} (*{suffix})" for suffix, what in self.suffixes.items())
+
+    def named(self, path: str, chosen: str) -> Path:
+        """Return the path with a suffix; without one, with that of the chosen filter.
+
+        Raises
+        ------
+        StoreError
+            If the name with the suffix exists already, which the dialog has not asked about.
+        """
+        if path.lower().endswith(tuple(self.suffixes)):
+            return Path(path)
+        ends = [suffix for suffix in self.suffixes if f"(*{suffix})" in chosen]
+        return named(path, [*ends, *self.suffixes][0])
+
+
+OUTPUTS = (
+    Output(
+        "result",
+        "Save result…",
+        "Write maps, layers, scores and image to a file that opens again.",
+        {
+            SUFFIX: "Result in one file, OME-Zarr",
+            ".camanim.zarr": "Result in a folder, OME-Zarr",
+            ".camanim.zip": "Result in one file, zip",
+        },
+        lambda animation, path, shown: animation.save(path, progress=shown.progress),
+        beside_a_run=True,
+        is_button=True,
+    ),
+    Output(
+        "table",
+        "Table…",
+        "Write a row for each layer, with its scores.",
+        {".csv": "Table"},
+        lambda animation, path, shown: animation.write_table(path),
+        beside_a_run=True,
+    ),
+    Output(
+        "movie",
+        "Movie…",
+        "Write a movie of all layers; of a volume, the shown plane.",
+        {".mp4": "Movie"},
+        lambda animation, path, shown: animation.write_movie(
+            path, normalization=shown.normalization, z=shown.z, progress=shown.progress
+        ),
+    ),
+)
 
 
 class SaveSection(Column):
-    """Buttons that write a movie of the current stack, or a card of the network.
+    """Buttons that write and open results, and a menu of what else can be written.
 
     Parameters
     ----------
@@ -33,6 +149,11 @@ class SaveSection(Column):
         ``say(text, error)`` shows a message.
     parent : QWidget
         Parent of the dialogs.
+
+    Attributes
+    ----------
+    folder : str
+        Folder of the last dialog; empty before.
     """
 
     def __init__(
@@ -45,49 +166,127 @@ class SaveSection(Column):
     ) -> None:
         self._parent = parent
         self._session, self._runner, self._request, self._say = session, runner, request, say
-        self.export_button = PushButton(
-            name="export",
-            text="Export movie…",
-            tooltip="Write a movie of all layers (mp4); of a volume, the shown plane.",
+        self.folder = ""
+        self._outputs = {output.name: output for output in OUTPUTS}
+        #: Jobs beside that of the runner.
+        self._tasks: list[Task] = []
+        self.open_button = PushButton(
+            name="open_result",
+            text="Open result…",
+            tooltip="Open a saved result over its image; of a folder, choose zarr.json in it.",
         )
-        self.card_button = PushButton(
-            text="Save card…", tooltip="Write the network and its settings to a card (.toml)."
+        self.menu_button = PushButton(
+            name="export", text="Export", tooltip="Write a table, a movie or a card."
         )
-        super().__init__([self.export_button, self.card_button])
-        self.export_button.clicked.connect(self.choose_and_export)
-        self.card_button.clicked.connect(self._choose_and_save)
+        menu = QMenu(self.menu_button.native)
+        menu.setToolTipsVisible(True)
+        #: Buttons and lines of the menu by the name of their output.
+        self.controls: dict[str, Any] = {}
+        for output in OUTPUTS:
+            choose = partial(self.choose, output.name)
+            if output.is_button:
+                control = PushButton(text=output.title, tooltip=output.tooltip)
+                control.clicked.connect(choose)
+            else:
+                control = menu.addAction(output.title)
+                control.setToolTip(output.tooltip)
+                # Qt passes whether the line is checked.
+                control.triggered.connect(lambda _=False, choose=choose: choose())
+            self.controls[output.name] = control
+        self.card_action = menu.addAction("Card…")
+        self.card_action.setToolTip("Write the network and its settings to a card.")
+        self.card_action.triggered.connect(self._choose_card)
+        self.menu_button.native.setMenu(menu)
+        buttons = [self.controls[output.name] for output in OUTPUTS if output.is_button]
+        super().__init__([Column([*buttons, self.open_button], "horizontal"), self.menu_button])
+        self.open_button.clicked.connect(self.choose_and_open)
         self.enable()
 
     def enable(self) -> None:
         """Enable what can be written now."""
-        idle = not self._runner.running
-        self.export_button.enabled = idle and self._session.current is not None
-        self.card_button.enabled = idle
+        idle, has_stack = not self._runner.running, self._session.current is not None
+        for name, control in self.controls.items():
+            enabled = has_stack and (idle or self._outputs[name].beside_a_run)
+            if isinstance(control, PushButton):
+                control.enabled = enabled
+            else:
+                control.setEnabled(enabled)
+        self.card_action.setEnabled(idle)
 
-    def export(self, path: str | Path) -> None:
-        """Write the movie of the current stack; of a volume, of the shown plane.
+    # -- Files of the current stack ----------------------------------------------------------------
+
+    def write(self, name: str, path: str | Path) -> None:
+        """Write one of `OUTPUTS` for the current stack; of scores in progress, those computed so far.
 
         Parameters
         ----------
+        name : str
         path : path-like
-            Must end in ``.mp4``.
+            With one of the suffixes.
         """
-        if self._refuses():
+        output = self._outputs[name]
+        if not output.beside_a_run and self._refuses():
             return
         stack, viewer = self._session.current, self._session.viewer
         if stack is None or viewer is None:
-            self._say("No stack to export: press Run first.", True)
+            self._say("There is nothing to save: press Run first.", True)
             return
-        animation, normalization = stack.data.animation, stack.data.normalization
-        z = shown_plane(viewer, stack)
+        data = stack.data
+        work = partial(
+            _write,
+            output,
+            data.animation,
+            Path(path),
+            data.normalization,
+            shown_plane(viewer, stack),
+        )
+        self._start(work, self._show_written, writes=True)
 
-        def job(progress: Progress) -> Path:
-            written: Path = animation.write_movie(
-                path, normalization=normalization, z=z, progress=progress
-            )
-            return written
+    def choose(self, name: str) -> None:
+        """Choose a file, and write one of `OUTPUTS` for the current stack."""
+        output, run = self._outputs[name], self._session.run
+        if not output.beside_a_run and self._refuses():
+            return
+        if run is None:
+            self._say("There is nothing to save: press Run first.", True)
+            return
+        title = output.title.rstrip("…")
+        suggested = suggested_name(run, next(iter(output.suffixes)))
+        path = self._asked(title, suggested, output.filters, output.named)
+        if path is not None:
+            self.write(name, path)
 
-        self._runner.start(Job(job, self._show_written, writes=True))
+    def export(self, path: str | Path) -> None:
+        """Write the movie of the current stack; of a volume, of the shown plane."""
+        self.write("movie", path)
+
+    # -- Results -----------------------------------------------------------------------------------
+
+    def open(self, path: str | Path) -> None:
+        """Open a saved result over its image; nothing is computed, and no network is loaded."""
+        source = Path(path)
+        # A dialog for files cannot choose a folder.
+        source = source.parent if source.name == "zarr.json" else source
+        self._start(partial(_open, source), self._add, writes=False)
+
+    def choose_and_open(self) -> None:
+        """Choose a saved result, and open it."""
+        path, _ = QFileDialog.getOpenFileName(self._parent, "Open result", self.folder, RESULTS)
+        if path:
+            chosen = Path(path)
+            inside = chosen.name == "zarr.json"
+            self.folder = str(chosen.parents[1] if inside else chosen.parent)
+            self.open(chosen)
+
+    def _add(self, opened: Opened) -> None:
+        viewer = self._session.viewer
+        if viewer is None or self._runner.closed:
+            return
+        add_opened(unwrapped(viewer), opened)
+        notes = " ".join([*opened.animation.warnings, *opened.animation.notes])
+        self._say(f"Opened {opened.name}: {len(opened.animation)} layers. {notes}".strip(), False)
+
+    # -- Cards -------------------------------------------------------------------------------------
 
     def save_card(self, path: str | Path) -> None:
         """Write the network and its settings as a card.
@@ -107,7 +306,60 @@ class SaveSection(Column):
             checked_path(path, ".toml")
             return networks.load(spec, progress).save_card(path)
 
-        self._runner.start(Job(job, self._show_written, writes=True))
+        self._start(job, self._show_written, writes=True)
+
+    def _choose_card(self, checked: bool = False) -> None:
+        if self._refuses():
+            return
+        path = self._asked(
+            "Save card", "network.toml", "Card (*.toml)", lambda path, _: named(path, ".toml")
+        )
+        if path is not None:
+            self.save_card(path)
+
+    # -- Jobs --------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Cancel what is being written beside a run; no file of it is left."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _asked(
+        self, title: str, name: str, filters: str, complete: Callable[[str, str], Path]
+    ) -> Path | None:
+        """Return the path that the user chooses in a dialog; None if there is none."""
+        path, chosen = QFileDialog.getSaveFileName(
+            self._parent, title, str(Path(self.folder) / name), filters
+        )
+        if not path:
+            return None
+        self.folder = str(Path(path).parent)
+        try:
+            return complete(path, chosen)
+        except CamError as error:
+            self._say(str(error), True)
+            return None
+
+    def _start(
+        self, work: Callable[[Progress], Any], done: Callable[[Any], None], *, writes: bool
+    ) -> None:
+        """Start a job; while maps or scores are computed, beside them."""
+        if not self._runner.running:
+            self._runner.start(Job(work, done, kept=writes, writes=writes))
+            return
+        task = Task(work)
+        task.succeeded.connect(done)
+        task.failed.connect(self._on_failed)
+        task.finished.connect(self._on_finished)
+        self._tasks.append(task)
+        task.start()
+
+    def _on_failed(self, error: CamError) -> None:
+        if not self._runner.closed:
+            self._say(str(error), True)
+
+    def _on_finished(self) -> None:
+        self._tasks = [task for task in self._tasks if not task.ended]
 
     def _refuses(self) -> bool:
         """Return whether nothing can be written now, and say so."""
@@ -122,17 +374,33 @@ class SaveSection(Column):
             # The dock shortens a long path.
             show_info(f"Wrote {path}.")
 
-    def choose_and_export(self) -> None:
-        """Choose a file and write a movie of the current stack."""
-        self._choose("Export movie", "layers.mp4", "Movie (*.mp4)", self.export)
 
-    def _choose_and_save(self) -> None:
-        self._choose("Save card", "network.toml", "Card (*.toml)", self.save_card)
+def suggested_name(run: Run, suffix: str) -> str:
+    """Return a name for a file of a run: image, network and method."""
+    animation = run.animation
+    network = str(animation.provenance.get("model", "")).rpartition("/")[2]
+    parts = (run.image_name, network, animation.method)
+    words = ", ".join(filter(None, (re.sub(r"[^\w.+() -]+", "_", part).strip() for part in parts)))
+    return f"{words[:120] or 'maps'}{suffix}"
 
-    def _choose(self, title: str, name: str, pattern: str, write: Callable[[str], None]) -> None:
-        if self._refuses():
-            return
-        path, _ = QFileDialog.getSaveFileName(self._parent, title, name, pattern)
-        if path:
-            suffix = Path(name).suffix
-            write(path if path.lower().endswith(suffix) else f"{path}{suffix}")
+
+# Functions of a module, which hold no reference to the dock while napari keeps the worker.
+
+
+def _write(
+    output: Output,
+    animation: Animation,
+    path: Path,
+    normalization: Normalization,
+    z: int | None,
+    progress: Progress,
+) -> Path:
+    output.write(animation, path, Shown(normalization, z, progress))
+    return path
+
+
+def _open(path: Path, progress: Progress) -> Opened:
+    if not path.exists():
+        raise StoreError(f"There is no file {path}.")
+    progress("open", 0, 0)
+    return read_result(path)

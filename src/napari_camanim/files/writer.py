@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from camanim.errors import StoreError
-from camanim.store.format import SUFFIXES
 from napari_camanim.layers.stack import StackData
 
+#: What is a suffix of a name, and no part of it such as a number of a version.
+_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,5}$")
 #: Suffix of a name that is given without one: one file, which no other reader opens.
 SUFFIX = ".ozx"
 
@@ -46,8 +48,8 @@ def write(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> list[str]
     return [str(run.animation.save(named(path)))]
 
 
-def named(path: str | Path) -> Path:
-    """Return a path with a suffix of saved results, which is added to a name without any.
+def named(path: str | Path, suffix: str = SUFFIX) -> Path:
+    """Return the path of a file to write, with a suffix if it has none.
 
     Raises
     ------
@@ -55,12 +57,10 @@ def named(path: str | Path) -> Path:
         If the name with the suffix exists already, which nobody was asked about.
     """
     target = Path(path)
-    if target.suffix.lower() in SUFFIXES:
+    if _SUFFIX.search(target.name):
+        # A wrong one is an error of the engine, which says which there are.
         return target
-    if target.suffix:
-        # The engine says which suffixes there are.
-        return target
-    target = target.with_name(f"{target.name}{SUFFIX}")
+    target = target.with_name(f"{target.name}{suffix}")
     if target.exists():
         raise StoreError(f"{target.name} exists already: enter the whole name to replace it.")
     return target

@@ -27,6 +27,7 @@ from napari_camanim.work.runner import Job, Runner
 if TYPE_CHECKING:
     from napari.layers import Image
 
+    from camanim.models import Untrusted
     from camanim.progress import Progress
     from camanim.stack import Normalization
     from napari_camanim.layers.views import Mask
@@ -265,6 +266,21 @@ class Explainer(QObject):
             return
         work = partial(_test_region, stack.data.run, mask, settings, self._report)
         self._start(Job(work, done, kept=False))
+
+    def confirm(self, error: Untrusted) -> bool:
+        """Return whether the user allows code to run."""
+        return self._runner.confirm(error)
+
+    def continue_opened(self, stack: Image, request: RunRequest) -> None:
+        """Take a stack that was opened from a file for the result of a request.
+
+        To run this request again then computes its findings, and no maps.
+        """
+        run: Run = stack.data.run
+        run.request = request
+        opened = Explained(request, [run], [stack.metadata[KEY]])
+        opened.checksum = run.region.checksum(request.view.data)
+        self._kept[request.key] = opened
 
     def forget(self, image: Image) -> None:
         """Drop the results that are kept of an image, as its pixels were changed or it was removed."""
