@@ -282,9 +282,8 @@ class SaveSection(Column):
         viewer = self._session.viewer
         if viewer is None or self._runner.closed:
             return
+        # The dock says what it is, as also for files that napari opens.
         add_opened(unwrapped(viewer), opened)
-        notes = " ".join([*opened.animation.warnings, *opened.animation.notes])
-        self._say(f"Opened {opened.name}: {len(opened.animation)} layers. {notes}".strip(), False)
 
     # -- Cards -------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QWidget
 
 from camanim.cache_folder import set_cache_folder
 from camanim.errors import CamError
+from camanim.models.names import has_prefix
 from napari_camanim.canvas.fitting import keep_fitted
 from napari_camanim.canvas.presets import Preset, apply_preset
 from napari_camanim.commands import bind_keys, unbind_keys
@@ -324,9 +325,14 @@ class CamWidget(DockFields):
             request = None
         if request is not None and not run.animation.cancelled:
             self.explainer.continue_opened(stack, request)
-        text = "Run computes maps again: this result says not all that they depend on."
+        animation = run.animation
+        kept = "Cancelled: " if animation.cancelled else ""
+        lines = [f"Opened {run.image_name}. {kept}{len(animation)} layers."]
         if run.request is not None:
-            text = "Run computes what is checked for the opened maps, until a field is changed."
+            lines.append("Run computes what is checked for these maps, until a field is changed.")
+        elif animation.windows is None:
+            lines.append("Run computes new maps.")
+        text = " ".join([*lines, *animation.warnings, *animation.notes])
         self.status.show_message(text)
 
     def _show_settings_of(self, run: Run) -> bool:
@@ -337,8 +343,12 @@ class CamWidget(DockFields):
             return False
         self.image.value = image
         if model.source is not None:
-            self.network.choose(model.source)
             self._suggested = ""
+            if has_prefix(model.source):
+                self.network.add_item(model.source)
+                self.network.value = model.source
+            else:
+                self.network.choose(model.source)
         class_ = class_of(animation.target)
         self.classes.set_classes(Classes([], model.classes))
         self.classes.value = class_ or LIKELIEST
