@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
 from napari.utils.notifications import show_info
+from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QFileDialog, QMenu, QWidget
 
 from camanim.errors import CamError, StoreError
@@ -183,19 +184,18 @@ class SaveSection(Column):
         #: Buttons and lines of the menu by the name of their output.
         self.controls: dict[str, Any] = {}
         for output in OUTPUTS:
-            choose = partial(self.choose, output.name)
             if output.is_button:
                 control = PushButton(text=output.title, tooltip=output.tooltip)
-                control.clicked.connect(choose)
+                control.clicked.connect(partial(self.choose, output.name))
             else:
                 control = menu.addAction(output.title)
                 control.setToolTip(output.tooltip)
-                # Qt passes whether the line is checked.
-                control.triggered.connect(lambda _=False, choose=choose: choose())
+                control.setData(output.name)
             self.controls[output.name] = control
         self.card_action = menu.addAction("Card…")
         self.card_action.setToolTip("Write the network and its settings to a card.")
-        self.card_action.triggered.connect(self._choose_card)
+        # A method, to which Qt holds no reference.
+        menu.triggered.connect(self._on_chosen)
         self.menu_button.native.setMenu(menu)
         buttons = [self.controls[output.name] for output in OUTPUTS if output.is_button]
         super().__init__([Column([*buttons, self.open_button], "horizontal"), self.menu_button])
@@ -307,7 +307,14 @@ class SaveSection(Column):
 
         self._start(job, self._show_written, writes=True)
 
-    def _choose_card(self, checked: bool = False) -> None:
+    def _on_chosen(self, action: QAction) -> None:
+        """Write what was chosen in the menu."""
+        if action is self.card_action:
+            self._choose_card()
+        else:
+            self.choose(action.data())
+
+    def _choose_card(self) -> None:
         if self._refuses():
             return
         path = self._asked(

@@ -541,6 +541,9 @@ class CamWidget(DockFields):
         if self.ask is not None:
             stack = self.ask.tool.base_of(stack)
         shown = None if stack is None else stack.data.run.request
+        if shown is None and stack is not None and is_stored(stack.data.animation):
+            # Nothing could bring back what was opened.
+            stack = None
         if shown is None or shown.key != request.key:
             self.explainer.run(
                 request,
