@@ -142,7 +142,7 @@ def complete_or_absent_folder(target: Path) -> Iterator[Path]:
     real = _destination(target)
     with unwound_when_terminated():
         with _writing(target):
-            # A file of its own is the lock, as a folder cannot be locked everywhere.
+            # Another file is the lock, as a folder cannot be locked everywhere.
             part = _Part(real.with_suffix(".lock"))
         folder = part.path.with_suffix("")
         try:

@@ -37,7 +37,7 @@ FOLDER = ".zarr"
 #: Names of codecs of zarr that are written, and alone are read.
 CODECS = {"bytes", "zstd"}
 #: Longest metadata of a node, and largest part of a chunk, in bytes.
-LONGEST, _CHUNK = 2**28, 2**22
+LONGEST, _CHUNK = 2**28, 2**20
 #: Ratio of uncompressed to compressed bytes up to which an entry of a zip file is read.
 _RATIO = 300
 
@@ -126,8 +126,11 @@ def _write(
             **options,
         )
         if isinstance(values, Planes):
-            for i in range(values.shape[0]):
-                array[i] = values.plane(i)
+            # Whole chunks, as each assignment compresses a chunk again.
+            step = array.chunks[0]
+            for first in range(0, values.shape[0], step):
+                last = min(first + step, values.shape[0])
+                array[first:last] = np.stack([values.plane(i) for i in range(first, last)])
         elif values.size:
             array[...] = values
         progress("save", k + 1, len(arrays))
@@ -183,7 +186,7 @@ class Container:
         StoreError
             If it is missing, damaged, too large, or compressed in a way that is never written.
         """
-        # Here, as it imports torch.
+        # Imports torch.
         from camanim.execution.memory import system_memory
 
         array = self._array(name)

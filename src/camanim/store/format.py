@@ -16,7 +16,7 @@ from camanim.store.container import ARCHIVES, FOLDER, LONGEST, is_in_proportion
 FORMAT, KEY = 1, "camanim"
 #: Suffixes of saved results.
 SUFFIXES = (FOLDER, *ARCHIVES)
-#: Fields of a result that are encoded in a way of their own.
+#: Fields of a result that are encoded separately.
 SPECIAL = (
     "maps", "layers", "layer_calls", "image", "tensor", "model", "findings", "computed_with",
     "input_gradient", "guided", "target",

@@ -1,6 +1,6 @@
 """The stack and the image of a result as images of OME-Zarr 0.5, for any viewer.
 
-The stack has an axis `layer` of no type of the specification, and axes of space. Its values are those of
+The stack has an axis `layer`, whose type is none of the specification, and axes of space. Its values are those of
 the local normalisation, in 8 bits. Coordinates are pixels of the image that was explained, with 0 at the
 centre of the first pixel.
 """
@@ -51,7 +51,10 @@ def stack_planes(result: Result) -> tuple[Planes, dict[str, Any]]:
     scale, start = result.source_geometry.affine(size)
     name = f"{result.method} of {result.target.name}"
     space = "zyx"[-len(size) :]
-    axes = [{"name": "layer"}, *({"name": axis, "type": "space"} for axis in space)]
+    axes = [
+        {"name": "layer", "type": "layer"},
+        *({"name": axis, "type": "space"} for axis in space),
+    ]
     attributes = ome_attributes("stack", planes, axes, [1.0, *scale], [0.0, *start], name)
     return planes, attributes
 

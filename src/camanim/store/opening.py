@@ -135,7 +135,7 @@ def _result(
             findings[key] = finding
     return Result(
         **values,
-        # Of its own memory each, so that one can be released.
+        # Copied, so that one map can be released without the others.
         maps=[np.array(array(name)[row]) for name, row in data["maps"]],
         layers=layers,
         layer_calls=layer_calls,
