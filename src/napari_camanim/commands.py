@@ -110,7 +110,27 @@ def toggle_live(viewer: Viewer) -> None:
 
 def export_movie(viewer: Viewer) -> None:
     """Choose a file and write a movie of the current stack."""
-    dock(viewer).saving.choose_and_export()
+    dock(viewer).saving.choose("movie")
+
+
+def save_result(viewer: Viewer) -> None:
+    """Choose a file and write the result of the current stack, which opens again."""
+    dock(viewer).saving.choose("result")
+
+
+def save_table(viewer: Viewer) -> None:
+    """Choose a file and write the table of the layers of the current stack."""
+    dock(viewer).saving.choose("table")
+
+
+def save_report(viewer: Viewer) -> None:
+    """Choose a file and write the report of the current stack, one HTML page."""
+    dock(viewer).saving.choose("report")
+
+
+def open_result(viewer: Viewer) -> None:
+    """Choose a saved result and open it over its image."""
+    dock(viewer).saving.choose_and_open()
 
 
 def record_canvas(viewer: Viewer) -> None:

@@ -88,6 +88,8 @@ class Session:
         self.index: int | None = None
         #: The open comparison, if any; see `napari_camanim.comparison.view`.
         self.comparison: Any = None
+        #: Whether the panel of scores was shown with a result; the user may have closed it.
+        self.panel_shown = False
         self._users = 0
         #: Layers whose visibility, opacity and blending are observed.
         self._watched: list[Any] = []

@@ -231,7 +231,7 @@ def test_every_field_has_a_tooltip(dock):
 
     check(dock)
     check(dock.settings)
-    assert dock.saving.export_button.tooltip
+    assert dock.saving.menu_button.tooltip
 
 
 def test_the_dock_follows_the_theme(viewer, dock, qtbot):

@@ -169,7 +169,7 @@ def test_the_dialog_suggests_a_name_and_the_command_opens_it(
     assert name.endswith(".mp4")
     assert is_complete(tmp_path / "chosen.webm", ".webm")
     assert len(read(tmp_path / "chosen.webm")) == 2
-    recorder.saving.choose_and_export()
+    recorder.saving.choose("movie")
     recorder.finish()
     assert len(asked) == 2
 

@@ -110,12 +110,12 @@ def test_nothing_is_written_during_a_run(viewer, small, ramp, notified, tmp_path
     viewer.add_layer(ramp)
     small.explain()
     saving = small.saving
-    assert saving.export_button.enabled
-    assert saving.card_button.enabled
+    assert saving.controls["movie"].isEnabled()
+    assert saving.card_action.isEnabled()
     small.method.value = "HiResCAM"
     small.run()
-    assert not saving.export_button.enabled
-    assert not saving.card_button.enabled
+    assert not saving.controls["movie"].isEnabled()
+    assert not saving.card_action.isEnabled()
     # Commands have no button.
     for write in (saving.export, saving.save_card):
         write(tmp_path / "file")
@@ -123,8 +123,8 @@ def test_nothing_is_written_during_a_run(viewer, small, ramp, notified, tmp_path
     small.finish()
     assert small.session.animation.method == "HiResCAM"
     assert list(tmp_path.iterdir()) == []
-    assert saving.export_button.enabled
-    assert saving.card_button.enabled
+    assert saving.controls["movie"].isEnabled()
+    assert saving.card_action.isEnabled()
 
 
 def test_mobilenet_predicts_egyptian_cat(

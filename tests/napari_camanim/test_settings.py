@@ -358,7 +358,7 @@ def test_a_card_is_saved_and_opened(
     dock.settings.overrides["size"].value = "24"
     card = tmp_path / "card.toml"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(card.with_suffix("")), ""))
-    dock.saving.card_button.native.click()
+    dock.saving.card_action.trigger()
     dock.finish()
     assert str(card) in dock.status.text
     for edit in (dock.settings.classes, dock.settings.weights):

@@ -37,7 +37,7 @@ FOLDER = ".zarr"
 #: Names of codecs of zarr that are written, and alone are read.
 CODECS = {"bytes", "zstd"}
 #: Longest metadata of a node, and largest part of a chunk, in bytes.
-_LONGEST, _CHUNK = 2**28, 2**20
+LONGEST, _CHUNK = 2**28, 2**20
 #: Ratio of uncompressed to compressed bytes up to which an entry of a zip file is read.
 _RATIO = 300
 
@@ -252,7 +252,7 @@ def open_container(path: Path) -> Iterator[Container]:
         else:
             names = _zipped(path)
             store = zarr.storage.ZipStore(path, read_only=True)
-        if names.get("zarr.json", _LONGEST + 1) > _LONGEST:
+        if names.get("zarr.json", LONGEST + 1) > LONGEST:
             raise damaged(path, "it has no metadata")
         try:
             group = zarr.open_group(store, mode="r", zarr_format=3)
@@ -298,6 +298,12 @@ def _zipped(path: Path) -> dict[str, int]:
     if len(sizes) < len(entries):
         raise damaged(path, "it has two entries with the same name")
     for entry in entries:
-        if entry.flag_bits & 1 or entry.file_size > _RATIO * entry.compress_size + _CHUNK:
+        if not is_in_proportion(entry):
             raise damaged(path, f"{entry.filename} is encrypted, or larger than it should be")
     return sizes
+
+
+def is_in_proportion(entry: zipfile.ZipInfo) -> bool:
+    """Return whether an entry of a zip file is not encrypted, and not much larger than its bytes."""
+    encrypted = entry.flag_bits & 1
+    return not encrypted and entry.file_size <= _RATIO * entry.compress_size + _CHUNK

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from camanim.store.container import ARCHIVES, FOLDER
+from camanim.store.container import ARCHIVES, FOLDER, LONGEST, is_in_proportion
 
 #: Version of the format, and the attribute that holds the result.
 FORMAT, KEY = 1, "camanim"
@@ -24,6 +26,28 @@ SPECIAL = (
 def is_result_path(path: str | Path) -> bool:
     """Return whether a path has a name of saved results: ``.zarr``, ``.ozx`` or ``.camanim.zip``."""
     return Path(path).name.lower().endswith((FOLDER, ".ozx", f".{KEY}.zip"))
+
+
+def holds_result(path: str | Path) -> bool:
+    """Return whether a folder or zip file has the metadata of a saved result, of any version.
+
+    Nothing else of it is read. False also where it cannot be read.
+    """
+    source = Path(path)
+    try:
+        if source.is_dir():
+            root = source / "zarr.json"
+            text = root.read_bytes() if root.stat().st_size <= LONGEST else b""
+        else:
+            with zipfile.ZipFile(source) as archive:
+                entry = archive.getinfo("zarr.json")
+                fits = entry.file_size <= LONGEST and is_in_proportion(entry)
+                text = archive.read(entry) if fits else b""
+        return KEY in json.loads(text)["attributes"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, RuntimeError):
+        return False
+    except (zipfile.BadZipFile, NotImplementedError, zlib.error):
+        return False
 
 
 @cache

@@ -88,6 +88,18 @@ class StoredModel(Model):
         """Whether the network is in memory."""
         return self._loaded is not None
 
+    def load(self, progress: Progress = silent) -> None:
+        """Load the network, unless it is in memory; errors are those of `net`.
+
+        Parameters
+        ----------
+        progress : Progress
+            Called with the bytes of a download.
+        """
+        if self._loaded is None:
+            self._progress = progress
+            self._load()
+
     @property
     def net(self) -> nn.Module:
         """The network, loaded by the first access.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,12 +216,17 @@ def _image_and_tensor(
     return image, tensor
 
 
-def _check_schema(about: Mapping[str, Any], path: Path) -> None:
-    import jsonschema
+@cache
+def _validator() -> Any:
+    from jsonschema import validators
 
-    try:
-        jsonschema.validate(about, schema())
-    except jsonschema.ValidationError as error:
+    # Without a check of the schema itself, which takes as long as that of a file.
+    return validators.validator_for(schema())(schema())
+
+
+def _check_schema(about: Mapping[str, Any], path: Path) -> None:
+    # The first error; a list of all of them to choose from takes longer.
+    for error in _validator().iter_errors(about):
         place = "/".join(map(str, error.absolute_path)) or "camanim"
         raise damaged(path, f"{place}: {error.message[:100]}") from error
 

@@ -6,7 +6,6 @@ The format is OME-Zarr 0.5: a folder or a zip file that any viewer of OME-Zarr s
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import fields
 from pathlib import Path
@@ -25,7 +24,7 @@ from camanim.progress import Progress, silent
 from camanim.result import Result
 from camanim.store.container import content_hash, is_archive, write_container
 from camanim.store.encoding import Encoder
-from camanim.store.format import FORMAT, KEY, SPECIAL, SUFFIXES
+from camanim.store.format import FORMAT, KEY, SPECIAL, SUFFIXES, holds_result
 from camanim.store.network import network_entries
 from camanim.store.ome import image_array, stack_planes
 from camanim.targets.described import DescribedTarget
@@ -115,20 +114,11 @@ def _checked_target(path: str | Path) -> Path:
     if is_archive(Path(path)):
         return checked_path(path, suffix)
     target = checked_folder(path)
-    if target.exists() and any(target.iterdir()) and not _holds_result(target):
+    if target.exists() and any(target.iterdir()) and not holds_result(target):
         raise StoreError(
             f"{target} is a folder without a result, which is not replaced: choose another path."
         )
     return target
-
-
-def _holds_result(folder: Path) -> bool:
-    """Return whether a folder is a saved result, of any version."""
-    try:
-        attributes = json.loads((folder / "zarr.json").read_bytes())["attributes"]
-        return KEY in attributes
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return False
 
 
 def _encoded(result: Result, encoder: Encoder, folder: Path, image: SavedImage) -> dict[str, Any]:

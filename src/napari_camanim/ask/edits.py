@@ -12,6 +12,7 @@ import numpy.typing as npt
 from camanim.animation import as_animation
 from camanim.editing import WhatIf
 from napari_camanim.layers.metadata import CamMetadata, metadata
+from napari_camanim.work.networks import load_stored
 
 if TYPE_CHECKING:
     from camanim import Animation
@@ -69,6 +70,7 @@ class Drawn:
 
 def prepare(animation: Animation, device: Any, progress: Progress) -> WhatIf:
     """Prepare a result, with its network on the device that it was computed on."""
+    load_stored(animation, progress)
     if device not in (None, "cpu"):
         animation = replace(animation, model=animation.model.to(device))
     return WhatIf(animation, TOP, progress=progress)

@@ -88,7 +88,7 @@ class WhatIfTool(QObject):
         super().__init__()
         self._session = session
         self._explainer = explainer
-        self.runner = Runner(_refuse)
+        self.runner = Runner(explainer.confirm)
         self.mode: Mode = "off"
         self.what_if: WhatIf | None = None
         self.labels: Labels | None = None
@@ -659,11 +659,6 @@ class WhatIfTool(QObject):
     def _on_tested(self, result: Any) -> None:
         test, problem = result
         self.said.emit(problem or edits.use_in_words(test))
-
-
-def _refuse(error: object) -> bool:
-    """Allow no code: the network was loaded before."""
-    return False
 
 
 def _same_pixels(one: Run, other: Run) -> bool:

@@ -65,6 +65,15 @@ class ClassField(SearchField):
         return self.box.itemData(row) if row >= 0 else text
 
 
+def class_of(target: Any) -> str:
+    """Return what stands for a target in the field; empty if nothing does."""
+    from camanim.targets import ClassTarget
+
+    if not isinstance(target, ClassTarget) or target.of != "logit":
+        return ""
+    return target.name or str(target.index)
+
+
 class _Bars(QStyledItemDelegate):
     """Draws the probability of a class as a bar below its name."""
 

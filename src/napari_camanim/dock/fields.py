@@ -25,7 +25,7 @@ SECTIONS = {
     "Layers": "The network as the tree of its modules.",
     "Ask": "What if a region were not there? Explain a box, or windows.",
     "Compare": "Several methods, classes or networks side by side.",
-    "Save": "Movies and cards.",
+    "Save": "Results, tables, movies and cards.",
     "Settings": "Settings of network, maps, scores and computation.",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -219,6 +219,28 @@ class SettingsSection(Column):
             "device": self.device.value,
         } | values
 
+    def show_run(self, settings: Settings) -> bool:
+        """Set the fields to the settings of a run; return whether they can say all of them."""
+        for form in (self.maps, self.computing, self.options_form):
+            form.reset()
+        layers = settings.layers
+        if not isinstance(layers, str):
+            names = list(layers) if isinstance(layers, Sequence) else []
+            layers = ", ".join(name for name in names if isinstance(name, str))
+        self.layers.value = layers or "unique"
+        values = {name: getattr(settings, name) for name in settings_of(Settings)}
+        self.maps.set_values(values)
+        self.computing.set_values(values)
+        self.options_form.set_values(settings.options)
+        said = Settings(**{name: v for name, v in self.run().items() if name != "device"})
+        # The picture has the values as they were shown, of the box that was explained.
+        others = ("window", "box", "slices", "device", "progress")
+        return all(
+            _listed(getattr(said, name)) == _listed(value)
+            for name, value in values.items()
+            if name not in others
+        )
+
     def all_slices(self) -> bool:
         """Return whether a 2-D network explains every slice."""
         box: Any = self.maps["slices"]
@@ -280,6 +302,10 @@ class SettingsSection(Column):
     def _recorded(self) -> dict[str, SettingsForm]:
         forms = {f"finding {name}": form for name, form in self.forms.items()}
         return {"maps": self.maps, "computing": self.computing, **forms}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _box(kind: FindingKind) -> CheckBox:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from napari.layers import Image, Labels
 from napari.qt.threading import create_worker
@@ -13,9 +14,11 @@ from qtpy.QtWidgets import QWidget
 
 from camanim.cache_folder import set_cache_folder
 from camanim.errors import CamError
+from camanim.models.names import has_prefix
 from napari_camanim.canvas.fitting import keep_fitted
 from napari_camanim.canvas.presets import Preset, apply_preset
 from napari_camanim.commands import bind_keys, unbind_keys
+from napari_camanim.dock.class_field import LIKELIEST, class_of
 from napari_camanim.dock.event_filters import Closing, IgnoreWheel
 from napari_camanim.dock.fields import DockFields
 from napari_camanim.dock.form import show_words
@@ -24,6 +27,7 @@ from napari_camanim.dock.remembered import remember, remembered
 from napari_camanim.dock.saving import SaveSection
 from napari_camanim.dock.settings_section import SettingsSection
 from napari_camanim.dock.source import Source, list_again
+from napari_camanim.layers.run import Run
 from napari_camanim.layers.views import Mask, View, take_mask
 from napari_camanim.preferences import Preferences, preferences
 from napari_camanim.session import Session, unwrapped
@@ -32,7 +36,8 @@ from napari_camanim.work import jobs
 from napari_camanim.work.collection import include_all
 from napari_camanim.work.estimator import Estimator
 from napari_camanim.work.explainer import Explainer
-from napari_camanim.work.networks import ModelSpec
+from napari_camanim.work.jobs import Classes
+from napari_camanim.work.networks import ModelSpec, is_loaded, is_stored
 from napari_camanim.work.request import RunRequest
 from napari_camanim.work.runner import Runner
 from napari_camanim.work.task import Task
@@ -40,12 +45,13 @@ from napari_camanim.work.task import Task
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+    from camanim import Model
     from camanim.progress import Progress
     from camanim.stack import Normalization
     from napari_camanim.ask.section import AskSection
     from napari_camanim.comparison.requests import LabelledRequest
     from napari_camanim.tree.section import LayersSection
-    from napari_camanim.work.jobs import Classes, Explained
+    from napari_camanim.work.jobs import Explained
 
 #: Milliseconds after the last change until a live run starts.
 DELAY = 40
@@ -94,9 +100,10 @@ class CamWidget(DockFields):
         #: Whether something changed while a file was written, after which a live dock runs.
         self._run_after_writing = False
         self._closed = False
+        #: Runs from files that the fields were set to.
+        self._described: WeakSet[Run] = WeakSet()
         #: The section "Ask", once it was opened.
         self.ask: AskSection | None = None
-        self._panel_shown = False
         #: The section "Layers", once it was opened.
         self.layers: LayersSection | None = None
         self._settings: SettingsSection | None = None
@@ -291,10 +298,65 @@ class CamWidget(DockFields):
         """Show the normalisation of the current stack."""
         current = self.session.current
         self.saving.enable()
+        self._describe_opened()
         if current is not None:
             with self.normalization.changed.blocked(), self.signed.changed.blocked():
                 self.normalization.value = current.data.normalization
                 self.signed.value = current.data.signed
+
+    def _describe_opened(self) -> None:
+        """Set the fields to those of the current stack, if it was opened from a file.
+
+        Run then continues with it: it computes what is checked, and no maps, until a field is changed.
+        """
+        stack = self.session.current
+        if stack is None or self._settings is None or self._closed:
+            return
+        run: Run = stack.data.run
+        if run in self._described or run.request is not None or not is_stored(run.animation):
+            return
+        self._described.add(run)
+        described = self._show_settings_of(run)
+        try:
+            # Without a finding or a mask, which are no part of what was opened.
+            request = self._contents() if described else None
+        except CamError:
+            # The view shows no slice of it.
+            request = None
+        if request is not None and not run.animation.cancelled:
+            self.explainer.continue_opened(stack, request)
+        animation = run.animation
+        kept = "Cancelled: " if animation.cancelled else ""
+        lines = [f"Opened {run.image_name}. {kept}{len(animation)} layers."]
+        if run.request is not None:
+            lines.append("Run computes what is checked for these maps, until a field is changed.")
+        elif animation.windows is None:
+            lines.append("Run computes new maps.")
+        text = " ".join([*lines, *animation.warnings, *animation.notes])
+        self.status.show_message(text)
+
+    def _show_settings_of(self, run: Run) -> bool:
+        """Set the fields to those of an opened result; return whether its maps depend on no more."""
+        animation, image = run.animation, run.image
+        model = animation.model
+        if image is None or not any(layer is image for _, layer in self.source.images()):
+            return False
+        self.image.value = image
+        if model.source is not None:
+            self._suggested = ""
+            if has_prefix(model.source):
+                self.network.add_item(model.source)
+                self.network.value = model.source
+            else:
+                self.network.choose(model.source)
+        class_ = class_of(animation.target)
+        self.classes.set_classes(Classes([], model.classes))
+        self.classes.value = class_ or LIKELIEST
+        self.method.value = animation.method
+        show_words(self.domain, domain_words(model))
+        if animation.computed_with is None or animation.windows is not None:
+            return False
+        return self.settings.show_run(animation.computed_with[1]) and bool(model.source and class_)
 
     def _on_moved(self) -> None:
         place = self.source.place()
@@ -371,6 +433,9 @@ class CamWidget(DockFields):
         stack = self.session.current
         if not checked or stack is None or self.runner.running:
             return
+        if not is_loaded(stack.data.animation):
+            # It would be loaded here.
+            return
         try:
             price = self.settings.price(name, stack.data.animation)
         except CamError as error:
@@ -446,10 +511,10 @@ class CamWidget(DockFields):
 
     def _show_panel(self) -> None:
         """Show the panel of scores with the first run; the user may close it."""
-        if not self._panel_shown:
+        if not self.session.panel_shown:
             from napari_camanim.plots.panel import show_panel
 
-            self._panel_shown = True
+            self.session.panel_shown = True
             show_panel(self.viewer)
 
     def run_or_cancel(self) -> None:
@@ -476,6 +541,9 @@ class CamWidget(DockFields):
         if self.ask is not None:
             stack = self.ask.tool.base_of(stack)
         shown = None if stack is None else stack.data.run.request
+        if shown is None and stack is not None and is_stored(stack.data.animation):
+            # Nothing could bring back what was opened.
+            stack = None
         if shown is None or shown.key != request.key:
             self.explainer.run(
                 request,
@@ -510,13 +578,7 @@ class CamWidget(DockFields):
 
     def _show_domain(self) -> None:
         """Show what the chosen network was trained on, if it is loaded."""
-        model = self.runner.networks.model
-        words = ""
-        if model is not None and model.random_weights:
-            words = "random weights, not trained"
-        elif model is not None and model.domain:
-            words = f"trained on {model.domain}"
-        show_words(self.domain, words)
+        show_words(self.domain, domain_words(self.runner.networks.model))
 
     def _show_unplaced(self) -> None:
         self.explainer.show_unplaced()
@@ -582,6 +644,8 @@ class CamWidget(DockFields):
         self.road.value = bool(values.get("road", False))
         if values.get("scale") in self.normalization.choices:
             self.normalization.value = values["scale"]
+        if isinstance(values.get("folder"), str):
+            self.saving.folder = values["folder"]
         self._restored = (self.network.value, self.method.value)
         # Read in a thread, as napari parses the manifests of all plugins for it.
         self._preferences = create_worker(preferences)
@@ -612,6 +676,7 @@ class CamWidget(DockFields):
                 "road": self.road.value,
                 "scale": self.normalization.value,
                 "settings": recorded,
+                "folder": self.saving.folder,
             }
         )
 
@@ -639,6 +704,7 @@ class CamWidget(DockFields):
         # In a thread: with the first run, the window would wait for the import.
         self._importer = create_worker(import_module, "napari_camanim.plots.panel")
         self._importer.start()
+        self._describe_opened()
 
     # -- Closing -----------------------------------------------------------------------------------
 
@@ -672,6 +738,7 @@ class CamWidget(DockFields):
         for signal in (explainer.said, explainer.progressed, explainer.shown, explainer.listed):
             signal.disconnect()
         self.estimator.close()
+        self.saving.close()
         explainer.close()
         if self._device_search is not None:
             self._device_search.succeeded.disconnect()
@@ -693,6 +760,15 @@ class CamWidget(DockFields):
             return
         explainer.abandon()
         self._disconnect()
+
+
+def domain_words(model: Model | None) -> str:
+    """Return what a network was trained on, in words; empty if it is not known."""
+    if model is None:
+        return ""
+    if model.random_weights:
+        return "random weights, not trained"
+    return f"trained on {model.domain}" if model.domain else ""
 
 
 def _devices(progress: Progress) -> list[str]:

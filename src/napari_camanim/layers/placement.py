@@ -32,7 +32,8 @@ def placement(animation: Animation, image: Image, region: Region) -> dict[str, A
     dict
         Arguments of a napari layer: scale, translate, rotate, shear, affine, units and axis_labels.
     """
-    cell, start = animation.source_geometry.affine(animation.geometry.size)
+    geometry = animation.geometry if region.is_picture else animation.source_geometry
+    cell, start = geometry.affine(geometry.size)
     return _placed(cell, start, image, region)
 
 
@@ -42,7 +43,8 @@ def picture_placement(animation: Animation, image: Image, region: Region) -> dic
     Along an axis of channels, one pixel spans all channels.
     """
     space = len(region.axes)
-    placed = animation.placement or Geometry(tuple(animation.image.shape[:space]))
+    placed = None if region.is_picture else animation.placement
+    placed = placed or Geometry(tuple(animation.image.shape[:space]))
     cell, start = placed.affine(placed.size)
     return _placed(cell, start, image, region, spanned=region.channel_axis)
 

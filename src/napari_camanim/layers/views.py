@@ -41,6 +41,9 @@ class Region:
         Axis of the layer whose positions are the channels of the network's input.
     box : tuple of (int, int), optional
         First pixel and end of the box along each of `axes`; by default the region is whole.
+    is_picture : bool
+        Whether the layer is `Result.image` alone, and not the image that this was taken from: pixels of
+        the layer are then those of the picture.
     """
 
     shape: tuple[int, ...]
@@ -50,6 +53,7 @@ class Region:
     labels: tuple[str, ...]
     channel_axis: int | None = None
     box: tuple[tuple[int, int], ...] | None = None
+    is_picture: bool = False
 
     @property
     def ranges(self) -> tuple[tuple[int, int], ...]:
@@ -94,11 +98,12 @@ class Region:
             return None
         return zlib.crc32(np.ascontiguousarray(pixels).data)
 
-    def at_origin(self) -> Region:
-        """Return the same region of an image that consists of it alone."""
-        sizes = dict(zip(self.axes, self.size, strict=True))
-        shape = tuple(sizes.get(i, 1) for i in range(len(self.shape)))
-        return replace(self, shape=shape, position=(0,) * len(shape), box=None)
+    @classmethod
+    def of_picture(cls, layer: Image, axes: Sequence[int]) -> Region:
+        """Return the region of a layer that shows `Result.image`, along some of its axes."""
+        shape = tuple(map(int, layer.data.shape[: layer.ndim]))
+        corners, names = _corners(layer, layer.data), axis_names(layer)
+        return cls(shape, tuple(axes), (0,) * len(shape), corners, names, is_picture=True)
 
 
 class RegionPixels:

@@ -18,7 +18,7 @@ from napari_camanim.canvas.badge import Badge
 from napari_camanim.layers.metadata import KEY, CamMetadata, metadata
 from napari_camanim.layers.placement import picture_placement
 from napari_camanim.layers.run import Run
-from napari_camanim.layers.views import take_view
+from napari_camanim.layers.views import Region
 from napari_camanim.session import Session, unwrapped
 from napari_camanim.work import jobs
 from napari_camanim.work.jobs import Classes, Explained, Found
@@ -27,6 +27,7 @@ from napari_camanim.work.runner import Job, Runner
 if TYPE_CHECKING:
     from napari.layers import Image
 
+    from camanim.models import Untrusted
     from camanim.progress import Progress
     from camanim.stack import Normalization
     from napari_camanim.layers.views import Mask
@@ -266,6 +267,21 @@ class Explainer(QObject):
         work = partial(_test_region, stack.data.run, mask, settings, self._report)
         self._start(Job(work, done, kept=False))
 
+    def confirm(self, error: Untrusted) -> bool:
+        """Return whether the user allows code to run."""
+        return self._runner.confirm(error)
+
+    def continue_opened(self, stack: Image, request: RunRequest) -> None:
+        """Take a stack that was opened from a file for the result of a request.
+
+        To run this request again then computes its findings, and no maps.
+        """
+        run: Run = stack.data.run
+        run.request = request
+        opened = Explained(request, [run], [stack.metadata[KEY]])
+        opened.checksum = run.region.checksum(request.view.data)
+        self._kept[request.key] = opened
+
     def forget(self, image: Image) -> None:
         """Drop the results that are kept of an image, as its pixels were changed or it was removed."""
         for key, kept in list(self._kept.items()):
@@ -345,12 +361,8 @@ class Explainer(QObject):
         pixels = picture.reshape(*sides, *picture.shape[len(axes) :])
         rgb = picture.ndim > len(axes)
         image = unwrapped(viewer.add_image(pixels, name=run.image_name, rgb=rgb, **place))
-        region = replace(run.region.at_origin(), corners=take_view(viewer, image).corners)
-        # The copy consists of the box alone.
-        placed = [
-            Run.of(replace(each.animation, placement=None), region, image, each.request)
-            for each in explained.runs
-        ]
+        region = replace(Region.of_picture(image, axes), channel_axis=run.region.channel_axis)
+        placed = [Run.of(each.animation, region, image, each.request) for each in explained.runs]
         self._place(
             Explained(explained.request, placed, explained.about, True, explained.classes),
             image,

@@ -16,7 +16,7 @@ from camanim.progress import Progress
 from napari_camanim.layers.metadata import CamMetadata, metadata
 from napari_camanim.layers.run import Run
 from napari_camanim.layers.views import Mask
-from napari_camanim.work.networks import Networks
+from napari_camanim.work.networks import Networks, load_stored
 from napari_camanim.work.request import RunRequest
 
 if TYPE_CHECKING:
@@ -161,6 +161,9 @@ def find(runs: list[Run], request: RunRequest, report: Report, progress: Progres
 
     Masks come first, as a cancel skips the rest. Findings that are complete already are kept.
     """
+    if request.findings:
+        for run in runs:
+            load_stored(run.animation, progress)
     computations: list[Callable[[], Any]] = []
     if request.mask is not None:
         computations += [partial(_localise, run, request.mask, report) for run in runs]
@@ -266,6 +269,7 @@ def test_region(
     progress: Progress,
 ) -> tuple[Finding | None, str]:
     """Test whether the network uses a region; return the finding and the message of an error."""
+    load_stored(run.animation, progress)
     request = FindingRequest("region_test", settings)
     arguments = request.arguments({"progress": progress}) | {"mask": mask()}
     found: list[Finding] = []

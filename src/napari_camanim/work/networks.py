@@ -11,7 +11,7 @@ from camanim.models.names import has_prefix, published_name
 from camanim.progress import Progress
 
 if TYPE_CHECKING:
-    from camanim import Model
+    from camanim import Animation, Model
 
 #: Files and folders with code that the user has allowed to run, until napari is closed.
 TRUSTED: set[str] = set()
@@ -84,3 +84,48 @@ def _load(spec: ModelSpec, progress: Progress) -> Model:
         if str(error.source) not in TRUSTED:
             raise
     return camanim.load_model(spec.source, **spec.settings, trust=True, progress=progress)
+
+
+def is_stored(animation: Animation) -> bool:
+    """Return whether a result was opened from a file; its network is loaded when it is needed."""
+    from camanim.store.network import StoredModel
+
+    return isinstance(animation.model, StoredModel)
+
+
+def is_loaded(animation: Animation) -> bool:
+    """Return whether the network of a result is in memory."""
+    return bool(getattr(animation.model, "is_loaded", True))
+
+
+def load_stored(animation: Animation, progress: Progress) -> None:
+    """Load the network of a result that was opened from a file, before something new is computed.
+
+    Parameters
+    ----------
+    animation : Animation
+        Of any other result, nothing is loaded. If the user has allowed the network's code to run, its
+        `model` is replaced by the trusted one.
+    progress : Progress
+
+    Raises
+    ------
+    Untrusted
+        If its files contain code that the user has not allowed to run.
+    ModelError
+        If it cannot be loaded, or has other weights now.
+    """
+    from camanim.store.network import StoredModel
+
+    model = animation.model
+    if not isinstance(model, StoredModel) or model.is_loaded:
+        return
+    progress("load", 0, 0)
+    try:
+        model.load(progress)
+    except Untrusted as error:
+        if str(error.source) not in TRUSTED:
+            raise
+        model = model.trusted(progress)
+        model.load(progress)
+        animation.model = model

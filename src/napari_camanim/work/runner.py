@@ -66,7 +66,7 @@ class Runner(QObject):
     def __init__(self, confirm: Callable[[Untrusted], bool]) -> None:
         super().__init__()
         self.networks = Networks()
-        self._confirm = confirm
+        self.confirm = confirm
         self._task: Task | None = None
         self._job: Job | None = None
         self._next: Job | None = None
@@ -171,7 +171,7 @@ class Runner(QObject):
             self.finished.emit()
 
     def _repeat_if_trusted(self, error: Untrusted, job: Job) -> None:
-        if not self._confirm(error):
+        if not self.confirm(error):
             self.failed.emit(Cancelled(f"Nothing was run: {error.source} is not trusted."))
         elif not self._closed and self._next is None:
             self._start(replace(job))

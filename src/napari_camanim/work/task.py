@@ -59,6 +59,7 @@ class Task(QObject):
         super().__init__()
         self._job: Callable[[Progress], Any] | None = job
         self._cancel = threading.Event()
+        self._ended = False
         self._last: tuple[str, float] = ("", 0.0)
         self._worker = create_worker(self._work)
         self._worker.returned.connect(self._deliver)
@@ -77,6 +78,11 @@ class Task(QObject):
     def cancelled(self) -> bool:
         """Whether `cancel` was called."""
         return self._cancel.is_set()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last signal was emitted, or is being emitted."""
+        return self._ended
 
     def _work(self) -> Outcome:
         assert self._job is not None
@@ -120,6 +126,7 @@ class Task(QObject):
         self.failed.emit(error if isinstance(error, CamError) else _unexpected(error))
 
     def _end(self) -> None:
+        self._ended = True
         self.finished.emit()
 
 

@@ -1,0 +1,1 @@
+"""Saved results in napari: opened as layers, and written from them."""
