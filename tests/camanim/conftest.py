@@ -321,3 +321,18 @@ def torch_home(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("no weights in `shared`")
     monkeypatch.setenv("TORCH_HOME", str(home))
     return home
+
+
+@pytest.fixture
+def cli(capsys):
+    """Return a function that runs a command in this process: code, stdout, stderr."""
+
+    def run(*arguments):
+        from camanim.cli import main
+
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        out = capsys.readouterr()
+        return end.value.code, out.out, out.err
+
+    return run

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 import camanim
 from camanim import samples
-from camanim.cli import app, main, naming
+from camanim.cli import app, naming
 from camanim.cli.options import EXTRA_OPTIONS
 from camanim.cli.terminal import print_table
 from camanim.progress import IMAGES, console
@@ -36,19 +36,6 @@ from camanim.render.encoder import is_complete
 
 FEW = ("--layers", "features.norm5", "--layers", "features.conv0")
 COMMAND = [sys.executable, "-c", "from camanim.cli import main; main()"]
-
-
-@pytest.fixture
-def cli(capsys):
-    """Return a function that runs a command in this process: code, stdout, stderr."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        out = capsys.readouterr()
-        return end.value.code, out.out, out.err
-
-    return run
 
 
 @pytest.fixture

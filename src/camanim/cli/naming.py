@@ -196,7 +196,7 @@ def filled(name: Path, path: Path, option: str, folder: Path | None = None) -> P
 def check_place(option: str, file: Path) -> None:
     """Raise `RenderError` if an output has a wrong suffix, or cannot be written."""
     if option == "frames":
-        checked_movie(file / "")
+        checked_movie(f"{file}/")
         return
     _check_suffix(option, file)
     if option == "save":

@@ -103,6 +103,11 @@ def is_folder(path: str | Path) -> bool:
     return str(path).endswith(("/", "\\")) or not Path(path).suffix
 
 
+def is_movie(target: Path) -> bool:
+    """Return whether a path that was checked is that of a movie, and not of a folder of frames."""
+    return target.suffix.lower() in FORMATS
+
+
 def format_of(path: str | Path) -> MovieFormat:
     """Return the format of a movie by its suffix.
 

@@ -24,6 +24,7 @@ from camanim.render.formats import (
     cleaned,
     format_of,
     is_folder,
+    is_movie,
     tags_of,
 )
 from camanim.render.frames import Frame, FrameRenderer, FrameSize, Layout, Opacity, Resolution
@@ -160,7 +161,10 @@ def checked_movie(path: str | Path, fps: float = 1.0) -> Path:
         cannot be written there.
     """
     if is_folder(path):
-        return checked_folder(path)
+        target = checked_folder(path)
+        if is_movie(target):
+            raise RenderError(f"{target.name} is the name of a movie: name the folder otherwise.")
+        return target
     format_of(path)
     check_rate(path, fps)
     return checked_path(path, Path(path).suffix.lower())
@@ -216,7 +220,7 @@ def _writer(
     quality: Quality,
     tags: Tags,
 ) -> Iterator[FrameWriter]:
-    if is_folder(target):
+    if not is_movie(target):
         with folder_writer(target, fps, _rows_of_frames(times, rows), quality, tags) as writer:
             yield writer
         return
@@ -265,7 +269,7 @@ def write_sequence(
     if first is None:
         raise RenderError("There is no picture to write: record one layer at least.")
     size = (first.shape[1] + first.shape[1] % 2, first.shape[0] + first.shape[0] % 2)
-    if is_folder(target):
+    if not is_movie(target):
         opened = folder_writer(target, fps, rows, quality, tags)
     else:
         # The palette of a GIF is that of each frame, as the others are not known yet.

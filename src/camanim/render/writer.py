@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from camanim.render.encoder import encoder
-from camanim.render.formats import Quality, Tags, is_folder
+from camanim.render.formats import Quality, Tags, is_movie
 from camanim.render.pen import Box
 from camanim.writing import complete_or_absent
 
@@ -113,7 +113,7 @@ def movie_writer(
         Frames from which the palette of a GIF is taken; by default each frame has its own palette, which
         takes longer.
     """
-    assert not is_folder(target)
+    assert is_movie(target)
     palette = None
     if samples and target.suffix.lower() == ".gif":
         palette = common_palette(samples)
