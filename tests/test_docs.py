@@ -131,9 +131,12 @@ def test_commands_and_options_are_those_there_are(page: Path) -> None:
     for words in (words for block in blocks for words in commands_of(block)):
         if words[:1] == ["camanim"]:
             command = group if words[1].startswith("-") else commands[words[1]]
+            if hasattr(command, "commands") and words[2:3] not in ([], ["NAME"]):
+                command = command.commands[words[2]]
             known = {opt for param in command.params for opt in param.opts} | {"--help"}
             assert {word for word in words if word.startswith("-")} <= known, words
     if page.parent == DOCS:
+        commands = commands | commands["figure"].commands
         known = {o for c in commands.values() for param in c.params for o in param.opts}
         options = set(re.findall(r"`(--[a-z][a-z0-9-]+)[^`]*`", FENCE.sub("", text)))
         assert options <= known | {"--help"}, options - known
