@@ -19,6 +19,11 @@ SPECIAL = (
     "maps", "layers", "layer_calls", "image", "tensor", "model", "findings", "computed_with",
     "input_gradient", "guided", "target",
 )  # fmt: skip
+#: Notes of a result whose image is not saved, by what is.
+NO_IMAGE = {
+    "thumbnail": "The image is a thumbnail: the file does not hold more of it.",
+    "none": "The file does not hold the image.",
+}
 
 
 def is_result_path(path: str | Path) -> bool:
@@ -32,3 +37,11 @@ def schema() -> dict[str, Any]:
     text = files("camanim.store").joinpath("schema.json").read_text(encoding="utf-8")
     content: dict[str, Any] = json.loads(text)
     return content
+
+
+@cache
+def validator() -> Any:
+    """Return the validator of the schema."""
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(schema())

@@ -51,7 +51,10 @@ def stack_planes(result: Result) -> tuple[Planes, dict[str, Any]]:
     scale, start = result.source_geometry.affine(size)
     name = f"{result.method} of {result.target.name}"
     space = "zyx"[-len(size) :]
-    axes = [{"name": "layer", "type": "layer"}, *({"name": axis, "type": "space"} for axis in space)]
+    axes = [
+        {"name": "layer", "type": "layer"},
+        *({"name": axis, "type": "space"} for axis in space),
+    ]
     attributes = ome_attributes("stack", planes, axes, [1.0, *scale], [0.0, *start], name)
     return planes, attributes
 
