@@ -1,7 +1,7 @@
 """Check the parts of a result: their types, and that they fit each other.
 
-A saved result may come from anywhere, and one in memory may have been changed. Both are checked alike, so
-that a file that was written opens again.
+A saved result may come from anywhere, and one in memory may have been changed. Both are checked alike,
+so that a file that was written opens again.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _fits_type(value: Any, hint: Any) -> bool:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if hint is float:
         return isinstance(value, Real) and not isinstance(value, bool)
-    return isinstance(value, hint) if isinstance(hint, type) else True
+    return isinstance(value, hint) if isinstance(hint, type) and hint is not Any else True
 
 
 def _fits_dtype(dtype: np.dtype[Any], arguments: tuple[Any, ...]) -> bool:

@@ -1,8 +1,8 @@
 """Groups of zarr arrays in a folder or a zip file: written as a whole, and checked before use.
 
-A file may come from anywhere. Before zarr reads it, all of it is checked (`camanim.store.nodes`): regular
-files below the folder, metadata exactly as this module writes them, and chunks that state their size. The
-content of each array is compared with its hash.
+A file may come from anywhere. Before zarr reads it, all of it is checked (`camanim.store.nodes`):
+regular files below the folder, metadata exactly as this module writes them, and chunks that state their
+size. The content of each array is compared with its hash.
 """
 
 from __future__ import annotations

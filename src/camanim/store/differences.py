@@ -221,11 +221,22 @@ def _numbers(part: str, one: Any, other: Any) -> Difference:
         # Of any length, as those of Python may be.
         a, b = int(one), int(other)
         if a == b:
-            return Difference(part, "equal" if type(one) is type(other) else "close", 0.0)
+            return Difference(part, "equal", 0.0)
         return Difference(part, "different", abs(a - b) / max(abs(a), abs(b)), f"{one} and {other}")
-    compared = _arrays(part, np.asarray(one), np.asarray(other))
+    try:
+        pair = [
+            np.asarray(value, complex if _is_complex(one, other) else float)
+            for value in (one, other)
+        ]
+    except OverflowError:
+        return Difference(part, "different", None, f"{_short(one)} and {_short(other)}")
+    compared = _arrays(part, *pair)
     words = "" if compared.verdict == "equal" else f"{one:.6g} and {other:.6g}"
     return Difference(part, compared.verdict, compared.largest, words)
+
+
+def _is_complex(*values: Any) -> bool:
+    return any(isinstance(value, complex | np.complexfloating) for value in values)
 
 
 def _arrays(part: str, one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Difference:

@@ -1,8 +1,8 @@
 """The stack and the image of a result as images of OME-Zarr 0.5, for any viewer.
 
-The stack has an axis `layer`, whose type is none of the specification, and axes of space. Its values are those of
-the local normalisation, in 8 bits. Coordinates are pixels of the image that was explained, with 0 at the
-centre of the first pixel.
+The stack has an axis `layer`, whose type is none of the specification, and axes of space. Its values
+are those of the local normalisation, in 8 bits. Coordinates are pixels of the image that was explained,
+with 0 at the centre of the first pixel.
 """
 
 from __future__ import annotations
