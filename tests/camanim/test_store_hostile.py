@@ -536,7 +536,7 @@ class Mine(Finding):
 
     kind = "mine"
     title = "Mine"
-    größe: np.ndarray | None = None
+    größe: np.ndarray = None
     Größe: np.ndarray | None = None
     extra: object = None
 

@@ -105,7 +105,10 @@ def check_fields(value: Any) -> None:
     """Raise `Invalid` if a field of a dataclass is not of its annotated type."""
     hints = _hints(cast("type", type(value)))
     for f in fields(value):
-        if not fits(getattr(value, f.name), hints.get(f.name, Any)):
+        content = getattr(value, f.name)
+        # Findings of users may have the default None without saying so in the annotation.
+        is_default = content is None and f.default is None
+        if not is_default and not fits(content, hints.get(f.name, Any)):
             raise Invalid(f"{f.name} of {type(value).__name__} is of another type")
     if isinstance(value, Geometry):
         _check_geometry(value)
@@ -173,6 +176,8 @@ def check_fields_of_result(result: Result) -> None:
     for name, hint in expected.items():
         if not fits(getattr(result, name), hint):
             raise Invalid(f"{name} is of another type")
+    if not result.method.isprintable():
+        raise Invalid("the name of the method is not printable")
     for part in (result.geometry, result.placement, result.windows):
         if part is not None:
             check_fields(part)

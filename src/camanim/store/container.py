@@ -268,8 +268,14 @@ def open_container(path: Path) -> Iterator[Container]:
 
     store: zarr.storage.LocalStore | zarr.storage.ZipStore
     try:
-        # Raises an error for names that the system refuses.
         os.stat(path)
+    except FileNotFoundError as error:
+        raise StoreError(f"There is no file {path}.") from error
+    except (OSError, ValueError) as error:
+        # A name that the system refuses, or a folder that it does not show.
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"{shown(path.name)} cannot be opened ({shown(reason)}).") from error
+    try:
         if path.is_dir():
             sizes = _entries(path)
             nodes = check_nodes(sizes, lambda name, n: _head(path / name, n))
@@ -285,8 +291,6 @@ def open_container(path: Path) -> Iterator[Container]:
             store.close()
     except StoreError:
         raise
-    except FileNotFoundError as error:
-        raise StoreError(f"There is no file {path}.") from error
     except MemoryError as error:
         raise StoreError(f"There is not enough memory to open {path.name}.") from error
     except Exception as error:

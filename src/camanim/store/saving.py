@@ -148,7 +148,9 @@ def _check(about: dict[str, Any], encoder: Encoder, target: Path) -> None:
     except Exception as error:
         # As of a finding that fails on its values.
         reason = shown(str(error) or type(error).__name__).rstrip(".")
-        raise StoreError(f"The result cannot be saved ({reason}): it was changed.") from error
+        raise StoreError(
+            f"The result cannot be saved, as its file would not open again: {reason}."
+        ) from error
 
 
 def _checked_target(path: str | Path) -> Path:
@@ -231,8 +233,10 @@ def _stacked_maps(result: Result, encoder: Encoder) -> list[list[Any]]:
     rows: dict[str, list[Array]] = defaultdict(list)
     places: list[list[Any]] = []
     for values in result.maps:
-        if values.dtype != np.float32 or isinstance(values, np.ma.MaskedArray):
-            raise StoreError(f"A map is of {values.dtype} or masked: maps in a file are float32.")
+        if values.dtype != np.float32:
+            raise StoreError(f"A map is of {values.dtype}: maps in a file are float32.")
+        if isinstance(values, np.ma.MaskedArray):
+            raise StoreError("A map is a masked array: fill what is masked, such as with 0.")
         name = "maps/" + "x".join(map(str, values.shape))
         places.append([name, len(rows[name])])
         rows[name].append(values)
