@@ -263,7 +263,7 @@ def test_rerun_says_that_numbers_are_equal(demo, saved) -> None:
 def test_rerun_notices_a_changed_map_and_a_changed_score(saved) -> None:
     opened = camanim.load(saved)
     opened.maps[2][0, 0] += np.abs(opened.maps[2]).max()
-    opened.road.morfs[3, 0] += 0.1
+    opened.road.morfs[0, 3] += 0.1
     run = camanim.rerun(opened)
     verdicts = {each.part: each.verdict for each in run.differences}
     assert verdicts["maps"] == "different"

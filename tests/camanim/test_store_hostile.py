@@ -342,7 +342,7 @@ def test_findings_with_wrong_values_are_refused_or_shown(demo, tmp_path) -> None
     count = 0
     for key, record in result["findings"].items():
         for k, field in enumerate(record["fields"]):
-            for wrong in (WRONG[k % len(WRONG)], WRONG[(k + 4) % len(WRONG)], array):
+            for wrong in (WRONG[k % len(WRONG)], array):
                 (path / "zarr.json").write_text(whole)
                 edit_result(path, lambda r: r["findings"][key]["fields"].update({field: wrong}))  # noqa: B023
                 try:
@@ -351,14 +351,14 @@ def test_findings_with_wrong_values_are_refused_or_shown(demo, tmp_path) -> None
                     count += 1
                 else:
                     exercise(opened)
-    assert count > 50
+    assert count > 40
 
 
 @pytest.mark.parametrize("part", ["target", "provenance", "geometry"])
 def test_parts_with_wrong_values_are_refused_or_shown(saved, part) -> None:
     whole = (saved / "zarr.json").read_text()
     for name in json.loads(whole)["attributes"]["camanim"]["result"][part]:
-        for wrong in WRONG:
+        for wrong in WRONG[::2]:
             (saved / "zarr.json").write_text(whole)
             edit_result(saved, lambda r: r[part].update({name: wrong}))  # noqa: B023
             try:
@@ -604,7 +604,7 @@ def test_notes_may_be_a_tuple(plain, tmp_path) -> None:
         torch.ones(2, dtype=torch.complex64), torch.ones(2).to(torch.float8_e4m3fn),
         torch.ones(2, device="meta"), torch.ones(4).to_sparse(), range(3), Path("x"),
     ],
-    ids=repr,
+    ids=lambda value: f"{type(value).__name__} {getattr(value, 'dtype', '')}",
 )  # fmt: skip
 def test_values_that_a_file_cannot_hold_are_errors(value) -> None:
     with pytest.raises(StoreError):
