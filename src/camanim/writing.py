@@ -6,13 +6,14 @@ is locked by the process that writes it, which distinguishes it from one that a 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +27,10 @@ if sys.platform != "win32":
 _PART = re.compile(r"\.[0-9a-f]{8}\.part(\.\w+)?$")
 #: Bytes written to check a folder, as a full disk still accepts an empty file.
 _PROBE_SIZE = 4096
+#: Beginning of the lock file of a part folder, before the name of the folder that it replaces.
+_FOLDER_MARK = b"part of a folder that camanim writes: "
+#: How often a folder is moved to a place where others put theirs meanwhile.
+_ATTEMPTS = 20
 
 
 def checked_path(path: str | Path, suffix: str) -> Path:
@@ -48,15 +53,20 @@ def checked_path(path: str | Path, suffix: str) -> Path:
         # NUL or a character that the file system cannot encode.
         raise RenderError(f"{str(path)!r} cannot be the name of a file: {error}.") from error
     with _writing(target):
-        part = _Part(_destination(target))
-        try:
-            content = memoryview(bytes(_PROBE_SIZE))
-            # A nearly full disk takes a part of it.
-            while content:
-                content = content[os.write(part.file, content) :]
-        finally:
-            part.discard()
+        _probe(_destination(target))
     return target
+
+
+def _probe(real: Path) -> None:
+    """Write a part file beside a file and remove it."""
+    part = _Part(real)
+    try:
+        content = memoryview(bytes(_PROBE_SIZE))
+        # A nearly full disk takes a part of it.
+        while content:
+            content = content[os.write(part.file, content) :]
+    finally:
+        part.discard()
 
 
 def checked_folder(path: str | Path) -> Path:
@@ -71,11 +81,15 @@ def checked_folder(path: str | Path) -> Path:
     """
     target = Path(path).absolute()
     try:
-        if target.exists() and not target.is_dir():
-            raise RenderError(f"{target} is not a folder: choose another path.")
+        with _writing(target):
+            real = _destination(target)
+            _check_parent(real)
+            # lstat, unlike exists, also raises for a name that is too long.
+            if _mode(real) is not None and not real.is_dir():
+                raise RenderError(f"{target} is not a folder: choose another path.")
+            _probe(real.with_suffix(".lock"))
     except ValueError as error:
         raise RenderError(f"{str(path)!r} cannot be the name of a folder: {error}.") from error
-    checked_path(target.with_suffix(".lock"), ".lock")
     return target
 
 
@@ -128,11 +142,20 @@ def complete_or_absent(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def complete_or_absent_folder(target: Path) -> Iterator[Path]:
+def complete_or_absent_folder(
+    target: Path, check: Callable[[Path], None] = lambda folder: None
+) -> Iterator[Path]:
     """Yield the path of a part folder, which replaces `target` unless the context ends with an error.
 
-    The folder that it replaces is removed at the end. The caller has checked that this is meant. In the
-    main thread, SIGTERM and SIGHUP end the context as well.
+    The folder that it replaces is removed at the end. In the main thread, SIGTERM and SIGHUP end the
+    context as well. If the process is killed while the folders are exchanged, the next write to a part
+    file beside them moves the older folder back.
+
+    Parameters
+    ----------
+    target : pathlib.Path
+    check : callable
+        Called with the existing folder right before it is replaced; raises an error if it must not be.
 
     Raises
     ------
@@ -143,32 +166,80 @@ def complete_or_absent_folder(target: Path) -> Iterator[Path]:
     with unwound_when_terminated():
         with _writing(target):
             # Another file is the lock, as a folder cannot be locked everywhere.
-            part = _Part(real.with_suffix(".lock"))
+            part = _Part(real.with_suffix(".lock"), _FOLDER_MARK + os.fsencode(real.name))
         folder = part.path.with_suffix("")
         try:
             with _writing(target):
                 folder.mkdir()
             yield folder
             with _writing(target):
-                _replace_folder(folder, real)
+                _sync_folder(folder)
+                _replace_folder(folder, real, check)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _settle(folder, real)
             part.discard()
 
 
-def _replace_folder(folder: Path, real: Path) -> None:
-    """Move a folder to the place of another one, which is moved away before and removed afterwards."""
-    if not real.exists():
-        os.replace(folder, real)
+def _sync_folder(folder: Path) -> None:
+    """Wait until the files of a folder have reached the disk."""
+    for parent, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            # Windows synchronises only files that are open for writing.
+            file = os.open(os.path.join(parent, name), os.O_RDWR)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+        _sync_entries(Path(parent))
+
+
+def _sync_entries(folder: Path) -> None:
+    """Wait until the names in a folder have reached the disk, where the system can do this."""
+    if sys.platform == "win32":
         return
-    old = folder.with_name(f"{folder.name}.old")
-    os.replace(real, old)
-    try:
-        os.replace(folder, real)
-    except OSError:
-        os.replace(old, real)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):
+        file = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def _replace_folder(folder: Path, real: Path, check: Callable[[Path], None]) -> None:
+    """Move a folder to the place of another one, which is moved away before; see `_settle`."""
+    old = _older(folder)
+    for attempt in range(_ATTEMPTS):
+        try:
+            if os.path.lexists(real):
+                check(real)
+                os.replace(real, old)
+            os.replace(folder, real)
+        except OSError as error:
+            # Another process has put a folder there, or moved it away, in between.
+            exchanged = error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT)
+            if not exchanged or not folder.is_dir() or attempt == _ATTEMPTS - 1:
+                raise
+            if os.path.lexists(real):
+                shutil.rmtree(old, ignore_errors=True)
+        else:
+            _sync_entries(real.parent)
+            return
+
+
+def _settle(folder: Path, real: Path) -> None:
+    """Remove a part folder, and the older folder, or move this back if nothing has replaced it."""
+    old = _older(folder)
+    if old.is_dir() and not old.is_symlink() and not os.path.lexists(real):
+        with suppress(OSError):
+            os.replace(old, real)
+    # Links are left alone: what is behind them is not of this module.
+    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(real):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _older(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.old")
 
 
 def cannot_write(target: Path, error: OSError) -> RenderError:
@@ -194,13 +265,9 @@ def _destination(target: Path) -> Path:
 def _check_target(target: Path) -> None:
     with _writing(target):
         real = _destination(target)
-        if not real.parent.exists():
-            raise RenderError(f"The folder {real.parent} does not exist: create it first.")
-        if not real.parent.is_dir():
-            raise RenderError(f"{real.parent} is not a folder: choose another path.")
-        try:
-            mode = os.lstat(real).st_mode
-        except FileNotFoundError:
+        _check_parent(real)
+        mode = _mode(real)
+        if mode is None:
             return
         if stat.S_ISDIR(mode):
             raise RenderError(f"{target} is a folder: give the name of a file.")
@@ -211,8 +278,29 @@ def _check_target(target: Path) -> None:
             raise RenderError(f"{target} is protected from writing: choose another path.")
 
 
+def _check_parent(real: Path) -> None:
+    if not real.parent.exists():
+        raise RenderError(f"The folder {real.parent} does not exist: create it first.")
+    if not real.parent.is_dir():
+        raise RenderError(f"{real.parent} is not a folder: choose another path.")
+
+
+def _mode(real: Path) -> int | None:
+    """Return the mode of a file, or None if there is no such file."""
+    try:
+        return os.lstat(real).st_mode
+    except FileNotFoundError:
+        return None
+
+
 class _Part:
     """A locked part file next to a file.
+
+    Parameters
+    ----------
+    real : Path
+    content : bytes
+        Written to the part file.
 
     Attributes
     ----------
@@ -221,7 +309,7 @@ class _Part:
         Descriptor of the open file, which holds the lock.
     """
 
-    def __init__(self, real: Path) -> None:
+    def __init__(self, real: Path, content: bytes = b"") -> None:
         _remove_leftovers(real.parent)
         while True:
             name = f"{real.stem[:40]}.{secrets.token_hex(4)}.part{real.suffix}"
@@ -230,8 +318,13 @@ class _Part:
             _lock(self.file)
             # Another process may have taken the file for a leftover before it was locked.
             if self.path.exists():
-                return
+                break
             os.close(self.file)
+        try:
+            os.write(self.file, content)
+        except BaseException:
+            self.discard()
+            raise
 
     def replace(self, real: Path) -> None:
         """Replace a file by this one, once its content has reached the disk."""
@@ -279,13 +372,23 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _remove_if_unused(path: str) -> None:
     if sys.platform == "win32":
+        content = Path(path).read_bytes()[:_PROBE_SIZE] if path.endswith(".lock") else b""
         os.unlink(path)
+        _settle_leftover(path, content)
         return
     file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
         if _lock(file):
             if path.endswith(".lock"):
-                shutil.rmtree(path.removesuffix(".lock"), ignore_errors=True)
+                _settle_leftover(path, os.read(file, _PROBE_SIZE))
             os.unlink(path)
     finally:
         os.close(file)
+
+
+def _settle_leftover(path: str, content: bytes) -> None:
+    """Settle the part folder of a lock file that no process holds, if this module wrote the file."""
+    name = os.fsdecode(content.removeprefix(_FOLDER_MARK))
+    is_name = name == os.path.basename(name) and name not in ("", ".", "..") and "\0" not in name
+    if content.startswith(_FOLDER_MARK) and is_name:
+        _settle(Path(path.removesuffix(".lock")), Path(path).with_name(name))

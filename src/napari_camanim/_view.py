@@ -60,7 +60,8 @@ def show_view(
         source = camanim.open_image(path)
         viewer.add_image(
             source.pixels,
-            name=source.name,
+            # Names of DICOM files may be those of patients, and a window is photographed.
+            name=source.name if source.kind == "DICOM" else path.name,
             scale=source.spacing,
             units=source.units and (source.units,) * source.dims,
             contrast_limits=source.window,

@@ -435,7 +435,7 @@ def test_the_dialogs_of_the_dock(viewer, small, tmp_path, monkeypatch, stacks, n
             small.saving.controls["table"].trigger()
         small.finish()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["chosen.csv", "chosen.ozx"]
-    assert asked[0][1] == "a_lesion_ 1, ultrasound, GradCAM.ozx"
+    assert asked[0][1] == "lesion-1_ultrasound_GradCAM_malignant.ozx"
     # The folder is remembered.
     assert asked[1][1].startswith(str(tmp_path))
     small.saving.controls["table"].trigger()

@@ -9,6 +9,6 @@ from camanim.cam_methods import guided  # noqa: F401
 from camanim.cam_methods import meta  # noqa: F401
 from camanim.cam_methods import baseline  # noqa: F401
 from camanim.cam_methods.method import Method
-from camanim.cam_methods.registry import find_method, methods
+from camanim.cam_methods.registry import find_method, find_registered, methods
 
-__all__ = ["Method", "find_method", "methods"]
+__all__ = ["Method", "find_method", "find_registered", "methods"]

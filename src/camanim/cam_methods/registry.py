@@ -155,6 +155,19 @@ def find_method(request: object) -> Method:
     raise MethodError(f"A method is a name, a function or a class, not {request!r}.")
 
 
+def find_registered(name: str) -> Method:
+    """Return the method with a name, without importing a module that the name states.
+
+    Raises
+    ------
+    MethodError
+        If the name does not exist, or is an import path.
+    """
+    if not isinstance(name, str) or ":" in name:
+        raise MethodError(f"{name!r} is not the name of a registered method.")
+    return _from_name(name)
+
+
 def _from_name(name: str) -> Method:
     known = _by_normalised_name()
     method = known.get(normalised_name(name))

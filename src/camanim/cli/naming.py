@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from camanim.errors import ImageError, RenderError
 from camanim.render.formats import FORMATS
 from camanim.render.movie import checked_movie
 from camanim.render.plots import SUFFIXES as PLOTS
-from camanim.store.format import KEY
+from camanim.store.format import holds_result
 from camanim.writing import checked_path, make_folder
 
 #: Suffixes of saved results.
@@ -47,13 +46,7 @@ def is_result_file(path: Path) -> bool:
     """
     if path.name.lower().endswith(RESULTS):
         return True
-    if path.suffix.lower() != ".zarr":
-        return False
-    try:
-        group = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
-        return KEY in group["attributes"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    return path.suffix.lower() == ".zarr" and holds_result(path)
 
 
 def stem(path: Path) -> str:

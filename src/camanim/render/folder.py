@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +22,8 @@ from camanim.render.formats import Quality, Tags, check_rate, cleaned, format_of
 from camanim.render.pen import BACKGROUND, Box
 from camanim.render.writer import FrameWriter, movie_writer, sampled, writing_to
 from camanim.table import write_rows
-from camanim.termination import unwound_when_terminated
-from camanim.writing import cannot_write, checked_path
+from camanim.writing import cannot_write, checked_path, complete_or_absent_folder
+from camanim.writing import checked_folder as existing_or_new_folder
 
 Frame = npt.NDArray[np.uint8]
 
@@ -84,18 +81,19 @@ def checked_folder(path: str | Path) -> Path:
     RenderError
         If it cannot be written, or exists and holds other files than the frames of a movie.
     """
-    target = Path(path).absolute()
-    # Checks the folder around it, names, and free space.
-    checked_path(target.with_name(f"{target.name}.png"), ".png")
-    if target.is_symlink() or target.exists():
-        if not target.is_dir():
-            raise RenderError(f"{target} is a file: choose another name for the folder.")
-        strange = [p.name for p in target.iterdir() if not _is_ours(p)]
-        if strange:
-            raise RenderError(
-                f"{target} holds other files ({', '.join(sorted(strange)[:3])}): choose another folder."
-            )
+    target = existing_or_new_folder(path)
+    if target.is_dir():
+        _check_content(target)
     return target
+
+
+def _check_content(folder: Path) -> None:
+    """Raise `RenderError` if a folder holds other files than the frames of a movie."""
+    strange = [p.name for p in folder.iterdir() if not _is_ours(p)]
+    if strange:
+        raise RenderError(
+            f"{folder} holds other files ({', '.join(sorted(strange)[:3])}): choose another folder."
+        )
 
 
 def _is_ours(path: Path) -> bool:
@@ -134,46 +132,19 @@ def folder_writer(
     tags : Tags, optional
     """
     names = frame_names([str(row["layer"]) for row in rows])
-    part = target.with_name(f"{target.name[:40]}.{secrets.token_hex(4)}.part")
     tags = tags or {}
-    with unwound_when_terminated():
+    with complete_or_absent_folder(target, _check_content) as part:
         try:
-            try:
-                part.mkdir()
-                write_rows(
-                    [{"file": n, **row} for n, row in zip(names, rows, strict=True)], part / TABLE
-                )
-                about = {"kind": _KIND, "fps": fps, "tags": cleaned(tags)}
-                text = json.dumps(about, indent=1, ensure_ascii=False)
-                (part / ABOUT).write_text(text + "\n", encoding="utf-8")
-            except OSError as error:
-                raise cannot_write(target, error) from error
-            with writing_to(FolderSink(part, target, list(names), quality, tags)) as writer:
-                yield writer
-            try:
-                _replace(part, target)
-            except OSError as error:
-                raise cannot_write(target, error) from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _replace(part: Path, target: Path) -> None:
-    """Put a complete folder in the place of an older one."""
-    if not target.exists():
-        os.replace(part, target)
-        return
-    # Again, as files may have been added since `checked_folder`.
-    checked_folder(target)
-    real = Path(os.path.realpath(target))
-    older = real.with_name(f"{real.name[:40]}.{secrets.token_hex(4)}.part")
-    os.replace(real, older)
-    try:
-        os.replace(part, real)
-    except OSError:
-        os.replace(older, real)
-        raise
-    shutil.rmtree(older, ignore_errors=True)
+            write_rows(
+                [{"file": n, **row} for n, row in zip(names, rows, strict=True)], part / TABLE
+            )
+            about = {"kind": _KIND, "fps": fps, "tags": cleaned(tags)}
+            text = json.dumps(about, indent=1, ensure_ascii=False)
+            (part / ABOUT).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise cannot_write(target, error) from error
+        with writing_to(FolderSink(part, target, list(names), quality, tags)) as writer:
+            yield writer
 
 
 @checked(RenderError)

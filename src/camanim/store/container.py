@@ -1,8 +1,8 @@
 """Groups of zarr arrays in a folder or a zip file: written as a whole, and checked before use.
 
-A file may come from anywhere. Before zarr reads it, its entries are checked: regular files below the
-folder, the codecs that this module writes, and no more bytes than the computer has. The content of each
-array is compared with its hash, as zarr takes a chunk that is missing for zeros.
+A file may come from anywhere. Before zarr reads it, all of it is checked (`camanim.store.nodes`):
+regular files below the folder, metadata exactly as this module writes them, and chunks that state their
+size. The content of each array is compared with its hash.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from camanim.errors import StoreError
 from camanim.progress import Progress, silent
-from camanim.writing import complete_or_absent, complete_or_absent_folder
+from camanim.store.nodes import Invalid, check_nodes, chunk_shape
+from camanim.writing import cannot_write, complete_or_absent, complete_or_absent_folder
 
 if TYPE_CHECKING:
     import zarr
@@ -34,12 +35,8 @@ Array = npt.NDArray[Any]
 ARCHIVES = (".ozx", ".zip")
 #: Suffix of folders.
 FOLDER = ".zarr"
-#: Names of codecs of zarr that are written, and alone are read.
-CODECS = {"bytes", "zstd"}
-#: Longest metadata of a node, and largest part of a chunk, in bytes.
-LONGEST, _CHUNK = 2**28, 2**20
-#: Ratio of uncompressed to compressed bytes up to which an entry of a zip file is read.
-_RATIO = 300
+#: Most characters of a text of the file in a message.
+_SHOWN = 60
 
 
 def is_archive(path: Path) -> bool:
@@ -53,6 +50,7 @@ def write_container(
     groups: Mapping[str, Mapping[str, Any]],
     arrays: Mapping[str, tuple[Array | Callable[[], Iterator[Array]], Mapping[str, Any]]],
     progress: Progress = silent,
+    check: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Write a group with attributes and arrays; a folder, or a zip file by the suffix.
 
@@ -68,6 +66,8 @@ def write_container(
         Arrays by path, and ``dimension_names``; in place of an array, its shape and type, and planes
         that are computed when they are written: a `Planes`.
     progress : Progress
+    check : callable
+        Called with an existing folder right before it is replaced; raises an error if it must not be.
 
     Raises
     ------
@@ -75,12 +75,34 @@ def write_container(
         If it cannot be written.
     """
     if not is_archive(target):
-        with complete_or_absent_folder(target) as folder:
+        with complete_or_absent_folder(target, check) as folder, _writing(target):
             _write(folder, attributes, groups, arrays, progress)
         return
-    with complete_or_absent(target) as partial, tempfile.TemporaryDirectory() as scratch:
-        _write(Path(scratch), attributes, groups, arrays, progress)
-        _zip(Path(scratch), partial)
+    with complete_or_absent(target) as partial, _scratch_folder() as scratch:
+        with _writing(scratch):
+            _write(scratch, attributes, groups, arrays, progress)
+        with _writing(target):
+            _zip(scratch, partial)
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # Such as a full disk.
+        raise cannot_write(target, error) from error
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    """Yield a folder for the parts of a zip file."""
+    with _writing(Path(tempfile.gettempdir())):
+        folder = Path(tempfile.mkdtemp())
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Planes:
@@ -119,7 +141,7 @@ def _write(
             path,
             shape=values.shape,
             dtype=values.dtype,
-            chunks=_chunks(values.shape, values.dtype.itemsize),
+            chunks=chunk_shape(values.shape, values.dtype.itemsize),
             compressors=ZstdCodec(level=3),
             # A chunk of zeros is written, so that a missing one is noticed.
             config={"write_empty_chunks": True},
@@ -134,15 +156,6 @@ def _write(
         elif values.size:
             array[...] = values
         progress("save", k + 1, len(arrays))
-
-
-def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Return chunks of a few whole planes, or of parts of a large plane."""
-    chunks = [max(1, n) for n in shape]
-    for axis in range(len(chunks)):
-        rest = int(np.prod(chunks[axis + 1 :])) * itemsize
-        chunks[axis] = max(1, min(chunks[axis], _CHUNK // max(1, rest)))
-    return tuple(chunks)
 
 
 def _zip(folder: Path, target: Path) -> None:
@@ -173,9 +186,10 @@ class Container:
         Attributes of the root.
     """
 
-    def __init__(self, path: Path, names: Mapping[str, int], group: zarr.Group) -> None:
+    def __init__(self, path: Path, nodes: Mapping[str, int], group: zarr.Group) -> None:
         self.path = path
-        self._names, self._group = names, group
+        self._nodes, self._group = nodes, group
+        self._read = 0
         self.attributes: dict[str, Any] = dict(group.attrs)
 
     def read(self, name: str, sha256: str) -> Array:
@@ -184,38 +198,35 @@ class Container:
         Raises
         ------
         StoreError
-            If it is missing, damaged, too large, or compressed in a way that is never written.
+            If it is missing or damaged, or all arrays that were read are too large.
         """
-        # Imports torch.
-        from camanim.execution.memory import system_memory
+        import zarr
 
-        array = self._array(name)
-        free = system_memory()
-        if free is not None and array.nbytes > free:
-            raise StoreError(
-                f"{self.path.name} holds an array of {array.nbytes / 1e9:.3g} GB, for which there is "
-                "not enough memory: open it on a larger computer."
-            )
+        size = self._nodes.get(name)
+        if size is None:
+            raise damaged(self.path, f"the array {name} is missing")
+        self._read += size
+        check_memory(self.path, self._read)
+        array = self._group[name]
+        if not isinstance(array, zarr.Array):
+            raise damaged(self.path, f"{name} is no array")
         values = np.asarray(array[...])
         if content_hash(values) != sha256:
             raise damaged(self.path, f"the content of {name} has changed")
         return values
 
-    def _array(self, name: str) -> zarr.Array[Any]:
-        import zarr
 
-        text = self._names.get(f"{name}/zarr.json")
-        if text is None:
-            raise damaged(self.path, f"{name} is missing")
-        array = self._group[name]
-        if not isinstance(array, zarr.Array):
-            raise damaged(self.path, f"{name} is no array")
-        metadata = array.metadata.to_dict()
-        codecs: Any = metadata["codecs"]
-        names = {codec["name"] for codec in codecs}
-        if not names <= CODECS or array.dtype.kind not in "biufc":
-            raise damaged(self.path, f"{name} is stored in a way that camanim never writes")
-        return array
+def check_memory(path: Path, size: int) -> None:
+    """Raise `StoreError` if a number of bytes is more than the computer has."""
+    # Imports torch.
+    from camanim.execution.memory import system_memory
+
+    free = system_memory()
+    if free is not None and size > free:
+        raise StoreError(
+            f"{path.name} holds arrays of {size / 1e9:.3g} GB, for which there is not enough memory: "
+            "open it on a larger computer."
+        )
 
 
 def content_hash(values: Array) -> str:
@@ -226,9 +237,22 @@ def content_hash(values: Array) -> str:
     return digest.hexdigest()
 
 
-def damaged(path: Path, reason: str) -> StoreError:
+def document_hash(document: Any) -> str:
+    """Return the SHA-256 of JSON data, which does not depend on spaces and the order of keys."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def shown(text: object) -> str:
+    """Return a text of a file for a message: one line, printable and not long."""
+    line = "".join(c if c.isprintable() else " " for c in str(text)[: 4 * _SHOWN]).strip()
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
+
+
+def damaged(path: Path, reason: object) -> StoreError:
     """Return the error for a file that is not what was written."""
-    return StoreError(f"{path.name} is damaged or not a result of camanim ({reason}).")
+    why = shown(reason).rstrip(".")
+    return StoreError(f"{shown(path.name)} is damaged or not a result of camanim ({why}).")
 
 
 @contextmanager
@@ -242,21 +266,27 @@ def open_container(path: Path) -> Iterator[Container]:
     """
     import zarr
 
-    if not path.exists():
-        raise StoreError(f"There is no file {path}.")
-    names: Mapping[str, int]
     store: zarr.storage.LocalStore | zarr.storage.ZipStore
     try:
+        os.stat(path)
+    except FileNotFoundError as error:
+        raise StoreError(f"There is no file {path}.") from error
+    except (OSError, ValueError) as error:
+        # A name that the system refuses, or a folder that it does not show.
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"{shown(path.name)} cannot be opened ({shown(reason)}).") from error
+    try:
         if path.is_dir():
-            names, store = _entries(path), zarr.storage.LocalStore(path, read_only=True)
+            sizes = _entries(path)
+            nodes = check_nodes(sizes, lambda name, n: _head(path / name, n))
+            store = zarr.storage.LocalStore(path, read_only=True)
         else:
-            names = _zipped(path)
+            nodes = _zipped(path)
             store = zarr.storage.ZipStore(path, read_only=True)
-        if names.get("zarr.json", LONGEST + 1) > LONGEST:
-            raise damaged(path, "it has no metadata")
         try:
-            group = zarr.open_group(store, mode="r", zarr_format=3)
-            yield Container(path, names, group)
+            # The metadata are those of its own nodes, never consolidated ones.
+            group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
+            yield Container(path, nodes, group)
         finally:
             store.close()
     except StoreError:
@@ -265,12 +295,7 @@ def open_container(path: Path) -> Iterator[Container]:
         raise StoreError(f"There is not enough memory to open {path.name}.") from error
     except Exception as error:
         # zarr, numcodecs, zipfile and json raise different errors for a damaged file.
-        raise damaged(path, _first_line(error)) from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().partition("\n")[0][:200]
-    return text.rstrip(".") or type(error).__name__
+        raise damaged(path, str(error).strip() or type(error).__name__) from error
 
 
 def _entries(folder: Path) -> dict[str, int]:
@@ -280,30 +305,37 @@ def _entries(folder: Path) -> dict[str, int]:
         for name in (*folders, *files):
             path = Path(parent) / name
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                raise damaged(folder, f"{name} is not a regular file")
+                raise Invalid(f"{name} is not a regular file")
             if path.is_file():
                 sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
     return sizes
 
 
+def _head(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
+
+
 def _zipped(path: Path) -> dict[str, int]:
-    """Return the sizes of all entries of a zip file; refuse those that grow out of proportion."""
+    """Check a zip file, and return its arrays with their sizes."""
     if not path.is_file():
-        raise damaged(path, "it is not a regular file")
+        raise Invalid("it is not a regular file")
     if not zipfile.is_zipfile(path):
-        raise damaged(path, "it is not a zip file")
+        raise Invalid("it is not a zip file")
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    sizes = {entry.filename: entry.file_size for entry in entries}
-    if len(sizes) < len(entries):
-        raise damaged(path, "it has two entries with the same name")
-    for entry in entries:
-        if not is_in_proportion(entry):
-            raise damaged(path, f"{entry.filename} is encrypted, or larger than it should be")
-    return sizes
+        sizes = {entry.filename: entry.file_size for entry in entries}
+        if len(sizes) < len(entries):
+            raise Invalid("it has two entries with the same name")
+        for entry in entries:
+            stored = entry.compress_type == zipfile.ZIP_STORED
+            if not stored or entry.compress_size != entry.file_size or entry.flag_bits & 1:
+                raise Invalid("it is a compressed zip file: pack it without compression")
+        if sum(sizes.values()) > path.stat().st_size:
+            raise Invalid("entries of the zip file overlap")
 
+        def head(name: str, count: int) -> bytes:
+            with archive.open(name) as file:
+                return file.read(count)
 
-def is_in_proportion(entry: zipfile.ZipInfo) -> bool:
-    """Return whether an entry of a zip file is not encrypted, and not much larger than its bytes."""
-    encrypted = entry.flag_bits & 1
-    return not encrypted and entry.file_size <= _RATIO * entry.compress_size + _CHUNK
+        return check_nodes(sizes, head)

@@ -9,6 +9,8 @@ is run, and no name in it is imported.
 from __future__ import annotations
 
 import math
+import re
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ import numpy.typing as npt
 from camanim.errors import StoreError
 from camanim.images import Geometry, SourcePlace
 from camanim.layer_info import LayerInfo
+from camanim.store.checking import check_fields
 from camanim.targets import (
     ClassTarget,
     Contrast,
@@ -56,8 +59,15 @@ TYPES: dict[str, type] = {
         Windows,
     )
 }
-#: Kinds of numpy's types that are stored: booleans and numbers.
-KINDS = "biufc"
+#: Kinds of numpy's types that are stored: booleans and real numbers, of at most 8 bytes.
+KINDS = "biuf"
+_LONGEST_ITEM = 8
+#: Longest integer, in bits, as Python reads no longer ones from text.
+_BITS = 4096
+#: Names that arrays can have on all systems.
+_NAME = re.compile(r"[A-Za-z0-9_ ]+(/[A-Za-z0-9_ ]+)*")
+#: The usual NaN; others have a sign or further bits.
+_NAN = struct.pack("<d", math.nan)
 #: Types of torch without an equivalent in numpy, and the integers with the same bits.
 _AS_BITS = {"bfloat16": "int16"}
 
@@ -73,6 +83,7 @@ class Encoder:
 
     def __init__(self) -> None:
         self.arrays: dict[str, Array] = {}
+        self._names: set[str] = set()
 
     def encode(self, value: Any, name: str) -> Any:
         """Return a value as JSON data.
@@ -88,17 +99,23 @@ class Encoder:
         StoreError
             If it has a part of a type that cannot be encoded.
         """
+        if type(value) is int and value.bit_length() > _BITS:
+            raise StoreError(f"{name} is an integer of more than {_BITS} bits.")
         if value is None or type(value) in (bool, int, str):
             return value
         if isinstance(value, str):
             # As torch's version.
             return str.__str__(value)
         if type(value) is float:
-            return value if math.isfinite(value) else {"$float": repr(value)}
+            return value if math.isfinite(value) else {"$float": _not_finite(value)}
         if isinstance(value, np.ndarray):
             return {"$array": self._put(value, name)}
         if isinstance(value, np.generic):
-            return {"$scalar": [value.dtype.str, self.encode(value.item(), name)]}
+            _check_dtype(value.dtype, name)
+            if value.dtype.kind == "f" and not np.isfinite(value):
+                # With its sign and all bits.
+                return {"$scalar": [value.dtype.str, value.tobytes().hex()]}
+            return {"$scalar": [value.dtype.str, value.item()]}
         if isinstance(value, list | tuple):
             items = [self.encode(item, f"{name}/{i}") for i, item in enumerate(value)]
             return items if isinstance(value, list) else {"$tuple": items}
@@ -129,19 +146,39 @@ class Encoder:
     def _tensor(self, value: torch.Tensor, name: str) -> Any:
         import torch
 
-        tensor = value.detach().cpu()
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        if dtype in _AS_BITS:
-            tensor = tensor.view(getattr(torch, _AS_BITS[dtype]))
-        if tensor.layout != torch.strided or tensor.dtype.is_complex:
-            raise StoreError(f"{name} is a tensor of a type that a file cannot hold.")
-        return {"$tensor": [dtype, self._put(tensor.numpy(), name)]}
+        dtype = str(value.dtype).removeprefix("torch.")
+        try:
+            tensor = value.detach().cpu().resolve_conj().resolve_neg()
+            if dtype in _AS_BITS:
+                tensor = tensor.view(getattr(torch, _AS_BITS[dtype]))
+            array = tensor.numpy()
+        except (TypeError, RuntimeError) as error:
+            # On the meta device, sparse, or of a type without an equivalent in numpy.
+            raise StoreError(
+                f"{name} is a tensor ({dtype}, {value.device}) that a file cannot hold."
+            ) from error
+        return {"$tensor": [dtype, self._put(array, name)]}
 
     def _put(self, value: Array, name: str) -> str:
-        if value.dtype.kind not in KINDS:
-            raise StoreError(f"{name} is an array of {value.dtype}, which a file cannot hold.")
+        if isinstance(value, np.ma.MaskedArray):
+            raise StoreError(f"{name} is a masked array, which a file cannot hold.")
+        _check_dtype(value.dtype, name)
+        # Some systems do not distinguish capital letters.
+        if not _NAME.fullmatch(name) or name.lower() in self._names:
+            name = f"arrays/{len(self.arrays)}"
+        self._names.add(name.lower())
         self.arrays[name] = value
         return name
+
+
+def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
+    if dtype.kind not in KINDS or dtype.itemsize > _LONGEST_ITEM:
+        raise StoreError(f"{name} is of {dtype}, which a file cannot hold.")
+
+
+def _not_finite(value: float) -> str:
+    bits = struct.pack("<d", value)
+    return repr(value) if not math.isnan(value) or bits == _NAN else bits.hex()
 
 
 def decode(data: Any, array: Callable[[str], Array]) -> Any:
@@ -167,27 +204,34 @@ def decode(data: Any, array: Callable[[str], Array]) -> Any:
         return {key: decode(item, array) for key, item in data.items()}
     content = data[mark]
     if mark == "$float":
-        return float(content)
+        known = content in ("nan", "inf", "-inf")
+        return float(content) if known else float(struct.unpack("<d", bytes.fromhex(content))[0])
     if mark == "$array":
         return array(content)
     if mark == "$tensor":
         return _tensor(content[0], content[1], array)
     if mark == "$scalar":
-        return _scalar(content[0], content[1], array)
+        return _scalar(*content)
     if mark == "$tuple":
         return tuple(decode(item, array) for item in content)
     if mark == "$mapping":
         return {decode(k, array): decode(v, array) for k, v in content}
     if mark == "$type":
-        return TYPES[content](**{k: decode(v, array) for k, v in data["fields"].items()})
+        cls = TYPES[content]
+        made = cls(**{k: decode(v, array) for k, v in data["fields"].items()})
+        check_fields(made)
+        return made
     raise ValueError(f"unknown mark {mark}")
 
 
-def _scalar(dtype: str, value: Any, array: Callable[[str], Array]) -> np.generic:
+def _scalar(dtype: str, value: Any) -> np.generic:
     kind = np.dtype(dtype)
-    if kind.kind not in KINDS:
-        raise ValueError(f"a scalar of {kind}")
-    scalar: np.generic = kind.type(decode(value, array))
+    _check_dtype(kind, "a scalar")
+    if isinstance(value, str):
+        return np.frombuffer(bytes.fromhex(value), kind, count=1)[0]  # type: ignore[no-any-return]
+    if type(value) not in (bool, int, float):
+        raise ValueError("a scalar is no number")
+    scalar: np.generic = kind.type(value)
     return scalar
 
 

@@ -10,7 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from camanim.store.container import ARCHIVES, FOLDER, LONGEST, is_in_proportion
+from camanim.store.container import ARCHIVES, FOLDER
+from camanim.store.nodes import LONGEST
 
 #: Version of the format, and the attribute that holds the result.
 FORMAT, KEY = 1, "camanim"
@@ -21,6 +22,11 @@ SPECIAL = (
     "maps", "layers", "layer_calls", "image", "tensor", "model", "findings", "computed_with",
     "input_gradient", "guided", "target",
 )  # fmt: skip
+#: Notes of a result whose image is not saved, by what is.
+NO_IMAGE = {
+    "thumbnail": "The image is a thumbnail: the file does not hold more of it.",
+    "none": "The file does not hold the image.",
+}
 
 
 def is_result_path(path: str | Path) -> bool:
@@ -41,9 +47,11 @@ def holds_result(path: str | Path) -> bool:
         else:
             with zipfile.ZipFile(source) as archive:
                 entry = archive.getinfo("zarr.json")
-                fits = entry.file_size <= LONGEST and is_in_proportion(entry)
+                stored = entry.compress_type == zipfile.ZIP_STORED
+                fits = stored and entry.file_size <= LONGEST
                 text = archive.read(entry) if fits else b""
-        return KEY in json.loads(text)["attributes"]
+        about = json.loads(text)["attributes"][KEY]
+        return isinstance(about, dict) and "format" in about
     except (OSError, ValueError, LookupError, TypeError, RecursionError, RuntimeError):
         return False
     except (zipfile.BadZipFile, NotImplementedError, zlib.error):
@@ -56,3 +64,11 @@ def schema() -> dict[str, Any]:
     text = files("camanim.store").joinpath("schema.json").read_text(encoding="utf-8")
     content: dict[str, Any] = json.loads(text)
     return content
+
+
+@cache
+def validator() -> Any:
+    """Return the validator of the schema."""
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(schema())

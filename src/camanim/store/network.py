@@ -32,7 +32,10 @@ def network_entries(model: Model, folder: Path) -> dict[str, Any]:
         ``name``, ``shown_name``, ``random_weights``, ``classes``, ``domain``, ``outputs``; ``dims``; and
         ``card`` as in a model card, or None for a network that was given as an object.
     """
-    loadable = model.source is not None and not model.extra_inputs
+    if isinstance(model, StoredModel):
+        return model.entries_in(folder)
+    # A subclass may prepare images or run the network in another way.
+    loadable = type(model) is Model and model.source is not None and not model.extra_inputs
     return {
         "name": model.name,
         "shown_name": model.shown_name,
@@ -43,6 +46,10 @@ def network_entries(model: Model, folder: Path) -> dict[str, Any]:
         "dims": model.dims,
         "card": card_document(model.card_entries(), folder) if loadable else None,
     }
+
+
+#: Attributes that are known once the network is loaded.
+_OF_NETWORK = ("preprocess", "_inferred", "_random", "_hash")
 
 
 class StoredModel(Model):
@@ -74,6 +81,8 @@ class StoredModel(Model):
         self._entries, self._path, self._sha256 = dict(entries), path, sha256
         self._trust, self._progress = trust, progress
         self._loaded: nn.Module | None = None
+        #: Hash of the network's input, where the file does not hold the input.
+        self.input_sha256: str | None = None
         self.name = entries["name"]
         self.classes = entries["classes"]
         self.domain = entries["domain"]
@@ -81,7 +90,9 @@ class StoredModel(Model):
         self.extra_inputs = ()
         self.source, self.weights = None, None
         if entries["card"] is not None:
-            self.source, self.weights, _ = card_arguments(entries["card"], path, trust=True)
+            self.source, self.weights, others = card_arguments(entries["card"], path, trust=True)
+            if isinstance(others.get("classes"), Path):
+                raise ModelError(f"{path.name} refers to a file of class names: name the classes.")
 
     @property
     def is_loaded(self) -> bool:
@@ -118,6 +129,9 @@ class StoredModel(Model):
 
     @net.setter
     def net(self, net: nn.Module) -> None:
+        if self._loaded is None:
+            # Another network in place of the saved one, which need not be loaded for that.
+            self._take(self._with_card(Model(net)))
         self._loaded = net
 
     @property
@@ -139,22 +153,37 @@ class StoredModel(Model):
 
     def weights_hash(self) -> str:
         """Return the SHA-256 of all weights and buffers."""
-        return self._sha256 if self._loaded is None else super().weights_hash()
+        if self._loaded is None and self._sha256:
+            return self._sha256
+        return super().weights_hash()
 
     def trusted(self, progress: Progress = silent) -> StoredModel:
         """Return the same network, whose files may run code."""
-        return StoredModel(self._entries, self._path, self._sha256, trust=True, progress=progress)
+        model = StoredModel(self._entries, self._path, self._sha256, trust=True, progress=progress)
+        model.input_sha256 = self.input_sha256
+        return model
+
+    def entries_in(self, folder: Path) -> dict[str, Any]:
+        """Return the entries for a file in another folder; see `network_entries`."""
+        card = self._entries["card"]
+        if card is not None:
+            source, weights, others = card_arguments(card, self._path, trust=True)
+            given = {
+                "source": source,
+                "weights": weights,
+                "name": self.name,
+                "outputs": self.outputs,
+            }
+            card = card_document(given | others, folder)
+        return self._entries | {"card": card}
 
     def __getattr__(self, name: str) -> Any:
-        # Only for what is not set yet: how images are prepared, and what the weights say.
-        if (
-            name.startswith("__")
-            or vars(self).get("_loaded") is not None
-            or "_path" not in vars(self)
-        ):
+        # Only for what the network must be loaded for: no other attribute does that, as viewers of
+        # notebooks ask for many.
+        if name not in _OF_NETWORK or "_entries" not in vars(self) or self._loaded is not None:
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
         self._load()
-        return getattr(self, name)
+        return vars(self)[name]
 
     def _load(self) -> None:
         card = self._entries["card"]
@@ -163,17 +192,33 @@ class StoredModel(Model):
                 f"{self.name} was given as an object, which {self._path.name} does not hold: pass it, "
                 "as camanim.load(path, model=...)."
             )
-        source, weights, overrides = card_arguments(card, self._path, trust=self._trust)
+        source, weights, _ = card_arguments(card, self._path, trust=self._trust)
         model = load_model(source, weights, trust=self._trust, progress=self._progress)
-        ModelOverrides(**overrides).apply(model)
-        check_weights(model, self._sha256, self._path)
-        vars(self).update({key: value for key, value in vars(model).items() if key != "net"})
+        self._with_card(model)
+        if self._sha256:
+            check_weights(model, self._sha256, self._path)
+        self._take(model)
         self._loaded = unwrap(model.net)
+
+    def _with_card(self, model: Model) -> Model:
+        """Apply the entries of the card, such as sizes and classes, to a network."""
+        if self._entries["card"] is not None:
+            _, _, overrides = card_arguments(self._entries["card"], self._path, trust=True)
+            ModelOverrides(**overrides).apply(model)
+        return model
+
+    def _take(self, model: Model) -> None:
+        """Take attributes that are not set yet."""
+        missing = {k: v for k, v in vars(model).items() if k != "net" and k not in vars(self)}
+        vars(self).update(missing)
 
 
 def check_weights(model: Model, sha256: str, path: Path) -> None:
-    """Raise `ModelError` if a network has other weights than those of a saved result."""
-    if model.weights_hash() != sha256:
+    """Raise `ModelError` if a network has other weights than those of a saved result.
+
+    Without a hash, nothing is compared.
+    """
+    if sha256 and model.weights_hash() != sha256:
         raise ModelError(
             f"{model.name} has other weights now than the maps in {path.name} were computed with: "
             "explain the image again, or pass the same network, as camanim.load(path, model=...)."

@@ -8,7 +8,8 @@ from typing import Any
 
 from camanim.errors import CamError, Cancelled
 from camanim.findings import Finding, find_kind
-from camanim.pipeline import recompute
+from camanim.images import Prepared
+from camanim.pipeline import network_record, recompute
 from camanim.progress import Progress, silent
 from camanim.result import Result
 from camanim.store.differences import Difference, diff
@@ -31,14 +32,36 @@ class Rerun:
 
     @property
     def equal(self) -> bool:
-        """Whether all numbers are equal, or close within the precision of float32."""
-        numeric = [each for each in self.differences if each.verdict != "not compared"]
-        return all(each.verdict != "different" or _is_version(each) for each in numeric)
+        """Whether the maps and all other numbers that were compared are equal, or close.
+
+        What was not compared is in `not_compared`.
+        """
+        return not self._different and "maps" not in {each.part for each in self.not_compared}
+
+    @property
+    def not_compared(self) -> list[Difference]:
+        """What could not be computed again, such as findings for which a mask is needed."""
+        return [each for each in self.differences if each.verdict == "not compared"]
+
+    @property
+    def words(self) -> str:
+        """The comparison in one sentence."""
+        different = ", ".join(each.part for each in self._different)
+        close = any(each.verdict == "close" for each in self.differences)
+        numbers = "close within the precision of float32" if close else "equal to the last bit"
+        text = f"different: {different}" if different else f"the numbers are {numbers}"
+        if names := ", ".join(each.part for each in self.not_compared):
+            text = f"{text}; not compared: {names}"
+        return f"{text[:1].upper()}{text[1:]}."
+
+    @property
+    def _different(self) -> list[Difference]:
+        different = [each for each in self.differences if each.verdict == "different"]
+        return [each for each in different if each.part not in _NOT_NUMBERS]
 
 
-def _is_version(difference: Difference) -> bool:
-    """Return whether a difference is one of versions or devices, and not of numbers."""
-    return difference.part in ("camanim", "torch", "torchvision", "device")
+#: Parts that may differ while all numbers are equal.
+_NOT_NUMBERS = ("camanim", "torch", "torchvision", "device", "layer status")
 
 
 def rerun(result: Result, *, findings: bool = True, progress: Progress = silent) -> Rerun:
@@ -63,6 +86,11 @@ def rerun(result: Result, *, findings: bool = True, progress: Progress = silent)
         If the network or the input is not available, or method and settings are not known.
     """
     (fresh,) = recompute(result, progress=progress)
+    # The old ones are of the computer that computed the maps at that time.
+    record = network_record(fresh.model, Prepared(fresh.tensor, fresh.geometry, fresh.image))
+    fresh.provenance |= record | {"device": str(fresh.model.device)}
+    if "weights" not in record:
+        fresh.provenance.pop("weights", None)
     unknown = []
     for key, finding in result.findings.items() if findings else ():
         try:
