@@ -445,7 +445,7 @@ def test_a_folder_replaces_frames_and_nothing_else(tmp_path) -> None:
         smooth(2).write_movie(folder, size=64)
     assert len(list(folder.iterdir())) == 3 + 3
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RenderError, match="is a file"):
+    with pytest.raises(RenderError, match="not a folder"):
         smooth(2).write_movie(tmp_path / "file", size=64)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "frames"]
 
