@@ -202,3 +202,33 @@ def test_maps_and_results_are_outputs_of_run(cli, images):
     code, out, _ = cli("rerun", "a.camanim.zarr", "--json")
     assert code == 0
     assert json.loads(out)["equal"]
+
+
+def test_maps_of_a_dicom_image_are_parametric_maps_beside_it(cli, images):
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    from pydicom.data import get_testdata_file
+
+    source = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    source.save_as(images / "ct.dcm")
+    code, out, err = cli("run", "ct.dcm", "--layers", "features.norm5", "--dicom", "maps", "--json")
+    assert code == 0, err
+    [file] = json.loads(out)[0]["files"]
+    written = pydicom.dcmread(file)
+    assert written.SOPClassUID == "1.2.840.10008.5.1.4.1.1.30"
+    assert written.FrameOfReferenceUID == source.FrameOfReferenceUID
+    code, _, err = cli("run", "malignant_1.png", "--layers", "features.norm5", "--dicom", "others")
+    assert code == 1
+    assert "DICOM" in err
+
+
+def test_several_targets_are_one_movie(cli, images):
+    code, _, err = cli(
+        "movie", "malignant_1.png", "--target", "malignant", "--target", "benign",
+        "--layers", "features.norm5", "--out", "targets.gif",
+    )  # fmt: skip
+    assert code == 0, err
+    assert Image.open("targets.gif").n_frames == 1
+    comment = Image.open("targets.gif").info["comment"]
+    assert b"malignant" in comment
+    assert b"benign" in comment

@@ -18,6 +18,7 @@ from camanim import samples
 from camanim.store import holds_result, network
 from napari_camanim.canvas.badge import Badge
 from napari_camanim.canvas.probe import Probe
+from napari_camanim.comparison.view import CompareView
 from napari_camanim.dock import saving
 from napari_camanim.files import opened as opening
 from napari_camanim.files.reader import reader
@@ -500,3 +501,81 @@ def test_layers_that_are_never_added_do_no_harm(saved):
     viewer.add_layer(Image(np.zeros((4, 4))))
     viewer.add_layer(layers[1])
     assert "camanim" not in viewer.canvas.overlays
+
+
+@pytest.fixture
+def chosen(tmp_path, monkeypatch):
+    """Return a function that sets the name that the dialogs return."""
+
+    def choose(name):
+        monkeypatch.setattr(
+            QFileDialog, "getSaveFileName", lambda *a: (str(tmp_path / name), "All files (*)")
+        )
+        return tmp_path / name
+
+    return choose
+
+
+EXPORTS = {
+    "report": "report.html",
+    "table": "table.json",
+    "maps": "maps.nii.gz",
+    "movie": "movie.gif",
+    "figure strip": "strip.svg",
+    "figure local_global": "scales.png",
+    "figure curve": "curve.pdf",
+}
+
+
+def test_each_line_of_the_menu_writes_its_file(viewer, small, chosen, stacks):
+    viewer.add_image(samples.image("malignant_1"))
+    small.road.value = True
+    small.explain()
+    offered = {a.text() for a in small.saving.menu_button.native.menu().actions()}
+    assert {"Report…", "Figure", "Table…", "Maps…", "Movie…"} <= offered
+    for output, name in EXPORTS.items():
+        path = chosen(name)
+        # In a menu within the menu, too.
+        small.saving.controls[output].trigger()
+        small.finish()
+        assert path.stat().st_size > 300, output
+    assert "malignant" in chosen("strip.txt").read_text(encoding="utf-8")
+    # The layers that are ticked in the tree are those of the figure.
+    small.session.select_layers([1, 4])
+    chosen("ticked.png")
+    small.saving.controls["figure sheet"].trigger()
+    small.finish()
+    [stack] = stacks()
+    caption = chosen("ticked.txt").read_text(encoding="utf-8")
+    labels = [layer.label for layer in stack.data.animation.layers]
+    assert [label for label in labels if f"{label}," in caption or f"{label}." in caption] == [
+        labels[1],
+        labels[4],
+    ]
+
+
+def test_figures_and_movies_of_a_comparison_show_all_of_its_runs(viewer, small, chosen, notified):
+    viewer.add_image(samples.image("malignant_1"))
+    small.explain()
+    chosen("missing.mp4")
+    small.saving.controls["comparison"].trigger()
+    small.finish()
+    assert not chosen("missing.mp4").exists()
+    viewer.layers.selection.active = viewer.layers[0]
+    small.method.value = "LayerCAM"
+    small.explain()
+    session = small.session
+    stacks = [layer for layer in viewer.layers if is_stack(layer)]
+    assert len(stacks) == 2
+    comparison = CompareView(session, stacks)
+    path = chosen("runs.gif")
+    small.saving.controls["comparison"].trigger()
+    small.finish()
+    assert b"GradCAM, LayerCAM" in path.read_bytes() or b"LayerCAM, GradCAM" in path.read_bytes()
+    chosen("matrix.png")
+    small.saving.controls["figure matrix"].trigger()
+    small.finish()
+    caption = chosen("matrix.txt").read_text(encoding="utf-8")
+    assert "GradCAM" in caption
+    assert "LayerCAM" in caption
+    comparison.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,13 @@ from camanim.result import Result
     "images",
     (*EXPLAINED, "out", "frames", *options.PRINTED),
     (*GROUPS, options.MOVIE_OPTIONS),
-    repeated=("method",),
+    repeated=("method", "target"),
 )
 def movie(images: list[str], **arguments: Any) -> None:
     """Write the movie of images or saved results: one frame per layer.
 
-    By default a movie has the name of its image, in the current folder. Several methods are side by
-    side. A folder that --frames has written becomes a movie again.
+    By default a movie has the name of its image, in the current folder. Several methods or targets are
+    side by side. A folder that --frames has written becomes a movie again.
 
     Example: camanim movie "scans/*.png" --road --out movies
     """
@@ -37,11 +38,11 @@ def movie(images: list[str], **arguments: Any) -> None:
         _from_folder(Path(images[0]), arguments)
         return
     paths = input_paths(images)
-    methods = list(dict.fromkeys(arguments["method"] or [options.EXTRA_OPTIONS["method"].default]))
-    settings = _movie_settings(arguments, grid=len(methods) > 1)
+    variants = _variants(arguments)
+    settings = _movie_settings(arguments, grid=len(variants) > 1)
     outputs = _movie_files(paths, arguments)
-    runs = {m: Explanation.of({**arguments, "method": m}, paths) for m in methods}
-    first, *others = methods
+    runs = {name: Explanation.of({**arguments, **v}, paths) for name, v in variants.items()}
+    first, *others = runs
 
     def write(outcome: Outcome, progress: Progress) -> Iterator[Path]:
         assert outcome.animation is not None
@@ -50,15 +51,27 @@ def movie(images: list[str], **arguments: Any) -> None:
             yield outcome.animation.write_movie(file, **settings, progress=progress)
             return
         results: dict[str, Result] = {first: outcome.animation}
-        for method in others:
-            another = runs[method].outcome(outcome.path, progress)
+        for name in others:
+            another = runs[name].outcome(outcome.path, progress)
             if another.animation is None:
                 assert another.error is not None
                 raise another.error
-            results[method] = another.animation
+            results[name] = another.animation
         yield camanim.write_grid_movie(results, file, **settings, progress=progress)
 
     run_batch(paths, runs[first], write)
+
+
+def _variants(arguments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return method and target of each run by its name in the movie."""
+    methods = arguments["method"] or [options.EXTRA_OPTIONS["method"].default]
+    targets = arguments["target"] or [None]
+    variants = {}
+    for method, target in product(dict.fromkeys(methods), dict.fromkeys(targets)):
+        parts = [method] if len(methods) > 1 or target is None else []
+        name = ", ".join([*parts, *([] if target is None else [target])])
+        variants[name] = {"method": method, "target": target}
+    return variants
 
 
 def _movie_settings(arguments: Mapping[str, Any], *, grid: bool) -> dict[str, Any]:
@@ -67,7 +80,7 @@ def _movie_settings(arguments: Mapping[str, Any], *, grid: bool) -> dict[str, An
     if grid:
         layout = settings.pop("layout")
         if layout != options.MOVIE_OPTIONS.defaults["layout"]:
-            raise typer.BadParameter("--movie-layout is that of one method: leave it out.")
+            raise typer.BadParameter("--movie-layout is that of one run: leave it out.")
         if settings["size"] == options.MOVIE_OPTIONS.defaults["size"]:
             # That of grids by default.
             del settings["size"]

@@ -15,7 +15,7 @@ from camanim.render.formats import FORMATS
 from camanim.render.movie import checked_movie
 from camanim.render.plots import SUFFIXES as PLOTS
 from camanim.store.format import holds_result
-from camanim.writing import checked_path, make_folder
+from camanim.writing import checked_folder, checked_path, make_folder
 
 #: Suffixes of saved results.
 RESULTS = (".camanim.zarr", ".camanim.zip", ".ozx")
@@ -188,6 +188,9 @@ def filled(name: Path, path: Path, option: str, folder: Path | None = None) -> P
 
 def check_place(option: str, file: Path) -> None:
     """Raise `RenderError` if an output has a wrong suffix, or cannot be written."""
+    if option == "dicom":
+        checked_folder(file)
+        return
     if option == "frames":
         checked_movie(f"{file}/")
         return

@@ -486,6 +486,10 @@ EXTRA_OPTIONS = {
     "plot_key": Extra(
         OUTPUT, str, "road", "Finding of the plot of several runs, such as road or localisation."
     ),
+    "dicom": Extra(
+        OUTPUT, Path | None, None,
+        "Write the maps of a DICOM image to this folder, a Parametric Map for each layer.",
+    ),
     "save": Extra(
         OUTPUT, Path | None, None,
         "Save the result to this file, which opens again (.camanim.zarr, .ozx, .camanim.zip).",

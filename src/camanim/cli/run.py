@@ -27,7 +27,7 @@ from camanim.progress import IMAGES, Progress, console
 from camanim.render.plots import SCORES
 
 #: Options that name the outputs of an image.
-OUTPUTS = ("movie", "table", "plot", "maps", "save")
+OUTPUTS = ("movie", "table", "plot", "maps", "dicom", "save")
 
 
 @options.with_options(
@@ -105,6 +105,10 @@ class _Writer:
             )
         if "maps" in files:
             yield animation.write_maps(files["maps"], progress=progress)
+        if "dicom" in files:
+            # The file is read again, as results hold no data of its header.
+            source = camanim.open_image(outcome.path)
+            yield from animation.write_dicom(files["dicom"], source, progress=progress)
         if "save" in files:
             yield animation.save(files["save"], progress=progress)
         if self.card is not None:

@@ -7,7 +7,7 @@ a dialog and a job. `SaveSection` knows none of them by name, except that result
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,10 @@ from qtpy.QtWidgets import QFileDialog, QMenu, QWidget
 
 from camanim.errors import CamError, StoreError
 from camanim.figures import FigureKind, figure_kinds
+from camanim.figures.picking import names_of
 from camanim.file_names import suggested_name
+from camanim.progress import silent
+from camanim.render import write_grid_movie
 from camanim.writing import checked_path
 from napari_camanim.dock.form import Column
 from napari_camanim.files.opened import Opened, add_opened, read_result
@@ -30,6 +33,9 @@ from napari_camanim.work.runner import Job, Runner
 from napari_camanim.work.task import Task
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
     from camanim import Animation
     from camanim.progress import Progress
     from camanim.stack import Normalization
@@ -49,11 +55,17 @@ class Shown:
     z : int or None
         The shown plane of a volume; None for images, or if several are shown.
     progress : Progress
+    layers : tuple of str
+        The layers that are ticked in the tree; empty if all are shown.
+    compared : tuple of Animation
+        The results of the open comparison, the current one first; only that without a comparison.
     """
 
     normalization: Normalization
     z: int | None
     progress: Progress
+    layers: tuple[str, ...] = ()
+    compared: tuple[Animation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,18 +120,23 @@ class Output:
 
 
 def _figure(kind: FigureKind) -> Output:
-    """Return the output of a figure, with its settings by default."""
+    """Return the output of a figure: as the stack is shown, with the runs of an open comparison."""
 
     def write(animation: Animation, path: Path, shown: Shown) -> Any:
-        known = {"normalization": shown.normalization, "z": shown.z}
-        used: dict[str, Any] = {
-            name: value for name, value in known.items() if name in kind.settings
-        }
-        return animation.write_figure(path, kind.name, **used)
+        known: dict[str, Any] = {"normalization": shown.normalization, "z": shown.z}
+        if shown.layers:
+            known["layers"] = shown.layers
+        used = {name: value for name, value in known.items() if name in kind.settings}
+        results = [animation] if kind.takes == "one" else list(shown.compared)
+        if kind.takes == "pair":
+            results.sort(key=lambda each: bool(each.provenance.get("counterfactual")))
+        first, *others = results
+        return first.write_figure(path, kind.name, *others, **used)
 
     suffixes = {".pdf": "PDF", ".svg": "SVG", ".png": "Picture"}
     name = f"figure {kind.name}"
-    tooltip = f"{kind.help} Its caption is a text file beside it."
+    tooltip = f"{kind.help} Its caption is a text file beside it. Shows {kind.needs}"
+    tooltip += "." if kind.takes == "one" else ": those of the open comparison."
     return Output(name, f"{kind.title}…", tooltip, suffixes, write, True, group="Figure")
 
 
@@ -152,7 +169,7 @@ OUTPUTS = (
         ),
         beside_a_run=True,
     ),
-    *(_figure(kind) for kind in figure_kinds().values() if kind.takes != "pair"),
+    *map(_figure, figure_kinds().values()),
     Output(
         "table",
         "Table…",
@@ -181,6 +198,19 @@ OUTPUTS = (
         MOVIES,
         lambda animation, path, shown: animation.write_movie(
             path, normalization=shown.normalization, z=shown.z, progress=shown.progress
+        ),
+    ),
+    Output(
+        "comparison",
+        "Movie of the comparison…",
+        "Write a movie of all runs side by side, with one cursor; open a comparison first.",
+        MOVIES,
+        lambda animation, path, shown: write_grid_movie(
+            dict(zip(names_of(shown.compared), shown.compared, strict=True)),
+            path,
+            normalization=shown.normalization,
+            z=shown.z,
+            progress=shown.progress,
         ),
     ),
 )
@@ -294,16 +324,21 @@ class SaveSection(Column):
         if stack is None or viewer is None:
             self._say("There is nothing to save: press Run first.", True)
             return
-        data = stack.data
-        work = partial(
-            _write,
-            output,
-            data.animation,
-            Path(path),
-            data.normalization,
-            shown_plane(viewer, stack),
-        )
+        work = partial(_write, output, stack.data.animation, Path(path), self._shown(stack, viewer))
         self._start(work, self._show_written, writes=True)
+
+    def _shown(self, stack: Image, viewer: ViewerModel) -> Shown:
+        """Return how a stack is shown, without a callback for progress."""
+        data, animation = stack.data, stack.data.animation
+        picked = len(data.indices) < len(animation)
+        layers = tuple(animation.layers[i].label for i in data.indices) if picked else ()
+        comparison = self._session.comparison
+        compared = [] if comparison is None else [s.data.animation for s in comparison.stacks]
+        others = [each for each in compared if each is not animation]
+        # A comparison of other runs is not that of this stack.
+        others = others if len(others) < len(compared) else []
+        plane = shown_plane(viewer, stack)
+        return Shown(data.normalization, plane, silent, layers, (animation, *others))
 
     def choose(self, name: str) -> None:
         """Choose a file, and write one of `OUTPUTS` for the current stack."""
@@ -496,14 +531,9 @@ class SaveSection(Column):
 
 
 def _write(
-    output: Output,
-    animation: Animation,
-    path: Path,
-    normalization: Normalization,
-    z: int | None,
-    progress: Progress,
+    output: Output, animation: Animation, path: Path, shown: Shown, progress: Progress
 ) -> Path:
-    output.write(animation, path, Shown(normalization, z, progress))
+    output.write(animation, path, replace(shown, progress=progress))
     return path
 
 
