@@ -54,7 +54,7 @@ def show_view(
     dock.network.value = model
     for name, animation in results:
         picture = viewer.add_image(animation.image, name=name)
-        # The picture is shown by itself, without the larger image that it may be a part of.
+        # The picture alone is shown, without the larger image that it may be a part of.
         add_animation(viewer, replace(animation, placement=None), picture)
     for path in images:
         source = camanim.open_image(path)

@@ -73,7 +73,7 @@ def input_paths(texts: Sequence[str]) -> list[Path]:
     paths: dict[str, Path] = {}
     for text in texts:
         for path in _expanded(text):
-            # Not resolved, as a link may have a name of its own.
+            # Not resolved, as the name of a link is meant.
             paths.setdefault(os.path.normcase(os.path.abspath(path)), path)
     return list(paths.values())
 

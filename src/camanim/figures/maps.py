@@ -331,7 +331,7 @@ def matrix(
         of = shared or result.layers
         chosen = pick(of, layers, default)
         if not over_layers and len(chosen) > 1:
-            raise RenderError('Several layers need a side of their own: set columns="layer".')
+            raise RenderError('Several layers need one side of the matrix: set columns="layer".')
         for i in chosen:
             label = of[i].label
             labels[label] = None

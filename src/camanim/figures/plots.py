@@ -139,7 +139,7 @@ def curve(
         )
     figure = _new(look.width, PANEL if look.width < 120 else PANEL + 8)
     axes = figure.add_subplot()
-    # Room for the axis beside it.
+    # Space for the axis beside it.
     theme = replace(THEME, columns=_columns(_entries(panel), look.width - 14))
     dress(axes, theme)
     draw(figure, axes, panel, theme)
@@ -333,7 +333,7 @@ def _over_layers(
 
 
 def _set_y_axis(axes: Axes, values: Floats, *, above: float) -> None:
-    """Set a logarithmic axis for positive values, with room above them for the names of stages."""
+    """Set a logarithmic axis for positive values, with space above them for the names of stages."""
     known = values[np.isfinite(values)]
     low, high = float(known.min()), float(known.max())
     axes.set_yscale("log")
@@ -452,7 +452,7 @@ def panel(
     if shown.log:
         _set_y_axis(axes, shown.values, above=0.3)
     else:
-        # Room for the letters.
+        # Space for the letters.
         low, high = axes.get_ylim()
         axes.set_ylim(low, high + 0.12 * (high - low))
     axes.yaxis.labelpad = 1.0

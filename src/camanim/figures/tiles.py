@@ -368,8 +368,8 @@ def draw_bar(page: Page, bar: Bar, y: float) -> None:
     y += line_height(SMALL) + 0.4
     strip = np.repeat(lookup_table(bar.colormap)[None], 2, axis=0)
     page.picture(strip, left, y, width, 2.2, "colour bar")
-    room = left - MARGIN - 1
-    low, high = (fitted(text, room) for text in (bar.low, bar.high))
+    beside = left - MARGIN - 1
+    low, high = (fitted(text, beside) for text in (bar.low, bar.high))
     page.text(left - 1, y + 1.1, low, align="right", baseline="center")
     page.text(left + width + 1, y + 1.1, high, align="left", baseline="center")
 

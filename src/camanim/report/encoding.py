@@ -125,7 +125,7 @@ def evenly(count: int, most: int, wanted: int) -> list[int]:
 
 
 def levels(stack: Stack, i: int, longest: int) -> npt.NDArray[np.uint8]:
-    """Return the map of a layer as 8-bit levels of its own range, reduced by area where it is larger.
+    """Return the map of a layer as 8-bit levels of its range, reduced by area where it is larger.
 
     Parameters
     ----------

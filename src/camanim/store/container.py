@@ -284,7 +284,7 @@ def open_container(path: Path) -> Iterator[Container]:
             nodes = _zipped(path)
             store = zarr.storage.ZipStore(path, read_only=True)
         try:
-            # The metadata are those of its own nodes, never consolidated ones.
+            # The metadata are those of the nodes, never consolidated ones.
             group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
             yield Container(path, nodes, group)
         finally:

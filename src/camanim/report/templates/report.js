@@ -88,7 +88,7 @@
       this.find(".next").addEventListener("click", () => this.show(this.layer + 1));
       const play = this.find(".play");
       play.addEventListener("click", () => this.play(!this.timer));
-      // Nothing moves by itself for those who prefer it so.
+      // Nothing moves unasked for those who prefer reduced motion.
       if (matchMedia("(prefers-reduced-motion: reduce)").matches) play.hidden = true;
       this.find(".controls").addEventListener("keydown", (event) => {
         const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
