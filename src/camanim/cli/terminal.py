@@ -60,8 +60,8 @@ def print_table(
 ) -> None:
     """Print a table, with each cell on one line except those of prose.
 
-    A table that is wider than the terminal is printed as a list: the first cell of each row on a line
-    of its own, and the others below it. What is not printed to a terminal is as wide as it has to be.
+    A table that is wider than the terminal is printed as a list: the first cell of each row alone on
+    a line, and the others below it. What is not printed to a terminal is as wide as it has to be.
 
     Parameters
     ----------
