@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,15 +46,14 @@ def show_view(
     -------
     CamWidget
     """
-    from napari_camanim import add_animation
+    from napari_camanim.files.opened import Opened, add_opened
+    from napari_camanim.layers.metadata import metadata
 
     _, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
     dock: CamWidget = widget
     dock.network.value = model
     for name, animation in results:
-        picture = viewer.add_image(animation.image, name=name)
-        # The picture alone is shown, without the larger image that it may be a part of.
-        add_animation(viewer, replace(animation, placement=None), picture)
+        add_opened(viewer, Opened(animation, metadata(animation, "local"), name))
     for path in images:
         source = camanim.open_image(path)
         viewer.add_image(

@@ -69,7 +69,10 @@ def make_dock(viewer, qtbot):
             widget.network.value = "demo/ultrasound"
 
         def finish(timeout=120_000):
-            qtbot.waitUntil(lambda: not widget.runner.running, timeout=timeout)
+            def busy():
+                return widget.runner.running or widget.saving.busy
+
+            qtbot.waitUntil(lambda: not busy(), timeout=timeout)
 
         def explain():
             widget.run()

@@ -149,6 +149,8 @@ class Model:
         self.outputs: Outputs = check_outputs(outputs)
         self.extra_inputs = extra_inputs
         self.domain = domain
+        #: Whether settings of the user or a card replaced those of the source.
+        self.overridden = False
         self._random: tuple[int, ...] | None = None
         self.source: str | None = None
         self.weights: str | Path | None = None

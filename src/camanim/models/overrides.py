@@ -114,6 +114,7 @@ class ModelOverrides(Checked, error=ModelError):
         ModelError
             If a setting is invalid, or needs a `Preprocess` and the model has a preprocess function.
         """
+        model.overridden = model.overridden or self != ModelOverrides()
         if self.classes is not None:
             model.classes = class_names(self.classes)
         if self.outputs is not None:

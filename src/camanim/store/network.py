@@ -29,7 +29,8 @@ def network_entries(model: Model, folder: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``name``, ``shown_name``, ``random_weights``, ``classes``, ``domain``, ``outputs``; ``dims``; and
+        ``name``, ``shown_name``, ``random_weights``, ``classes``, ``domain``, ``outputs``, ``dims``;
+        ``overridden``, whether settings of the user replaced those of the source; and
         ``card`` as in a model card, or None for a network that was given as an object.
     """
     if isinstance(model, StoredModel):
@@ -44,6 +45,7 @@ def network_entries(model: Model, folder: Path) -> dict[str, Any]:
         "domain": model.domain,
         "outputs": model.outputs,
         "dims": model.dims,
+        "overridden": model.overridden,
         "card": card_document(model.card_entries(), folder) if loadable else None,
     }
 
@@ -88,6 +90,7 @@ class StoredModel(Model):
         self.domain = entries["domain"]
         self.outputs = entries["outputs"]
         self.extra_inputs = ()
+        self.overridden = bool(entries.get("overridden"))
         self.source, self.weights = None, None
         if entries["card"] is not None:
             self.source, self.weights, others = card_arguments(entries["card"], path, trust=True)
@@ -193,7 +196,8 @@ class StoredModel(Model):
                 "as camanim.load(path, model=...)."
             )
         source, weights, _ = card_arguments(card, self._path, trust=self._trust)
-        model = load_model(source, weights, trust=self._trust, progress=self._progress)
+        progress, self._progress = self._progress, silent
+        model = load_model(source, weights, trust=self._trust, progress=progress)
         self._with_card(model)
         if self._sha256:
             check_weights(model, self._sha256, self._path)

@@ -548,9 +548,10 @@ class WhatIfTool(QObject):
         return "local" if self._base is None else self._base.data.normalization
 
     def _start(self, kind: str, work: Callable[..., Any], done: Callable[[Any], None]) -> None:
-        if self._explainer.running and kind in ("", EFFECT):
+        explainer = self._explainer
+        if explainer.running and not explainer.writing and kind in ("", EFFECT):
             # The network serves one thread at a time, and scores can take minutes.
-            self._explainer.cancel()
+            explainer.cancel()
         self._busy = kind or "prepare"
         self._started[kind] = self._version
         self.runner.start(Job(work, done, kept=kind == EFFECT))

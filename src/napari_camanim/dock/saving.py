@@ -87,6 +87,8 @@ class Output:
         Whether it can be written while maps or scores are computed. It must use no network.
     is_button : bool
         Whether it is a button, and not a line in the menu.
+    compares : bool
+        Whether it shows an open comparison, and nothing without one.
     group : str
         Title of the menu within the menu that it belongs to; empty for none.
     """
@@ -98,6 +100,7 @@ class Output:
     write: Callable[[Animation, Path, Shown], Any]
     beside_a_run: bool = False
     is_button: bool = False
+    compares: bool = False
     group: str = ""
 
     @property
@@ -137,7 +140,16 @@ def _figure(kind: FigureKind) -> Output:
     name = f"figure {kind.name}"
     tooltip = f"{kind.help} Its caption is a text file beside it. Shows {kind.needs}"
     tooltip += "." if kind.takes == "one" else ": those of the open comparison."
-    return Output(name, f"{kind.title}…", tooltip, suffixes, write, True, group="Figure")
+    return Output(
+        name,
+        f"{kind.title}…",
+        tooltip,
+        suffixes,
+        write,
+        beside_a_run=True,
+        compares=kind.takes == "pair",
+        group="Figure",
+    )
 
 
 #: Formats of movies; the first one is suggested.
@@ -212,6 +224,7 @@ OUTPUTS = (
             z=shown.z,
             progress=shown.progress,
         ),
+        compares=True,
     ),
 )
 
@@ -287,6 +300,8 @@ class SaveSection(Column):
         self.card_action.setToolTip("Write the network and its settings to a card.")
         # A method, to which Qt holds no reference.
         menu.triggered.connect(self._on_chosen)
+        # A comparison can have been opened or closed meanwhile.
+        menu.aboutToShow.connect(self.enable)
         self.menu_button.native.setMenu(menu)
         buttons = [self.controls[output.name] for output in OUTPUTS if output.is_button]
         super().__init__([Column([*buttons, self.open_button], "horizontal"), self.menu_button])
@@ -294,11 +309,20 @@ class SaveSection(Column):
         runner.finished.connect(self._stop_recording)
         self.enable()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a file is being read or written beside the runner's job."""
+        return bool(self._tasks)
+
     def enable(self) -> None:
         """Enable what can be written now."""
-        idle, has_stack = not self._runner.running, self._session.current is not None
+        stack, viewer = self._session.current, self._session.viewer
+        idle, has_stack = not self._runner.running, stack is not None
+        compares = stack is not None and viewer is not None and len(self._compared(stack)) > 1
         for name, control in self.controls.items():
-            enabled = has_stack and (idle or self._outputs[name].beside_a_run)
+            output = self._outputs[name]
+            enabled = has_stack and (idle or output.beside_a_run)
+            enabled = enabled and (compares or not output.compares)
             if isinstance(control, PushButton):
                 control.enabled = enabled
             else:
@@ -325,20 +349,26 @@ class SaveSection(Column):
             self._say("There is nothing to save: press Run first.", True)
             return
         work = partial(_write, output, stack.data.animation, Path(path), self._shown(stack, viewer))
-        self._start(work, self._show_written, writes=True)
+        self._start(work, self._show_written)
 
     def _shown(self, stack: Image, viewer: ViewerModel) -> Shown:
         """Return how a stack is shown, without a callback for progress."""
         data, animation = stack.data, stack.data.animation
         picked = len(data.indices) < len(animation)
         layers = tuple(animation.layers[i].label for i in data.indices) if picked else ()
-        comparison = self._session.comparison
-        compared = [] if comparison is None else [s.data.animation for s in comparison.stacks]
-        others = [each for each in compared if each is not animation]
-        # A comparison of other runs is not that of this stack.
-        others = others if len(others) < len(compared) else []
+        compared = self._compared(stack)
+        if len({each.provenance.get("model") for each in compared}) > 1:
+            # Other networks have other layers.
+            layers = ()
         plane = shown_plane(viewer, stack)
-        return Shown(data.normalization, plane, silent, layers, (animation, *others))
+        return Shown(data.normalization, plane, silent, layers, compared)
+
+    def _compared(self, stack: Image) -> tuple[Animation, ...]:
+        """Return the results of the comparison that shows a stack, its own first; else that alone."""
+        animation, comparison = stack.data.animation, self._session.comparison
+        results = [] if comparison is None else [each.data.animation for each in comparison.stacks]
+        others = [each for each in results if each is not animation]
+        return (animation, *others) if len(others) < len(results) else (animation,)
 
     def choose(self, name: str) -> None:
         """Choose a file, and write one of `OUTPUTS` for the current stack."""
@@ -365,7 +395,9 @@ class SaveSection(Column):
         source = Path(path)
         # A dialog for files cannot choose a folder.
         source = source.parent if source.name == "zarr.json" else source
-        self._start(partial(_open, source), self._add, writes=False)
+        self._say(f"Opening {source.name}…", False)
+        # Beside whatever runs, or is started meanwhile.
+        self._start_beside(partial(_open, source), self._add)
 
     def choose_and_open(self) -> None:
         """Choose a saved result, and open it."""
@@ -403,7 +435,7 @@ class SaveSection(Column):
             checked_path(path, ".toml")
             return networks.load(spec, progress).save_card(path)
 
-        self._start(job, self._show_written, writes=True)
+        self._start(job, self._show_written)
 
     def _on_chosen(self, action: QAction) -> None:
         """Write what was chosen in the menu."""
@@ -492,13 +524,15 @@ class SaveSection(Column):
             self._say(str(error), True)
             return None
 
-    def _start(
-        self, work: Callable[[Progress], Any], done: Callable[[Any], None], *, writes: bool
-    ) -> None:
-        """Start a job; while maps or scores are computed, beside them."""
-        if not self._runner.running:
-            self._runner.start(Job(work, done, kept=writes, writes=writes))
-            return
+    def _start(self, work: Callable[[Progress], Any], done: Callable[[Any], None]) -> None:
+        """Start a job that writes a file; while maps or scores are computed, beside them."""
+        if self._runner.running:
+            self._start_beside(work, done)
+        else:
+            self._runner.start(Job(work, done, writes=True))
+
+    def _start_beside(self, work: Callable[[Progress], Any], done: Callable[[Any], None]) -> None:
+        """Start a job that nothing else replaces."""
         task = Task(work)
         task.succeeded.connect(done)
         task.failed.connect(self._on_failed)

@@ -20,6 +20,8 @@ from napari_camanim.dock.form import Column, Form, heading
 from napari_camanim.dock.settings_form import SettingsForm
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from camanim import Animation
 
 FROM_SOURCE = "from the network"
@@ -218,6 +220,13 @@ class SettingsSection(Column):
             "layers": layers if layers in ("unique", "all", "blocks") else names,
             "device": self.device.value,
         } | values
+
+    def show_network(self, weights: str | Path | None) -> None:
+        """Set the fields to the weights of a network, without other settings."""
+        self.classes.line_edit.value = ""
+        self.overrides.reset()
+        shown = "none" if weights is None else "" if weights == "DEFAULT" else str(weights)
+        self.weights.line_edit.value = shown
 
     def show_run(self, settings: Settings) -> bool:
         """Set the fields to the settings of a run; return whether they can say all of them."""

@@ -332,6 +332,8 @@ class CamWidget(DockFields):
             lines.append("Run computes what is checked for these maps, until a field is changed.")
         elif animation.windows is None:
             lines.append("Run computes new maps.")
+        if animation.model.overridden:
+            lines.append("The fields do not show all settings of its network.")
         text = " ".join([*lines, *animation.warnings, *animation.notes])
         self.status.show_message(text)
 
@@ -349,6 +351,7 @@ class CamWidget(DockFields):
                 self.network.value = model.source
             else:
                 self.network.choose(model.source)
+        self.settings.show_network(model.weights)
         class_ = class_of(animation.target)
         self.classes.set_classes(Classes([], model.classes))
         self.classes.value = class_ or LIKELIEST
@@ -356,7 +359,8 @@ class CamWidget(DockFields):
         show_words(self.domain, domain_words(model))
         if animation.computed_with is None or animation.windows is not None:
             return False
-        return self.settings.show_run(animation.computed_with[1]) and bool(model.source and class_)
+        is_shown = bool(model.source) and not model.overridden
+        return self.settings.show_run(animation.computed_with[1]) and is_shown and bool(class_)
 
     def _on_moved(self) -> None:
         place = self.source.place()

@@ -22,6 +22,7 @@ from napari_camanim.layers.views import Region
 from napari_camanim.session import Session, unwrapped
 from napari_camanim.work import jobs
 from napari_camanim.work.jobs import Classes, Explained, Found
+from napari_camanim.work.networks import is_stored
 from napari_camanim.work.runner import Job, Runner
 
 if TYPE_CHECKING:
@@ -135,8 +136,9 @@ class Explainer(QObject):
         run.request = request
         if stack is not self._session.current:
             self._session.show(stack, self._session.index_for(run))
-        # The agreement with a mask is that of the mask chosen now.
-        if request.mask is None and jobs.drop_mask_findings(run.animation):
+        # The agreement with a mask is that of the mask chosen now; that of a file cannot be had again.
+        chosen = request.mask is not None or is_stored(run.animation)
+        if not chosen and jobs.drop_mask_findings(run.animation):
             self._session.refresh(stack)
         again = Explained(request, [run], [stack.metadata[KEY]], classes=kept.classes)
         again.checksum = kept.checksum
@@ -242,6 +244,11 @@ class Explainer(QObject):
     def running(self) -> bool:
         """Whether maps or findings are being computed."""
         return self._runner.running
+
+    @property
+    def writing(self) -> bool:
+        """Whether a file is being written, which should not be cancelled by anything else."""
+        return self._runner.writing
 
     def test_region(
         self,

@@ -161,8 +161,8 @@ def find(runs: list[Run], request: RunRequest, report: Report, progress: Progres
 
     Masks come first, as a cancel skips the rest. Findings that are complete already are kept.
     """
-    if request.findings:
-        for run in runs:
+    for run in runs:
+        if not all(_is_answered(run, finding, request) for finding in request.findings):
             load_stored(run.animation, progress)
     computations: list[Callable[[], Any]] = []
     if request.mask is not None:
@@ -172,11 +172,15 @@ def find(runs: list[Run], request: RunRequest, report: Report, progress: Progres
     return _compute(computations)
 
 
+def _is_answered(run: Run, finding: FindingRequest, request: RunRequest) -> bool:
+    return any(_answers(known, finding, request) for known in run.animation.findings.values())
+
+
 def _find(
     run: Run, finding: FindingRequest, request: RunRequest, report: Report, progress: Progress
 ) -> None:
     animation, kind = run.animation, finding.kind
-    if any(_answers(known, finding, request) for known in animation.findings.values()):
+    if _is_answered(run, finding, request):
         return
     defaults = {"seed": request.settings.get("seed", 0), "progress": progress}
     arguments = finding.arguments(defaults)
@@ -242,8 +246,9 @@ def _compute(computations: Iterable[Callable[[], Any]]) -> Found:
 def drop_mask_findings(animation: Animation) -> bool:
     """Remove the findings that compare with a mask; return whether there were any."""
     dropped = [key for key, f in animation.findings.items() if find_kind(f.kind).needs_mask]
-    for key in dropped:
-        animation.findings.pop(key)
+    # Another mapping, as another thread may be writing the one before to a file.
+    kept = {key: f for key, f in animation.findings.items() if key not in dropped}
+    animation.findings = kept
     return bool(dropped)
 
 
