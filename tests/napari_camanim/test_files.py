@@ -579,3 +579,62 @@ def test_figures_and_movies_of_a_comparison_show_all_of_its_runs(viewer, small, 
     assert "GradCAM" in caption
     assert "LayerCAM" in caption
     comparison.close()
+
+
+def test_the_agreement_with_a_mask_stays_when_other_scores_are_computed(
+    viewer, dock, tmp_path, qtbot, no_network
+):
+    model, image = camanim.load_model("demo/ultrasound"), samples.image("malignant_1")
+    animation = camanim.animate(model, image, layers="blocks")
+    animation.localise(samples.mask("malignant_1"))
+    dock.saving.open(animation.save(tmp_path / "masked.ozx"))
+    dock.finish()
+    stack = the_stack(viewer)
+    assert stack.data.run.request is not None
+    # Nothing is missing yet.
+    dock.explain()
+    assert no_network == []
+    dock.road.value = True
+    dock.explain()
+    assert set(stack.data.animation.findings) == {"road", "localisation"}
+    assert no_network == [False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "continued", "shown"),
+    [({"weights": None}, True, "none"), ({"size": 96}, False, ""), ({}, True, "")],
+)
+def test_the_fields_show_the_network_of_an_opened_result(
+    viewer, dock, tmp_path, settings, continued, shown
+):
+    # Of the result before.
+    dock.settings.weights.line_edit.value = "other.safetensors"
+    model = camanim.load_model("demo/ultrasound", **settings)
+    animation = camanim.animate(model, samples.image("malignant_1"), layers="blocks")
+    dock.saving.open(animation.save(tmp_path / "net.ozx"))
+    dock.finish()
+    assert dock.settings.weights.line_edit.value == shown
+    assert (the_stack(viewer).data.run.request is not None) == continued
+
+
+def test_a_what_if_edit_does_not_cancel_a_file(viewer, small, tmp_path, qtbot, monkeypatch):
+    viewer.add_image(samples.image("malignant_1"))
+    small.explain()
+    go_on = threading.Event()
+    output = small.saving._outputs["movie"]
+
+    def write(animation, path, shown):
+        go_on.wait(30)
+        return output.write(animation, path, shown)
+
+    small.saving._outputs["movie"] = saving.Output("movie", "", "", output.suffixes, write)
+    small.saving.write("movie", tmp_path / "m.gif")
+    ask = small.sections["Ask"]
+    ask.fill()
+    ask.expand()
+    small.ask.tool.mode = "paint"
+    qtbot.waitUntil(lambda: not small.ask.tool.runner.running, timeout=60_000)
+    assert small.runner.running
+    go_on.set()
+    small.finish()
+    assert (tmp_path / "m.gif").exists()
