@@ -20,7 +20,14 @@ from camanim.progress import Progress, silent
 from camanim.render.curve import COLUMNS, ROW, Cursor, Curve
 from camanim.render.formats import Quality, common_tags
 from camanim.render.frames import CURVE, HEADING, MARGIN, FrameSize, Opacity, Resolution, fit
-from camanim.render.movie import Fps, Seconds, checked_movie, layer_row, write_frames
+from camanim.render.movie import (
+    Fps,
+    Seconds,
+    StageSeconds,
+    checked_movie,
+    layer_row,
+    write_frames,
+)
 from camanim.render.overlay import COLORMAPS, Overlay, display_size, lookup_table
 from camanim.render.pen import BACKGROUND, Pen
 from camanim.render.timing import timings
@@ -348,7 +355,7 @@ def write_grid_movie(
     fps: Fps = 5,
     size: FrameSize = 300,
     resolution: Resolution | None = None,
-    stage_seconds: Seconds | None = None,
+    stage_seconds: StageSeconds | None = None,
     fade: Seconds = 0.0,
     colormap: str | None = None,
     opacity: Opacity = 0.5,

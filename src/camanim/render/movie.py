@@ -39,6 +39,7 @@ from camanim.writing import checked_path, write_file
 
 Fps = Annotated[float, Range(0.01, 1000)]
 Seconds = Annotated[float, Range(0, 3600)]
+StageSeconds = Annotated[float, Range(0.001, 3600)]
 
 
 class Renderer(Protocol):
@@ -69,7 +70,7 @@ def write_movie(
     size: FrameSize = 448,
     resolution: Resolution | None = None,
     layout: Layout = "overlay",
-    stage_seconds: Seconds | None = None,
+    stage_seconds: StageSeconds | None = None,
     fade: Seconds = 0.0,
     colormap: str | None = None,
     opacity: Opacity = 0.5,
