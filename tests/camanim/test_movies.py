@@ -211,8 +211,8 @@ def test_the_file_says_what_it_shows(tmp_path, suffix) -> None:
     else:
         text = information(path)
     for words in (
-        "Katze ü (0.73), GradCAM, torchvision/mobilenet_v2",
-        "torchvision/mobilenet_v2", "GradCAM", "Katze ü (0.73)", f"napari-camanim {__version__}",
+        "Katze ü (probability 0.731), GradCAM, torchvision/mobilenet_v2",
+        "torchvision/mobilenet_v2", "GradCAM", "Katze ü (probability 0.731)", f"napari-camanim {__version__}",
         "3 layers",
     ):  # fmt: skip
         assert words in text
