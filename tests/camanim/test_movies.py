@@ -212,8 +212,8 @@ def test_the_file_says_what_it_shows(tmp_path, suffix) -> None:
         text = information(path)
     for words in (
         "Katze ü (probability 0.731), GradCAM, torchvision/mobilenet_v2",
-        "torchvision/mobilenet_v2", "GradCAM", "Katze ü (probability 0.731)", f"napari-camanim {__version__}",
-        "3 layers",
+        "torchvision/mobilenet_v2", "GradCAM", "Katze ü (probability 0.731)", "3 layers",
+        f"napari-camanim {__version__}",
     ):  # fmt: skip
         assert words in text
     titled = smooth(3).write_movie(tmp_path / f"titled{suffix}", size=64, title="A title")
@@ -288,8 +288,8 @@ def test_a_resolution_enlarges_the_image_as_far_as_it_fits() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"resolution": 500}, {"resolution": "720"}, {"layout": "side"}, {"fade": -1},
-        {"stage_seconds": -1}, {"stage_seconds": 0}, {"stage_seconds": 0.1}, {"fade": 0.01}, {"title": 3},
+        {"resolution": 500}, {"resolution": "720"}, {"layout": "side"}, {"fade": -1}, {"fade": 0.01},
+        {"stage_seconds": -1}, {"stage_seconds": 0}, {"stage_seconds": 0.1}, {"title": 3},
     ],
 )  # fmt: skip
 def test_invalid_settings_of_layout_and_time(tmp_path, options) -> None:

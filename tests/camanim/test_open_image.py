@@ -321,7 +321,9 @@ def test_tiff_of_imagej_and_ome_has_a_spacing(tmp_path) -> None:
     ],
 )
 def test_each_axis_of_an_ome_tiff_has_its_own_unit(tmp_path, units, expected, name) -> None:
-    sizes = dict(zip(("PhysicalSizeZ", "PhysicalSizeY", "PhysicalSizeX"), (2, 300, 0.2), strict=True))
+    sizes = dict(
+        zip(("PhysicalSizeZ", "PhysicalSizeY", "PhysicalSizeX"), (2, 300, 0.2), strict=True)
+    )
     names = {f"{key}Unit": unit for key, unit in zip(sizes, units, strict=True)}
     path = tmp_path / "ome.tif"
     tifffile.imwrite(path, VOLUME, ome=True, metadata={"axes": "ZYX", **sizes, **names})
