@@ -57,7 +57,7 @@ class GridRenderer:
         2 to 9, by the name that is shown.
     normalization, signed, size, resolution, colormap, opacity
         As for `write_grid_movie`.
-    planes : sequence of str
+    planes : mapping of str to str, optional
         For each result, which plane of a volume it is, in words; empty for images.
 
     Attributes
@@ -86,7 +86,7 @@ class GridRenderer:
         resolution: Resolution | None = None,
         colormap: str | None = None,
         opacity: Opacity = 0.5,
-        planes: Sequence[str] = (),
+        planes: Mapping[str, str] | None = None,
     ) -> None:
         if not LEAST <= len(results) <= MOST:
             raise RenderError(
@@ -106,7 +106,8 @@ class GridRenderer:
         self.indices = align(self.results, [range(len(result)) for result in self.results])
         #: Whether all pictures of every frame show layers of the same name.
         self._same = all(len(set(labels)) == 1 for labels in self._labels())
-        self._facts = _facts(self.names, self.results, planes)
+        shown = [(planes or {}).get(name, "") for name in self.names]
+        self._facts = _facts(self.names, self.results, shown)
         self._fact_lines = max(map(len, self._facts))
         self._panel, self._cursors = self._curves()
         self._set_columns({2: 2, 3: 3, 4: 2}.get(len(results), 3))
@@ -338,8 +339,7 @@ def _facts(
 ) -> list[list[tuple[str, str]]]:
     """Return for each result its plane and what differs, and that its image is missing, with styles."""
     found = []
-    shown = planes or [""] * len(results)
-    for plane, text, result in zip(shown, _differences(names, results), results, strict=True):
+    for plane, text, result in zip(planes, _differences(names, results), results, strict=True):
         lines = [(", ".join(filter(None, (plane, text))), "small"), (result.image_note, "failed")]
         found.append([(line, style) for line, style in lines if line])
     return found
@@ -415,7 +415,7 @@ def write_grid_movie(
     """
     target = checked_movie(path, fps)
     planes = {str(name): take_plane(result, z) for name, result in results.items()}
-    words = [plane_in_words(result, z) for result in results.values()]
+    words = {str(name): plane_in_words(result, z) for name, result in results.items()}
     renderer = GridRenderer(
         planes,
         normalization=normalization,
@@ -432,8 +432,8 @@ def write_grid_movie(
         f"Class activation maps of {len(planes)} results, aligned by {renderer.aligned}, in order of "
         "execution"
     )
-    if any(words):
-        comment += f"; {_joined(words)} of the volume"
+    if any(words.values()):
+        comment += f"; {_joined(words.values())} of the volume"
     missing = dict.fromkeys(r.image_note for r in renderer.results if r.image_note)
     comment = ". ".join([comment, *missing])
     tags = {
