@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from camanim.window_grid import Windows
 
 
+#: Notes of a result of a file without its image, by what the file has instead.
+NO_IMAGE = {
+    "thumbnail": "The image is a thumbnail: the file does not hold more of it.",
+    "none": "The file does not hold the image.",
+}
+
+
 @dataclass(repr=False)
 class Result:
     """The maps of all shown layers of one network for one image and one target.
@@ -154,6 +161,17 @@ class Result:
     def highest(self, i: int) -> float:
         """Return the highest raw value of the map of layer `i`; of a plane, that of the whole volume."""
         return float(self.maps[i].max()) if self.extremes is None else self.extremes[i][1]
+
+    def no_evidence(self, i: int) -> str:
+        """Return that layer `i` has no positive evidence, or none in the plane; empty if it has some."""
+        if self.maps[i].max() > 0:
+            return ""
+        return f"no positive evidence{' in this plane' if self.highest(i) > 0 else ''}"
+
+    @property
+    def image_note(self) -> str:
+        """The note that `image` is black or a thumbnail, as the file does not hold it; or empty."""
+        return next((note for note in NO_IMAGE.values() if note in self.notes), "")
 
     def caption(self, i: int) -> str:
         """Return the caption of layer `i`: its name and kind, the target, and captions of findings."""

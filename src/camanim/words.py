@@ -1,4 +1,4 @@
-"""Numbers and durations in words."""
+"""Numbers, durations and values of targets in words."""
 
 from __future__ import annotations
 
@@ -20,3 +20,10 @@ def duration(seconds: float) -> str:
         if value < below:
             return f"{max(value, 0.1):.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
     return f"{seconds / 3600:.1f} h"
+
+
+def value_in_words(value: float, unit: str) -> str:
+    """Format the value of a target with its unit, such as ``probability 0.982`` or ``score -3.2``."""
+    if unit != "probability":
+        return f"{unit} {value:.3g}"
+    return f"{unit} {value:.3f}" if value >= 0.0005 else f"{unit} {value:.1e}"

@@ -511,7 +511,22 @@ def test_a_nifti_without_orientation_has_no_affine(tmp_path) -> None:
     source = camanim.open_image(tmp_path / "a.nii")
     assert source.affine is None
     assert source.spacing == (3, 2, 1)
-    assert len(source.notes) == 1
+    assert sum("axes" in note for note in source.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "spacing", "units", "noted"),
+    [(0, 2, "mm", 1), (1, 2000, "mm", 0), (2, 2, "mm", 0), (3, 2, "um", 0), (7, 2, "mm", 1)],
+)
+def test_an_unknown_unit_of_nifti_is_noted(tmp_path, code, spacing, units, noted) -> None:
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.uint8), np.diag([2.0, 2, 2, 1]))
+    # Units of time are in the same byte.
+    image.header["xyzt_units"] = code + 8
+    nibabel.save(image, tmp_path / "a.nii")
+    source = camanim.open_image(tmp_path / "a.nii")
+    assert source.spacing == pytest.approx((spacing,) * 3)
+    assert source.units == units
+    assert sum("unit" in note for note in source.notes) == noted
 
 
 @pytest.mark.parametrize("codes", ["SPL", "RAS", "ASR", "lpi", "IRP"])
@@ -892,3 +907,26 @@ def test_errors_quote_nothing_of_a_patient(tmp_path, secret_series, caplog) -> N
         text += "".join(str(w.message) for w in caught)
         assert b"qwxsecret" not in text.lower().encode()
     assert "secret" not in caplog.text.lower()
+
+
+@pytest.mark.parametrize("fault", ["removed", "damaged", "no study"])
+def test_errors_of_maps_quote_nothing_of_a_patient(tmp_path, secret_series, fault) -> None:
+    source = camanim.open_image(secret_series)
+    animation = explained(peak_model(), source)
+    file = sorted(secret_series.iterdir())[3]
+    if fault == "removed":
+        file.unlink()
+    elif fault == "damaged":
+        file.write_bytes(file.read_bytes()[:200])
+    else:
+        for each in secret_series.iterdir():
+            made = pydicom.dcmread(each)
+            del made.StudyInstanceUID
+            save(made, each)
+    with pytest.raises(RenderError) as caught:
+        animation.write_dicom(tmp_path / "map.dcm", source, anonymous=fault != "no study")
+    assert "secret" not in str(caught.value).lower()
+    assert caught.value.__cause__ is None
+    assert not (tmp_path / "map.dcm").exists()
+    if fault == "no study":
+        assert animation.write_dicom(tmp_path / "map.dcm", source)

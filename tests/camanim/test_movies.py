@@ -6,7 +6,9 @@ import csv
 import json
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +31,7 @@ from camanim.render import (
     write_picture,
 )
 from camanim.render.encoder import Yuv420
+from camanim.render.folder import folder_writer
 from camanim.render.frames import RESOLUTIONS
 from camanim.render.grid import GridRenderer
 from camanim.render.tagging import is_complete
@@ -208,9 +211,9 @@ def test_the_file_says_what_it_shows(tmp_path, suffix) -> None:
     else:
         text = information(path)
     for words in (
-        "Katze ü (0.73), GradCAM, torchvision/mobilenet_v2",
-        "torchvision/mobilenet_v2", "GradCAM", "Katze ü (0.73)", f"napari-camanim {__version__}",
-        "3 layers",
+        "Katze ü (probability 0.731), GradCAM, torchvision/mobilenet_v2",
+        "torchvision/mobilenet_v2", "GradCAM", "Katze ü (probability 0.731)", "3 layers",
+        f"napari-camanim {__version__}",
     ):  # fmt: skip
         assert words in text
     titled = smooth(3).write_movie(tmp_path / f"titled{suffix}", size=64, title="A title")
@@ -285,8 +288,8 @@ def test_a_resolution_enlarges_the_image_as_far_as_it_fits() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"resolution": 500}, {"resolution": "720"}, {"layout": "side"}, {"fade": -1},
-        {"stage_seconds": -1}, {"stage_seconds": 0.1}, {"fade": 0.01}, {"title": 3},
+        {"resolution": 500}, {"resolution": "720"}, {"layout": "side"}, {"fade": -1}, {"fade": 0.01},
+        {"stage_seconds": -1}, {"stage_seconds": 0}, {"stage_seconds": 0.1}, {"title": 3},
     ],
 )  # fmt: skip
 def test_invalid_settings_of_layout_and_time(tmp_path, options) -> None:
@@ -448,6 +451,50 @@ def test_a_folder_replaces_frames_and_nothing_else(tmp_path) -> None:
     with pytest.raises(RenderError, match="not a folder"):
         smooth(2).write_movie(tmp_path / "file", size=64)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "frames"]
+
+
+@pytest.mark.parametrize("names", [("0001.png", "0002_x.png"), ("0001.png", "frames.csv")])
+def test_numbered_pictures_of_the_user_stay(tmp_path, names) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(b"mine")
+    with pytest.raises(RenderError, match=r"0001\.png"):
+        smooth(2).write_movie(folder, size=64)
+    # Also where they appear while the movie is drawn.
+    rows = [{"layer": "a"}]
+    with pytest.raises(RenderError, match=r"0001\.png"), folder_writer(folder, 5, rows) as writer:
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == dict.fromkeys(names, b"mine")
+    assert [p.name for p in tmp_path.iterdir()] == ["photos"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from camanim.render.folder import checked_folder, folder_writer
+rows = [{"layer": "a"}, {"layer": "b"}]
+with folder_writer(checked_folder(Path(sys.argv[1])), 5, rows) as writer:
+    writer.write(np.zeros((64, 64, 3), np.uint8))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_killed_process_leaves_nothing_after_the_next_write(tmp_path, exists) -> None:
+    folder, before = tmp_path / "frames", {}
+    if exists:
+        smooth(4).write_movie(folder, size=64)
+        before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    ended = subprocess.run([sys.executable, "-c", KILLED, folder], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert [p for p in tmp_path.iterdir() if ".part" in p.name]
+    assert {p.name: p.read_bytes() for p in folder.glob("*")} == before
+    smooth(3).write_movie(folder, size=64)
+    assert [p.name for p in tmp_path.iterdir()] == ["frames"]
+    assert len(list(folder.glob("*.png"))) == 3
 
 
 def test_a_cancel_leaves_the_older_folder(tmp_path) -> None:

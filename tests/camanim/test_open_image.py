@@ -311,6 +311,58 @@ def test_tiff_of_imagej_and_ome_has_a_spacing(tmp_path) -> None:
     assert camanim.open_image(tmp_path / "print.tif").spacing is None
 
 
+@pytest.mark.parametrize(
+    ("units", "expected", "name"),
+    [
+        (("mm", "µm", "µm"), (2000.0, 300.0, 0.2), "um"),
+        (("nm", "mm", "mm"), (2e-6, 300.0, 0.2), "mm"),
+        (("µm", "mm", "nm"), (2.0, 300_000.0, 2e-4), "um"),
+        (("pixel", "µm", "µm"), None, None),
+    ],
+)
+def test_each_axis_of_an_ome_tiff_has_its_own_unit(tmp_path, units, expected, name) -> None:
+    sizes = dict(
+        zip(("PhysicalSizeZ", "PhysicalSizeY", "PhysicalSizeX"), (2, 300, 0.2), strict=True)
+    )
+    names = {f"{key}Unit": unit for key, unit in zip(sizes, units, strict=True)}
+    path = tmp_path / "ome.tif"
+    tifffile.imwrite(path, VOLUME, ome=True, metadata={"axes": "ZYX", **sizes, **names})
+    source = camanim.open_image(path)
+    assert source.units == name
+    assert source.spacing == (expected if expected is None else pytest.approx(expected))
+
+
+def test_what_cannot_be_read_is_an_image_error(tmp_path) -> None:
+    unreadable = Path("/proc/self/mem")
+    if not unreadable.exists():
+        pytest.skip("there is no file here that can be opened and not read")
+    with pytest.raises(ImageError, match="mem"):
+        camanim.open_image(unreadable)
+    # A file of a series may have the name of a patient.
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / "Doe_Jane").symlink_to(unreadable)
+    with pytest.raises(ImageError) as caught:
+        camanim.open_image(tmp_path / "series")
+    assert "Jane" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_file_without_permission_is_an_image_error(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"x")
+    original = Path.open
+
+    # Root may read every file.
+    def refuse(self, *arguments, **keywords):
+        if self == path:
+            raise PermissionError(13, "Permission denied", str(self))
+        return original(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ImageError, match="Permission denied"):
+        camanim.open_image(path)
+
+
 def test_a_channel_of_a_tiff_is_chosen(tmp_path) -> None:
     tifffile.imwrite(tmp_path / "ij.tif", VOLUME[:4].reshape(2, 2, 6, 7), imagej=True,
                      metadata={"axes": "ZCYX"})  # fmt: skip

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import imageio.v3 as iio
@@ -20,18 +21,23 @@ import torch
 from cmap import Colormap
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 
+import camanim
+from camanim import samples
 from camanim.animation import Animation
 from camanim.checks import LabelRandomisation, Localisation, Randomisation
 from camanim.errors import Cancelled, RenderError
 from camanim.images import Geometry, Preprocess
 from camanim.layer_info import LayerInfo
-from camanim.render import FrameRenderer, encoder, write_movie, write_picture
+from camanim.render import FrameRenderer, encoder, write_grid_movie, write_movie, write_picture
+from camanim.render.formats import tags_of
+from camanim.render.grid import GridRenderer
 from camanim.render.pen import Pen
 from camanim.render.tagging import is_complete
 from camanim.road import Road
 from camanim.targets import ClassTarget
+from camanim.targets.functions import FunctionTarget
 
 Box = tuple[float, float, float, float]
 
@@ -278,7 +284,7 @@ def test_the_texts_of_a_frame() -> None:
     texts = texts_of(result, 2)
     for text in (
         *("features.2.conv", "Conv2d, map 4 x 5", "Layer 3/6"),
-        *("Egyptian cat", "probability 0.73", "GradCAM, torchvision/mobilenet_v2"),
+        *("Egyptian cat", "probability 0.731", "GradCAM, torchvision/mobilenet_v2"),
         *(f"{low:.3g}", f"{(low + high) / 2:.3g}", f"{high:.3g}"),
         *(
             "raw values, local scale (this layer)",
@@ -313,6 +319,90 @@ def test_a_layer_without_positive_evidence_has_a_note() -> None:
     result = animation(maps=[np.float32([[-3, -1], [-2, 0]]), np.float32([[-3, 0.1], [-2, 0]])])
     assert "no positive evidence" in texts_of(result, 0)
     assert "no positive evidence" not in texts_of(result, 1)
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "expected"),
+    [
+        ("score", -3.2, "score -3.2"),
+        ("score", 1234.5, "score 1.23e+03"),
+        ("probability", 0.0001, "probability 1.0e-04"),
+        ("probability", 0.9996, "probability 1.000"),
+    ],
+)
+def test_a_value_has_the_unit_of_its_target(unit, value, expected) -> None:
+    result = replace(
+        animation(),
+        target=FunctionTarget(lambda output: output, "contrast", unit=unit),
+        probability=value,
+    )
+    assert expected in texts_of(result)
+    assert tags_of(result, 1)["Class"] == f"contrast ({expected})"
+    others = {"a": result, "b": animation()}
+    with written() as texts:
+        GridRenderer(others)
+    assert any(expected in text for text, _ in texts)
+
+
+def volume(**more: Any) -> Animation:
+    """Return maps of a volume, the first of which is positive in its first plane alone."""
+    maps = np.full((2, 3, 4, 4), -1, np.float32)
+    maps[0, 0, 1, 1] = 2
+    layers = animation(2).layers
+    return replace(
+        animation(2),
+        maps=list(maps),
+        layers=layers,
+        image=np.random.default_rng(0).integers(0, 256, (9, 90, 90)).astype(np.uint8),
+        geometry=Geometry((9, 90, 90)),
+        **more,
+    )
+
+
+def test_a_plane_of_a_volume_is_named_and_does_not_speak_for_the_volume(tmp_path) -> None:
+    result, path = volume(), tmp_path / "a.png"
+    for z, first in ((8, "no positive evidence in this plane"), (None, None), (0, None)):
+        with written() as texts:
+            write_picture(result, path, 0, z=z)
+        lines = [text for text, _ in texts]
+        words = f"plane {4 if z is None else z} of 0 to 8"
+        assert words in lines
+        # The middle plane is a mixture of planes without evidence.
+        first = "no positive evidence in this plane" if z is None else first
+        assert [line for line in lines if "evidence" in line] == ([first] if first else [])
+        with Image.open(path) as file:
+            assert words in file.info["Comment"]
+        with written() as texts:
+            write_picture(result, path, 1, z=z)
+        assert "no positive evidence" in [text for text, _ in texts]
+    with written() as texts:
+        write_grid_movie({"a": result, "b": animation(2)}, tmp_path / "a.mp4", z=None)
+    lines = [text for text, _ in texts]
+    assert any("plane 4 of 0 to 8" in line for line in lines)
+    assert "no positive evidence in this plane" in lines
+
+
+@pytest.mark.parametrize("what", ["none", "thumbnail"])
+@pytest.mark.parametrize("layout", ["overlay", "image | map", "local | global"])
+def test_a_result_without_its_image_says_so(tmp_path, what, layout) -> None:
+    image = samples.image("malignant_1")
+    made = camanim.animate(camanim.load_model("demo/ultrasound"), image, layers="blocks")
+    loaded = camanim.load(made.save(tmp_path / "a.camanim.zip", image=what))
+    note = loaded.notes[-1]
+    with written() as texts:
+        loaded.write_picture(tmp_path / "a.png", layout=layout)
+    lines = [text for text, _ in texts]
+    assert note in " ".join(lines)
+    assert_texts_are_apart(loaded, 0, layout=layout)
+    with Image.open(tmp_path / "a.png") as file:
+        assert note in file.info["Comment"]
+    with written() as texts:
+        write_grid_movie({"a": loaded, "b": made}, tmp_path / "a.mp4", size=500)
+    # A long one is shortened in the middle.
+    assert len({text for text, _ in texts if text.startswith(note[:20])}) == 1
+    # A real image that is black is none that is missing.
+    black = replace(made, image=np.zeros_like(made.image))
+    assert not any("file" in text for text in texts_of(black, layout=layout))
 
 
 def test_characters_that_the_font_lacks_are_replaced() -> None:
@@ -531,7 +621,7 @@ def test_a_movie_of_one_layer_and_an_unusual_name(tmp_path) -> None:
 def test_a_movie_can_be_streamed_and_has_a_title(tmp_path) -> None:
     content = write_movie(animation(), tmp_path / "movie.mp4", size=64).read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
-    assert b"Egyptian cat (0.73), GradCAM, torchvision/mobilenet_v2" in content
+    assert b"Egyptian cat (probability 0.731), GradCAM, torchvision/mobilenet_v2" in content
 
 
 def test_high_quality_has_a_smaller_error(tmp_path) -> None:

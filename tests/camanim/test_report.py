@@ -24,7 +24,7 @@ from camanim import Animation, Cancelled, RenderError, samples, write_report
 from camanim.images import Geometry
 from camanim.layer_info import LayerInfo
 from camanim.report.encoding import evenly, longest_side
-from camanim.report.wording import recomputation, without_folders
+from camanim.report.wording import file_name, recomputation, without_folders
 from camanim.targets import ClassTarget
 
 HOSTILE = '</script><script>window.hacked=1</script><img src=x onerror="window.hacked=2">'
@@ -642,6 +642,15 @@ def test_windows_have_a_report(tmp_path: Path) -> None:
         ("'/home/somebody/a.png'", "somebody"),
         ("file:///home/somebody/a.png", "somebody"),
         ("~somebody/x/a.png", "somebody"),
+        ("/data/pat, somebody/a.png", "somebody"),
+        ("/data/O'somebody/a.png cannot be read: it is empty", "somebody"),
+        ("'/data/O'somebody/a.png' is empty; use 'b/c'", "somebody"),
+        ("/data/x (somebody)/a.png", "somebody"),
+        ("There is no file /data/x; somebody: y|z  w/a.png.", "somebody"),
+        (r"C:\pat, somebody; (2)\x\a.png and 1 / 2", "somebody"),
+        ("file:///data/pat, somebody/a.png", "somebody"),
+        ("/data/a.somebody, 1950/a.png", "somebody"),
+        ("/data/b.png has 3 rows, /data/pat, somebody/a.png has 4", "somebody"),
     ],
 )
 def test_paths_lose_their_folders(name: str, folder: str) -> None:
@@ -656,6 +665,28 @@ def test_paths_lose_their_folders(name: str, folder: str) -> None:
 )
 def test_other_text_stays(text: str) -> None:
     assert without_folders(text) == text
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["pat, Jane", "O'Jane", "x (Jane)", "a; Jane: b | c  d", "'Jane", "Jane.dcm and b", 'Jane "'],
+)
+@pytest.mark.parametrize("pattern", ["/data/{}/x y, z.png", "C:\\data\\{}\\x y, z.png"])
+def test_an_absolute_path_has_only_its_name(folder: str, pattern: str, tmp_path: Path) -> None:
+    path = pattern.format(folder)
+    assert file_name(path) == "x y, z.png"
+    made = animation(random_maps(), provenance={"model": path, "mask": [path]})
+    page = write_report({path: made}, tmp_path / "a.html", errors={path: f"{path} is empty"})
+    assert "Jane" not in page.read_text("utf-8")
+    assert "Jane" not in made._repr_html_()
+
+
+def test_two_paths_in_a_line_keep_both_names() -> None:
+    text = "/data/pat, Jane/a.png has 3 rows, /data/O'Jane/b.png has 4 / 5: see https://x.org/y"
+    assert without_folders(text).startswith("a.png has 3 rows, b.png has 4 / 5: see https:")
+    quoted = "/data/a.png is neither 'b/c' nor \"d/e\"; /data/pat, Jane/b.png"
+    assert without_folders(quoted) == "a.png is neither 'b/c' nor \"d/e\"; b.png"
+    assert without_folders(f"{text}\n{text}").count("b.png has 4") == 2
 
 
 def test_the_call_computes_the_same_maps(scored: Animation, tmp_path: Path) -> None:
@@ -760,6 +791,39 @@ def test_equal_names_are_kept_apart(tmp_path: Path) -> None:
     text = path.read_text("utf-8")
     assert ">a.png<" in text
     assert ">a.png (2)<" in text
+    errors = {"/x/a.png": "it is empty", "/y/a.png": "it is damaged"}
+    for results, names in (
+        ({}, ("a.png", "a.png (2)")),
+        ({"/z/a.png": made}, ("a.png (2)", "a.png (3)")),
+    ):
+        text = write_report(results, tmp_path / "b.html", errors=errors).read_text("utf-8")
+        for name, message in zip(names, errors.values(), strict=True):
+            assert re.search(rf"{re.escape(name)}\W[^\n]*\s*[^\n]*{message}", text)
+
+
+@pytest.mark.parametrize("what", ["none", "thumbnail"])
+def test_a_report_says_that_the_image_is_missing(tmp_path: Path, what: str) -> None:
+    image = samples.image("malignant_1")
+    made = camanim.animate(camanim.load_model("demo/ultrasound"), image, layers="blocks")
+    loaded = camanim.load(made.save(tmp_path / "a.camanim.zip", image=what))
+    text = write_report(loaded, tmp_path / "a.html").read_text("utf-8")
+    caption = re.search("<figcaption>Image.*?</figcaption>", text)[0]
+    assert loaded.image_note in caption
+    assert loaded.image_note in loaded._repr_html_()
+    text = write_report(made, tmp_path / "a.html").read_text("utf-8")
+    assert "file does not hold" not in text
+
+
+def test_a_plane_has_the_same_words_everywhere(tmp_path: Path) -> None:
+    maps = np.full((2, 3, 4, 4), -1.0)
+    maps[0, 0, 1, 1] = 2
+    image = np.zeros((9, 48, 48), np.uint8)
+    made = animation(list(maps), image=image, geometry=Geometry(image.shape))
+    for text in (write_report(made, tmp_path / "a.html").read_text("utf-8"), made._repr_html_()):
+        assert "plane 4 of 0 to 8" in text
+        assert text.count("no positive evidence in this plane") == 1
+        # Of the second layer, which has none in any plane.
+        assert re.search(r"no positive evidence(?! in| for)", text)
 
 
 # -- Notebooks -------------------------------------------------------------------------------------
@@ -788,6 +852,9 @@ def test_notebook_html_of_any_result() -> None:
     )
     assert "middle plane" in volume._repr_html_()
     assert "no map" in replace(volume, maps=[], layers=[])._repr_html_()
+    unnamed = replace(volume, provenance={})
+    assert "network" in unnamed._repr_html_()
+    assert "Jane" not in replace(volume, provenance={"model": "/data/pat, Jane/x.pt"})._repr_html_()
     many = animation([np.random.default_rng(0).random((112, 112))] * 600)
     assert len(many._repr_html_()) < 150_000
 

@@ -217,31 +217,51 @@ def _read(reference: DicomReference, anonymous: bool) -> _Source:
     study = pydicom.uid.generate_uid(prefix=None)
     datasets = []
     for path in dict.fromkeys(reference.paths):
-        whole = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        if not whole.get("FrameOfReferenceUID"):
+        try:
+            datasets.append(_kept_of(path, study, anonymous))
+        except RenderError:
+            raise
+        except Exception as error:  # noqa: BLE001 (raised again, without its cause)
+            # Its message may name the file, or quote it.
             raise RenderError(
-                "The source has no frame of reference for a Parametric Map: write .nii instead."
-            )
-        kept = pydicom.Dataset()
-        kept.file_meta = pydicom.dataset.FileMetaDataset()
-        kept.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-        for keyword in _KEPT:
-            if keyword in whole:
-                kept[keyword] = whole[keyword]
-        for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-            if keyword in whole:
-                setattr(kept, keyword, [_geometry_of(pydicom, g) for g in getattr(whole, keyword)])
-        for keyword in _PATIENT:
-            setattr(kept, keyword, "" if anonymous else whole.get(keyword, ""))
-        kept.StudyInstanceUID = study if anonymous else whole.StudyInstanceUID
-        if not anonymous and "SpecificCharacterSet" in whole:
-            kept.SpecificCharacterSet = whole.SpecificCharacterSet
-        datasets.append(kept)
+                f"A file of the source cannot be read any more ({type(error).__name__}): open the "
+                "source again, and pass that."
+            ) from None
     if len(datasets) == len(reference.paths):
         return _Source(datasets, {})
     if len(datasets) > 1:
         raise RenderError("The source has several files of several frames: write .nii instead.")
     return _Source(datasets, _frame_geometry(reference))
+
+
+def _kept_of(path: Path, study: str, anonymous: bool) -> Any:
+    """Return the elements of a file that a map needs."""
+    import pydicom
+
+    whole = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    if not whole.get("FrameOfReferenceUID"):
+        raise RenderError(
+            "The source has no frame of reference for a Parametric Map: write .nii instead."
+        )
+    if not anonymous and not whole.get("StudyInstanceUID"):
+        raise RenderError(
+            "The source has no StudyInstanceUID to copy: leave out anonymous=False, or write .nii."
+        )
+    kept = pydicom.Dataset()
+    kept.file_meta = pydicom.dataset.FileMetaDataset()
+    kept.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    for keyword in _KEPT:
+        if keyword in whole:
+            kept[keyword] = whole[keyword]
+    for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        if keyword in whole:
+            setattr(kept, keyword, [_geometry_of(pydicom, g) for g in getattr(whole, keyword)])
+    for keyword in _PATIENT:
+        setattr(kept, keyword, "" if anonymous else whole.get(keyword, ""))
+    kept.StudyInstanceUID = study if anonymous else whole.StudyInstanceUID
+    if not anonymous and "SpecificCharacterSet" in whole:
+        kept.SpecificCharacterSet = whole.SpecificCharacterSet
+    return kept
 
 
 def _geometry_of(pydicom: Any, group: Any) -> Any:

@@ -102,12 +102,14 @@ def open_image(
     if not (is_file or is_folder):
         raise ImageError(f"There is no file {path}.")
     selection = Selection(series, volume, channel)
-    if is_zarr(path):
-        opener: Opener = open_zarr
-    elif is_folder and not is_dicom(path):
-        raise ImageError(f"The folder {path} holds neither a DICOM series nor a Zarr array.")
-    else:
+    try:
         opener = _opener(path)
+    except OSError as error:
+        # Its message may name a file within the folder, and files of DICOM may have names of patients.
+        reason = error.strerror or type(error).__name__
+        raise ImageError(f"{path} cannot be read ({reason}): check its permissions.") from None
+    if opener is None:
+        raise ImageError(f"The folder {path} holds neither a DICOM series nor a Zarr array.")
     if opener is open_dicom:
         # Its errors name no file, since names of files may be those of patients.
         return open_dicom(path, selection)
@@ -121,8 +123,12 @@ def open_image(
     return source
 
 
-def _opener(path: Path) -> Opener:
-    """Return the reader of a file, by its suffix, or by its content for DICOM and pictures."""
+def _opener(path: Path) -> Opener | None:
+    """Return the reader of a file, by its suffix, or by its content; None for any other folder."""
+    if is_zarr(path):
+        return open_zarr
+    if path.is_dir():
+        return open_dicom if is_dicom(path) else None
     name = path.name.lower()
     for suffix, opener in OPENERS.items():
         if name.endswith(suffix):

@@ -17,8 +17,10 @@ from camanim.images.values import Window, is_window
 
 #: Coordinate systems of an affine, by the code of NIfTI.
 SPACES = {1: "scanner", 2: "aligned", 3: "talairach", 4: "mni"}
-#: Units of length: the name here, and how many of them.
-_UNITS = {"mm": ("mm", 1.0), "meter": ("mm", 1000.0), "micron": ("um", 1.0)}
+#: Units of length, by the code of NIfTI: the name here, and how many of them.
+_UNITS = {1: ("mm", 1000.0), 2: ("mm", 1.0), 3: ("um", 1.0)}
+_NO_UNIT = "The NIfTI file does not say its unit of length: mm is assumed."
+_NO_ORIENTATION = "The NIfTI file does not say how its axes lie."
 #: Bytes that one byte of a gzip file can become, at most.
 _GZIP = 1032
 
@@ -52,8 +54,14 @@ def open_nifti(path: Path, selection: Selection) -> SourceImage:
     dims = 3
     if len(pixels) == 1:
         pixels, dims = pixels[0], 2
-    units, factor = _UNITS.get(header.get_xyzt_units()[0], ("mm", 1.0))
+    # The lowest three bits; nibabel raises a KeyError for codes that the format does not define.
+    unit = _UNITS.get(int(header["xyzt_units"]) & 7)
+    units, factor = unit or ("mm", 1.0)
     affine, space = _affine(image)
+    notes = [
+        *([] if affine is not None else [_NO_ORIENTATION]),
+        *([] if unit is not None else [_NO_UNIT]),
+    ]
     spacing = tuple(float(v) * factor for v in (*header.get_zooms()[:3], 1.0, 1.0)[:3])[::-1]
     if affine is not None:
         affine[:3] *= factor
@@ -69,7 +77,7 @@ def open_nifti(path: Path, selection: Selection) -> SourceImage:
         units=units,
         affine=affine,
         space=space,
-        notes=() if affine is not None else ("The NIfTI file does not say how its axes lie.",),
+        notes=tuple(notes),
     )
 
 

@@ -32,6 +32,8 @@ _UNITS = {
     "mm": ("mm", 1.0), "cm": ("mm", 10.0), "m": ("mm", 1000.0),
 }  # fmt: skip
 
+_IN_UM = {"um": 1.0, "mm": 1000.0}
+
 
 def open_tiff(path: Path, selection: Selection) -> SourceImage:
     """Open a TIFF file, with the spacing of ImageJ and OME."""
@@ -124,25 +126,28 @@ def _spacing(path: Path, dims: int) -> tuple[tuple[float, ...] | None, str | Non
     with tifffile.TiffFile(path) as file:
         if file.is_imagej:
             metadata, tags = file.imagej_metadata or {}, file.pages.first.tags
-            unit = _UNITS.get(str(metadata.get("unit")).replace("\\u00B5", "µ").lower())
+            unit = str(metadata.get("unit")).replace("\\u00B5", "µ")
             per_unit = [tags.valueof(code) for code in (_Y_RESOLUTION, _X_RESOLUTION)]
-            if unit is None or any(not v or not v[0] for v in per_unit):
+            if any(not v or not v[0] for v in per_unit):
                 return None, None
             plane = [denominator / numerator for numerator, denominator in per_unit]
-            sizes = [float(metadata.get("spacing") or 1.0), *plane]
+            sizes, names = [float(metadata.get("spacing") or 1.0), *plane], [unit] * 3
         elif file.is_ome:
             image = tifffile.xml2dict(file.ome_metadata or "<OME/>")["OME"].get("Image")
             image = image[0] if isinstance(image, list) else image
             stored = (image or {}).get("Pixels") or {}
-            units = {stored.get(f"PhysicalSize{axis}Unit", "µm") for axis in "YX"}
-            unit = _UNITS.get(units.pop().lower()) if len(units) == 1 else None
+            names = [stored.get(f"PhysicalSize{axis}Unit", "µm") for axis in "ZYX"]
             sizes = [float(stored.get(f"PhysicalSize{axis}") or 0) for axis in "ZYX"]
-            if unit is None or not all(sizes[3 - dims :]):
-                return None, None
         else:
             return None, None
-    units_name, factor = unit
-    return tuple(size * factor for size in sizes[3 - dims :]), units_name
+    units = [_UNITS.get(name.lower()) for name in names[3 - dims :]]
+    known = [unit for unit in units if unit is not None]
+    if len(known) < dims or not all(sizes[3 - dims :]):
+        return None, None
+    # In the unit of x, whatever those of the other axes are.
+    units_name = known[-1][0]
+    factors = [factor * _IN_UM[name] / _IN_UM[units_name] for name, factor in known]
+    return tuple(s * f for s, f in zip(sizes[3 - dims :], factors, strict=True)), units_name
 
 
 def _read_with_pillow(

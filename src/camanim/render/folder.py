@@ -79,7 +79,7 @@ def checked_folder(path: str | Path) -> Path:
     Raises
     ------
     RenderError
-        If it cannot be written, or exists and holds other files than the frames of a movie.
+        If it cannot be written, or exists and holds anything else than a movie that `write_movie` wrote.
     """
     target = existing_or_new_folder(path)
     if target.is_dir():
@@ -88,8 +88,12 @@ def checked_folder(path: str | Path) -> Path:
 
 
 def _check_content(folder: Path) -> None:
-    """Raise `RenderError` if a folder holds other files than the frames of a movie."""
-    strange = [p.name for p in folder.iterdir() if not _is_ours(p)]
+    """Raise `RenderError` if a folder holds anything else than a movie that `write_movie` wrote."""
+    files = list(folder.iterdir())
+    strange = [p.name for p in files if not _is_ours(p)]
+    # Numbered pictures alone may be those of another program.
+    if not strange and files and not holds_frames(folder):
+        strange = [p.name for p in files]
     if strange:
         raise RenderError(
             f"{folder} holds other files ({', '.join(sorted(strange)[:3])}): choose another folder."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from camanim._version import __version__
 from camanim.errors import RenderError
+from camanim.words import value_in_words
 
 if TYPE_CHECKING:
     from camanim.result import Result
@@ -150,17 +151,24 @@ def palette_filter(quality: Quality, *, known: bool) -> tuple[str, ...]:
     )
 
 
-def tags_of(result: Result, count: int, title: str | None = None) -> dict[str, str]:
-    """Return the tags of a movie of a result with `count` layers."""
+def tags_of(
+    result: Result, count: int, title: str | None = None, plane: str = ""
+) -> dict[str, str]:
+    """Return the tags of a movie of a result with `count` layers, or of a plane of it, in words."""
     model = str(result.provenance.get("model", ""))
-    class_name = f"{result.target.name} ({result.probability:.2f})"
+    class_name = f"{result.target.name} ({value_in_words(result.probability, result.target.unit)})"
+    comment = f"Class activation maps of {count} layers in order of execution"
+    if plane:
+        comment += f", {plane} of the volume"
+    if result.image_note:
+        comment += f". {result.image_note}"
     parts = (class_name, result.method, model)
     return {
         "Title": title or ", ".join(part for part in parts if part),
         "Model": model,
         "Method": result.method,
         "Class": class_name,
-        **common_tags(f"Class activation maps of {count} layers in order of execution"),
+        **common_tags(comment),
     }
 
 

@@ -23,6 +23,7 @@ from camanim.render.curve import Curve, cursors_of
 from camanim.render.overlay import COLORMAPS, Overlay, display_size, lookup_table
 from camanim.render.pen import BACKGROUND, TEXT, Box, Pen, plain
 from camanim.stack import Normalization, Stack, stack_maps
+from camanim.words import value_in_words
 
 if TYPE_CHECKING:
     from camanim.result import Result
@@ -68,7 +69,8 @@ class _View:
 class FrameRenderer:
     """Renderer of the frames of one result.
 
-    The parameters are those of `Animation.write_movie`.
+    The parameters are those of `Animation.write_movie`, and `plane`: which plane of a volume the result
+    is, in words.
 
     Attributes
     ----------
@@ -93,10 +95,11 @@ class FrameRenderer:
         opacity: Opacity = 0.5,
         layout: Layout = "overlay",
         resolution: Resolution | None = None,
+        plane: str = "",
     ) -> None:
         if not animation.maps:
             raise RenderError("The result has no map to draw: select layers with a map.")
-        self.animation, self.layout = animation, layout
+        self.animation, self.layout, self._plane = animation, layout, plane
         scales: tuple[Normalization, ...] = (normalization,)
         if layout == "local | global":
             scales = ("local", "global")
@@ -172,7 +175,9 @@ class FrameRenderer:
         longest = max(self._labels, key=self._pen.fonts["title"].getlength)
         self._label_lines = len(self._pen.wrap(longest, "title", px(PANEL)))
         self._class_lines = self._pen.wrap(self.animation.target.name, "body", px(PANEL))
-        self._facts_height = 102 + 20 * len(self._class_lines) + NEXT_BAR * (len(self._stacks) - 1)
+        self._facts = self._fact_lines()
+        self._facts_height = 66 + 20 * len(self._class_lines) + 18 * len(self._facts)
+        self._facts_height += NEXT_BAR * (len(self._stacks) - 1)
         self._image = display_size(self.animation.image, size)
         self._heading = 0 if self.layout == "overlay" else px(HEADING)
         panel_height = px(64 + 27 * self._label_lines) + px(self._facts_height + 26)
@@ -182,6 +187,17 @@ class FrameRenderer:
         self._content = pictures * (self._image[0] + margin) + px(PANEL)
         self._curve_height = 0 if self._found is None else px(CURVE) + margin
         return self._content + 2 * margin, 2 * margin + self._row + self._curve_height
+
+    def _fact_lines(self) -> list[tuple[str, str]]:
+        """Return the lines below the name of the target, each with its style."""
+        result, model = self.animation, str(self.animation.provenance.get("model", ""))
+        value = value_in_words(result.probability, result.target.unit)
+        lines = [value, f"{result.method}, {model}" if model else result.method]
+        notes = self._pen.wrap(result.image_note, "failed", self._pen.px(PANEL))
+        # A black image would look like one that was explained.
+        return [(line, "small") for line in (*lines, self._plane) if line] + [
+            (line, "failed") for line in notes if line
+        ]
 
     def _lay_out(self) -> None:
         """Draw the background that all frames share."""
@@ -213,7 +229,8 @@ class FrameRenderer:
         self._views = []
         places = [(left, self._stacks[0])]
         if self.layout == "image | map":
-            self._write_heading(left, top, "image")
+            missing = " (see the note)" if animation.image_note else ""
+            self._write_heading(left, top, f"image{missing}")
             self._write_heading(right, top, "map")
             self._background.paste(overlay.image, (left, top))
             places = [(right, self._stacks[0])]
@@ -235,7 +252,7 @@ class FrameRenderer:
         self._pen.write(self._background, at, text, "body", width=self._image[0])
 
     def _write_facts(self, bottom: int) -> None:
-        """Write class, probability, method and colour bars, from top to bottom, down to `bottom`."""
+        """Write class, value, method and colour bars, from top to bottom, down to `bottom`."""
         pen, (left, _) = self._pen, self._panel
         baseline, width = bottom - pen.px(self._facts_height), pen.px(PANEL)
         #: What is above changes from layer to layer.
@@ -243,11 +260,8 @@ class FrameRenderer:
         for line in self._class_lines:
             pen.write(self._background, (left, baseline), line, "body")
             baseline += pen.px(20)
-        p, model = self.animation.probability, str(self.animation.provenance.get("model", ""))
-        probability = f"probability {p:.2f}" if p >= 0.005 else f"probability {p:.1e}"
-        method = f"{self.animation.method}, {model}" if model else self.animation.method
-        for line in (probability, method):
-            pen.write(self._background, (left, baseline), line, width=width)
+        for line, style in self._facts:
+            pen.write(self._background, (left, baseline), line, style, width=width)
             baseline += pen.px(18)
         strip = Image.fromarray(self._colors[None])
         for k, stack in enumerate(self._stacks):
@@ -269,8 +283,9 @@ class FrameRenderer:
         below = 36 + 27 * self._label_lines
         kind = f"{layer.kind}, map {raw.shape[0]} x {raw.shape[1]}"
         pen.write(canvas, (left, top + pen.px(below)), kind, width=pen.px(PANEL))
-        if raw.max() <= 0:
-            pen.write(canvas, (left, top + pen.px(below + 22)), "no positive evidence", "warning")
+        if missing := self.animation.no_evidence(i):
+            at = (left, top + pen.px(below + 22))
+            pen.write(canvas, at, missing, "warning", width=pen.px(PANEL))
         for k, (line, style) in enumerate(self._captions[i]):
             at = (left, top + pen.px(below + 40 + 18 * k))
             pen.write(canvas, at, line, style, width=pen.px(PANEL))

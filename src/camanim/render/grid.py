@@ -20,13 +20,21 @@ from camanim.progress import Progress, silent
 from camanim.render.curve import COLUMNS, ROW, Cursor, Curve
 from camanim.render.formats import Quality, common_tags
 from camanim.render.frames import CURVE, HEADING, MARGIN, FrameSize, Opacity, Resolution, fit
-from camanim.render.movie import Fps, Seconds, checked_movie, layer_row, write_frames
+from camanim.render.movie import (
+    Fps,
+    Seconds,
+    StageSeconds,
+    checked_movie,
+    layer_row,
+    write_frames,
+)
 from camanim.render.overlay import COLORMAPS, Overlay, display_size, lookup_table
 from camanim.render.pen import BACKGROUND, Pen
 from camanim.render.timing import timings
 from camanim.result import Result
-from camanim.slicing import take_plane
+from camanim.slicing import plane_in_words, take_plane
 from camanim.stack import Normalization, stack_maps
+from camanim.words import value_in_words
 
 #: Least and most results of a grid.
 LEAST, MOST = 2, 9
@@ -49,6 +57,8 @@ class GridRenderer:
         2 to 9, by the name that is shown.
     normalization, signed, size, resolution, colormap, opacity
         As for `write_grid_movie`.
+    planes : mapping of str to str, optional
+        For each result, which plane of a volume it is, in words; empty for images.
 
     Attributes
     ----------
@@ -76,6 +86,7 @@ class GridRenderer:
         resolution: Resolution | None = None,
         colormap: str | None = None,
         opacity: Opacity = 0.5,
+        planes: Mapping[str, str] | None = None,
     ) -> None:
         if not LEAST <= len(results) <= MOST:
             raise RenderError(
@@ -95,7 +106,9 @@ class GridRenderer:
         self.indices = align(self.results, [range(len(result)) for result in self.results])
         #: Whether all pictures of every frame show layers of the same name.
         self._same = all(len(set(labels)) == 1 for labels in self._labels())
-        self._facts = _differences(self.names, self.results)
+        shown = [(planes or {}).get(name, "") for name in self.names]
+        self._facts = _facts(self.names, self.results, shown)
+        self._fact_lines = max(map(len, self._facts))
         self._panel, self._cursors = self._curves()
         self._set_columns({2: 2, 3: 3, 4: 2}.get(len(results), 3))
         if resolution is None:
@@ -142,7 +155,7 @@ class GridRenderer:
         px = self._pen.px
         shown = [display_size(result.image, size) for result in self.results]
         self._cell = (max(width for width, _ in shown), max(height for _, height in shown))
-        lines = LINES + (18 if any(self._facts) else 0) - (18 if self._same else 0)
+        lines = LINES + 18 * self._fact_lines - (18 if self._same else 0)
         self._cell_height = px(HEADING) + self._cell[1] + px(lines)
         margin = px(MARGIN)
         width = max(self._columns * (self._cell[0] + margin), px(2 * BAR + 2 * MARGIN)) + margin
@@ -197,9 +210,9 @@ class GridRenderer:
             top + pen.px(HEADING) + (self._cell[1] - overlay.image.height) // 2,
         )
         self._background.paste(overlay.image, corner)
-        if self._facts[k]:
-            at = (left, self._below(k) + pen.px(16))
-            pen.write(self._background, at, self._facts[k], width=self._cell[0])
+        for line, (text, style) in enumerate(self._facts[k]):
+            at = (left, self._below(k) + pen.px(16 + 18 * line))
+            pen.write(self._background, at, text, style, width=self._cell[0])
         return overlay, (corner[0] + overlay.corner[0], corner[1] + overlay.corner[1])
 
     def _below(self, k: int) -> int:
@@ -258,7 +271,7 @@ class GridRenderer:
     def _write_cell(self, canvas: Image.Image, k: int, index: int) -> None:
         """Write the layer and the raw values of the scale below picture `k`."""
         pen, (left, _), width = self._pen, self._corners[k], self._cell[0]
-        baseline = self._below(k) + pen.px(16) + (pen.px(18) if any(self._facts) else 0)
+        baseline = self._below(k) + pen.px(16) + self._fact_lines * pen.px(18)
         if not self._same:
             label = self.results[k].layers[index].label
             pen.write(canvas, (left, baseline), label, "place", width=width)
@@ -269,8 +282,8 @@ class GridRenderer:
         text, style = f"raw values {low + 0.0:.3g} to {high:.3g}", "small"
         if high <= low:
             text = f"constant, {high:.3g}"
-        if self.results[k].maps[index].max() <= 0:
-            text, style = "no positive evidence", "warning"
+        if missing := self.results[k].no_evidence(index):
+            text, style = missing, "warning"
         pen.write(canvas, (left, baseline), text, style, width=width)
 
     def _curves(self) -> tuple[Panel | None, list[Cursor]]:
@@ -321,11 +334,22 @@ class GridRenderer:
         return layer_row(layer, i) | labels
 
 
+def _facts(
+    names: Sequence[str], results: Sequence[Result], planes: Sequence[str]
+) -> list[list[tuple[str, str]]]:
+    """Return for each result its plane and what differs, and that its image is missing, with styles."""
+    found = []
+    for plane, text, result in zip(planes, _differences(names, results), results, strict=True):
+        lines = [(", ".join(filter(None, (plane, text))), "small"), (result.image_note, "failed")]
+        found.append([(line, style) for line, style in lines if line])
+    return found
+
+
 def _differences(names: Sequence[str], results: Sequence[Result]) -> list[str]:
     """Return for each result what differs and its name does not say: class, method, network."""
     facts = [
         (
-            f"{result.target.name} ({result.probability:.2f})",
+            f"{result.target.name} ({value_in_words(result.probability, result.target.unit)})",
             result.method,
             str(result.provenance.get("model", "")),
         )
@@ -348,7 +372,7 @@ def write_grid_movie(
     fps: Fps = 5,
     size: FrameSize = 300,
     resolution: Resolution | None = None,
-    stage_seconds: Seconds | None = None,
+    stage_seconds: StageSeconds | None = None,
     fade: Seconds = 0.0,
     colormap: str | None = None,
     opacity: Opacity = 0.5,
@@ -391,6 +415,7 @@ def write_grid_movie(
     """
     target = checked_movie(path, fps)
     planes = {str(name): take_plane(result, z) for name, result in results.items()}
+    words = {str(name): plane_in_words(result, z) for name, result in results.items()}
     renderer = GridRenderer(
         planes,
         normalization=normalization,
@@ -399,6 +424,7 @@ def write_grid_movie(
         resolution=resolution,
         colormap=colormap,
         opacity=opacity,
+        planes=words,
     )
     first, order = renderer.results[0], renderer.indices[0]
     times = timings([first.layers[i] for i in order], fps, stage_seconds, fade)
@@ -406,6 +432,10 @@ def write_grid_movie(
         f"Class activation maps of {len(planes)} results, aligned by {renderer.aligned}, in order of "
         "execution"
     )
+    if any(words.values()):
+        comment += f"; {_joined(words.values())} of the volume"
+    missing = dict.fromkeys(r.image_note for r in renderer.results if r.image_note)
+    comment = ". ".join([comment, *missing])
     tags = {
         "Title": title or ", ".join(planes),
         "Model": _joined(str(r.provenance.get("model", "")) for r in renderer.results),

@@ -32,13 +32,14 @@ from camanim.render.pen import Box
 from camanim.render.timing import Timing, timings
 from camanim.render.writer import FrameWriter, movie_writer, sampled
 from camanim.result import Result
-from camanim.slicing import take_plane
+from camanim.slicing import plane_in_words, take_plane
 from camanim.stack import Normalization
 from camanim.table import cell_value
 from camanim.writing import checked_path, write_file
 
 Fps = Annotated[float, Range(0.01, 1000)]
 Seconds = Annotated[float, Range(0, 3600)]
+StageSeconds = Annotated[float, Range(0.001, 3600)]
 
 
 class Renderer(Protocol):
@@ -69,7 +70,7 @@ def write_movie(
     size: FrameSize = 448,
     resolution: Resolution | None = None,
     layout: Layout = "overlay",
-    stage_seconds: Seconds | None = None,
+    stage_seconds: StageSeconds | None = None,
     fade: Seconds = 0.0,
     colormap: str | None = None,
     opacity: Opacity = 0.5,
@@ -131,7 +132,7 @@ def write_movie(
         If the path or a setting is invalid, or writing fails.
     """
     target = checked_movie(path, fps)
-    plane = take_plane(result, z)
+    plane, words = take_plane(result, z), plane_in_words(result, z)
     renderer = FrameRenderer(
         plane,
         normalization=normalization,
@@ -141,9 +142,10 @@ def write_movie(
         layout=layout,
         colormap=colormap,
         opacity=opacity,
+        plane=words,
     )
     times = timings(plane.layers, fps, stage_seconds, fade)
-    tags = tags_of(plane, len(renderer), title)
+    tags = tags_of(plane, len(renderer), title, words)
     rows = [_row(plane, i) for i in range(len(renderer))]
     write_frames(
         renderer, target, times, rows, fps=fps, quality=quality, tags=tags, progress=progress
@@ -363,7 +365,7 @@ def write_picture(
         If `layer` is out of range.
     """
     target = checked_path(path, ".png")
-    plane = take_plane(result, z)
+    plane, words = take_plane(result, z), plane_in_words(result, z)
     renderer = FrameRenderer(
         plane,
         normalization=normalization,
@@ -373,10 +375,12 @@ def write_picture(
         layout=layout,
         colormap=colormap,
         opacity=opacity,
+        plane=words,
     )
     canvas = renderer.canvas(result.initial_index if layer is None else layer)
+    tags = tags_of(plane, len(renderer), plane=words)
     texts = PngImagePlugin.PngInfo()
-    for key, text in cleaned(tags_of(plane, len(renderer))).items():
+    for key, text in cleaned(tags).items():
         texts.add_itxt(key, text)
     content = BytesIO()
     canvas.save(content, "PNG", pnginfo=texts)

@@ -9,8 +9,9 @@ from PIL import Image
 from camanim.render.overlay import Thumbnails
 from camanim.report.encoding import data_uri, evenly
 from camanim.report.templates_folder import template
-from camanim.report.wording import checks_in_words, remarks, value_in_words, warnings
-from camanim.slicing import take_plane
+from camanim.report.wording import checks_in_words, file_name, remarks, warnings
+from camanim.slicing import plane_in_words, take_plane
+from camanim.words import value_in_words
 
 if TYPE_CHECKING:
     from camanim.result import Result
@@ -37,14 +38,15 @@ def notebook_html(result: Result) -> str:
     first = result.initial_index
     return template("notebook.html.j2").render(
         result=result,
-        value=value_in_words(result),
+        value=value_in_words(result.probability, result.target.unit),
+        network=file_name(str(result.provenance.get("model") or "network")),
         thumbnails=_thumbnails(plane, first) if result.maps else [],
         first=result.layers[first].label if result.maps else "",
         warnings=warnings(result),
         remarks=remarks(result),
         summaries=[s for f in result.findings.values() if (s := f.summary())],
         checks=checks_in_words(result),
-        volume=plane is not result,
+        plane=plane_in_words(result) if result.maps else "",
     )
 
 
@@ -55,7 +57,7 @@ def _thumbnails(plane: Result, first: int) -> list[dict[str, Any]]:
             "picture": data_uri(Image.fromarray(drawn.picture(i)), 85),
             "label": plane.layers[i].label,
             "number": i + 1,
-            "empty": plane.highest(i) <= 0,
+            "empty": plane.no_evidence(i),
             "first": i == first,
         }
         for i in evenly(len(plane), _THUMBNAILS, first)

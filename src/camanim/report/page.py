@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,9 +37,10 @@ from camanim.report.encoding import (
 )
 from camanim.report.templates_folder import source, template
 from camanim.result import Result
-from camanim.slicing import take_plane
+from camanim.slicing import plane_in_words, plane_index, take_plane
 from camanim.stack import Normalization, Stack, stack_maps
 from camanim.table import table
+from camanim.words import value_in_words
 from camanim.writing import checked_path, write_file
 
 #: Largest number of cells of the maps of a result, and of a page.
@@ -133,10 +134,10 @@ def write_report(
     """
     target = checked_path(path, ".html")
     named = _named(results)
-    failed = {
-        wording.without_folders(str(name)): wording.without_folders(str(message))
-        for name, message in (errors or {}).items()
-    }
+    failed: dict[str, str] = {}
+    for name, message in (errors or {}).items():
+        unique = _unique(wording.file_name(str(name)), {*named, *failed})
+        failed[unique] = wording.without_folders(str(message))
     if not named and not failed:
         raise RenderError("There is nothing to report: pass a result, or the errors of images.")
     for name, result in named.items():
@@ -184,7 +185,7 @@ def _named(results: Any) -> dict[str, Result]:
     if isinstance(results, Result):
         return {"": results}
     if isinstance(results, Mapping):
-        items = [(wording.without_folders(str(name)), result) for name, result in results.items()]
+        items = [(wording.file_name(str(name)), result) for name, result in results.items()]
     elif isinstance(results, Sequence) and not isinstance(results, str):
         items = [(f"{k + 1}", result) for k, result in enumerate(results)]
     else:
@@ -195,12 +196,16 @@ def _named(results: Any) -> dict[str, Result]:
     for name, result in items:
         if not isinstance(result, Result):
             raise RenderError(f"{name!r} is no result but {type(result).__name__}: pass results.")
-        unique, k = name, 2
-        while unique in named:
-            # Images of the same name in several folders.
-            unique, k = f"{name} ({k})", k + 1
-        named[unique] = result
+        named[_unique(name, named)] = result
     return named
+
+
+def _unique(name: str, taken: Collection[str]) -> str:
+    """Return a name that is not taken, as images in several folders may have the same."""
+    unique, k = name, 2
+    while unique in taken:
+        unique, k = f"{name} ({k})", k + 1
+    return unique
 
 
 def _title(title: str | None, named: Mapping[str, Result], failed: Mapping[str, str]) -> str:
@@ -244,7 +249,7 @@ def _section(key: str, name: str, result: Result, look: _Look, count: int) -> di
     first = result.initial_index
     indices = evenly(len(result), look.max_layers or len(result), first)
     positions = _planes(result, look.planes)
-    middle = positions.index(_middle(result)) if len(positions) > 1 else 0
+    middle = positions.index(plane_index(result)) if len(positions) > 1 else 0
     planes = [take_plane(result, z) for z in positions] if positions else [result]
     stacks = [stack_maps(plane, "local", signed=look.signed) for plane in planes]
     budget = min(_RESULT_CELLS, _PAGE_CELLS // count) // len(planes)
@@ -274,7 +279,7 @@ def _section(key: str, name: str, result: Result, look: _Look, count: int) -> di
         "key": key,
         "name": name,
         "result": result,
-        "value": wording.value_in_words(result),
+        "value": value_in_words(result.probability, result.target.unit),
         "facts": _facts(result, indices, layers, longest),
         "pictures": [
             {"source": text, "z": z} for (text, _), z in _with_planes(pictures, positions)
@@ -282,7 +287,9 @@ def _section(key: str, name: str, result: Result, look: _Look, count: int) -> di
         "size": pictures[0][1],
         "middle": middle,
         "planes": positions,
+        "plane": plane_in_words(result, positions[middle]) if positions else "",
         "depth": len(result.image) if positions else 0,
+        "image_note": result.image_note,
         "layers": layers,
         "first": indices.index(first),
         "first_label": result.layers[first].label,
@@ -319,13 +326,8 @@ def _planes(result: Result, most: int) -> list[int]:
     # Planes whose centres the maps cover.
     low = max(0, int(np.ceil(start - 0.5)))
     high = min(len(result.image) - 1, int(np.floor(start + depth - 0.5)))
-    middle = _middle(result)
+    middle = plane_index(result)
     return [low + k for k in evenly(high - low + 1, most, middle - low)]
-
-
-def _middle(result: Result) -> int:
-    geometry = result.geometry
-    return int(geometry.offset[0] + geometry.scale[0] * geometry.size[0] / 2)
 
 
 def _with_planes(pictures: list[Any], positions: list[int]) -> Iterator[tuple[Any, int | None]]:
@@ -357,7 +359,7 @@ def _facts(
     number = f"{count}" if total == count else f"{total} of {count} with a map in this page"
     facts = [
         ("Method", result.method),
-        ("Network", wording.without_folders(str(result.provenance.get("model") or "unknown"))),
+        ("Network", wording.file_name(str(result.provenance.get("model") or "unknown"))),
         ("Layers", number),
     ]
     image = " x ".join(map(str, result.image.shape[: len(result.geometry.size)]))
@@ -378,7 +380,7 @@ def _strip(plane: Result, first: int, look: _Look) -> Iterator[dict[str, Any]]:
             "picture": _overlaid(overlay, stack, i),
             "number": i + 1,
             "label": plane.layers[i].label,
-            "empty": plane.highest(i) <= 0,
+            "empty": plane.no_evidence(i),
         }
 
 
@@ -463,7 +465,7 @@ def _overview(
         model = row["network"]
         row |= {
             "name": section["name"],
-            "network": None if model is None else wording.without_folders(str(model)),
+            "network": None if model is None else wording.file_name(str(model)),
             "shown first": section["first_label"],
             "warnings": len(section["warnings"]),
         }

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,20 +35,70 @@ LIMITS = (
     "network.",
     "A passed check is no proof.",
 )
-#: A path from the root of a file system, whose folders can contain spaces.
-_PATH = re.compile(
-    r"""(?:file:/+ | (?<![\w.:/\\])/ | ~[\w.-]*/ | \b[A-Za-z]:[\\/] | (?<![\w\\])\\\\)
-        (?:[^\s/\\:;,'"<>|()]+(?:[ ][^\s/\\:;,'"<>|()]+)*[\\/]+)+""",
+#: The root of a file system at the beginning of a path.
+_ROOT = re.compile(
+    r"""file:/+(?=[^\s/]) | (?<![\w.:/\\])/(?![\s/]) | (?<![\w.~/\\])~[\w.-]*[/\\]
+        | \b[A-Za-z]:[\\/](?!/) | (?<![\w\\])\\\\(?=\S)""",
     re.VERBOSE,
 )
+_SEPARATOR = re.compile(r"[/\\]+")
+#: Ends of a path in quotes; an apostrophe within a word is no quote.
+_QUOTES = {'"': re.compile('"'), "'": re.compile(r"(?<!\w)'|'(?!\w)")}
+#: The name of a file with its suffix, and then a space at the end or the beginning of a quotation: what
+#: follows is no part of its path.
+_ENDED = re.compile(r"""\.\w{1,12}\b.*(?:\s$|[\s(]["'])""")
 _MAX_ITEMS = 12
 #: In the notes about a network that was not trained.
 _RANDOM = "random weights"
 
 
 def without_folders(text: str) -> str:
-    """Return a text with only the last part of each absolute path, as its folders may name people."""
-    return _PATH.sub("", text)
+    """Return running text with only the last part of each absolute path, as its folders may name people.
+
+    Names of folders may hold any character, so that the end of a path is not known: up to the end of
+    its line or quotation, all is removed before the last separator that may be one of the path.
+    """
+    return "".join(_line_without_folders(line) for line in text.splitlines(keepends=True))
+
+
+def _line_without_folders(line: str) -> str:
+    kept, at = [], 0
+    while root := _ROOT.search(line, at):
+        stop = _stop(line, root)
+        last = _last_separator(line, root, stop)
+        if last is None:
+            # A name in the root, or no path.
+            kept.append(line[at : root.end()])
+            at = root.end()
+            continue
+        kept.append(line[at : root.start()])
+        at = last
+    return "".join(kept) + line[at:]
+
+
+def _stop(line: str, root: re.Match[str]) -> int:
+    """Return where the quotation of a path ends, or the line."""
+    before = line[root.start() - 1] if root.start() else ""
+    end = _QUOTES[before].search(line, root.end()) if before in _QUOTES else None
+    return len(line) if end is None else end.start()
+
+
+def _last_separator(line: str, root: re.Match[str], stop: int) -> int | None:
+    """Return the end of the last separator of a path; None if there is none after its root."""
+    last = None
+    for separator in _SEPARATOR.finditer(line, root.end(), stop):
+        if _ENDED.search(line[last or root.end() : separator.start()]):
+            break
+        last = separator.end()
+    return last
+
+
+def file_name(text: str) -> str:
+    """Return the last part of a text that is an absolute path; `without_folders` of any other text."""
+    for path in (PureWindowsPath(text), PurePosixPath(text)):
+        if path.is_absolute() and path.name:
+            return path.name
+    return without_folders(text)
 
 
 @dataclass(frozen=True)
@@ -166,14 +217,6 @@ def about_method(result: Result) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
-def value_in_words(result: Result) -> str:
-    """Return the unit and the value of the target, such as ``probability 0.98``."""
-    value = result.probability
-    if result.target.unit != "probability":
-        return f"{result.target.unit} {value:.3g}"
-    return f"probability {value:.3f}" if value >= 0.0005 else f"probability {value:.1e}"
-
-
 def shown(value: Any) -> str:
     """Return a recorded value as text: long lists by their length, and paths without folders."""
     if value is None:
@@ -188,7 +231,7 @@ def shown(value: Any) -> str:
         ):
             return f"{len(value)} values"
         return ", ".join(map(shown, value)) or "none"
-    return without_folders(f"{value:.6g}" if isinstance(value, float) else str(value))
+    return f"{value:.6g}" if isinstance(value, float) else file_name(str(value))
 
 
 def provenance(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -248,7 +291,7 @@ def _model(record: Mapping[str, Any]) -> str:
     digest = _comment(record.get("weights sha256"))
     source = name.removesuffix(" (random weights)")
     if not has_prefix(source):
-        return f"model = ...{digest or '  #'} of the network {without_folders(name)!r}"
+        return f"model = ...{digest or '  #'} of the network {file_name(name)!r}"
     weights = ", weights=None" if record.get("weights") == "random" else ""
     return f"model = camanim.load_model({source!r}{weights}){digest}"
 

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from camanim.findings import Finding, plain
-from camanim.result import Result
-from camanim.store.format import NO_IMAGE
+from camanim.result import NO_IMAGE, Result
 
 #: Largest difference, relative to the largest value, that other threads, libraries and processors make.
 CLOSE = 1e-5

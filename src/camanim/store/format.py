@@ -22,11 +22,6 @@ SPECIAL = (
     "maps", "layers", "layer_calls", "image", "tensor", "model", "findings", "computed_with",
     "input_gradient", "guided", "target",
 )  # fmt: skip
-#: Notes of a result whose image is not saved, by what is.
-NO_IMAGE = {
-    "thumbnail": "The image is a thumbnail: the file does not hold more of it.",
-    "none": "The file does not hold the image.",
-}
 
 
 def is_result_path(path: str | Path) -> bool:

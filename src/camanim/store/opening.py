@@ -20,7 +20,7 @@ from camanim.layer_info import LayerInfo
 from camanim.models import Model
 from camanim.pipeline import predict_target
 from camanim.progress import Progress, silent
-from camanim.result import Result
+from camanim.result import NO_IMAGE, Result
 from camanim.settings import Settings
 from camanim.store.checking import check_result
 from camanim.store.container import (
@@ -32,7 +32,7 @@ from camanim.store.container import (
     shown,
 )
 from camanim.store.encoding import decode
-from camanim.store.format import FORMAT, KEY, NO_IMAGE, SPECIAL, validator
+from camanim.store.format import FORMAT, KEY, SPECIAL, validator
 from camanim.store.network import StoredModel, check_weights
 from camanim.store.nodes import Invalid
 

@@ -24,7 +24,7 @@ from camanim.errors import CamError, StoreError
 from camanim.findings import Finding
 from camanim.layer_info import LayerInfo
 from camanim.progress import Progress, silent
-from camanim.result import Result
+from camanim.result import NO_IMAGE, Result
 from camanim.store.container import (
     content_hash,
     document_hash,
@@ -33,7 +33,7 @@ from camanim.store.container import (
     write_container,
 )
 from camanim.store.encoding import Encoder
-from camanim.store.format import FORMAT, KEY, NO_IMAGE, SPECIAL, SUFFIXES, holds_result
+from camanim.store.format import FORMAT, KEY, SPECIAL, SUFFIXES, holds_result
 from camanim.store.network import network_entries
 from camanim.store.nodes import LONGEST
 from camanim.store.ome import image_array, stack_planes
