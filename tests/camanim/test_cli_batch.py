@@ -592,14 +592,14 @@ def test_ctrl_c_keeps_what_is_complete_and_leaves_no_half_file(images):
     # The second movie waits at its second frame, where SIGINT arrives.
     code = (
         "import camanim.render.movie as m, time; from camanim.cli import main\n"
-        "original, frames = m.FrameRenderer.frame, []\n"
-        "def frame(*a):\n"
+        "original, frames = m.FrameRenderer.canvas, []\n"
+        "def canvas(*a):\n"
         "    frames.append(a)\n"
         "    if len(frames) == 4:\n"
         "        print('ready', flush=True)\n"
         "        time.sleep(60)\n"
         "    return original(*a)\n"
-        "m.FrameRenderer.frame = frame\n"
+        "m.FrameRenderer.canvas = canvas\n"
         "main()"
     )
     out = images / "out"

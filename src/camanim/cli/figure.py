@@ -42,6 +42,7 @@ def _register(kind: FigureKind) -> None:
         (*options.SOURCE, "method", "target", "find", "out", "dpi", *options.PRINTED),
         (options.NETWORK_OPTIONS, options.RUN_OPTIONS, *groups),
         repeated=("model", "method", "target"),
+        context=True,
     )
     def command(images: list[str], **arguments: Any) -> None:
         _draw(kind, groups, images, arguments)

@@ -20,6 +20,7 @@ from camanim.writing import checked_path
     "images",
     (*EXPLAINED, "out", *options.PRINTED),
     (*GROUPS, options.REPORT_OPTIONS),
+    context=True,
 )
 def report(images: list[str], **arguments: Any) -> None:
     """Write images or saved results on one HTML page, which opens without a server.

@@ -129,7 +129,7 @@ class Explanation:
         Parameters
         ----------
         arguments : mapping
-            Values of the options `EXPLAINED` and `GROUPS`.
+            Values of the options `EXPLAINED` and `GROUPS`, and the ``context`` of the command.
         paths : sequence of Path
             Images and saved results.
 
@@ -273,7 +273,7 @@ def check_unchanged(
     Parameters
     ----------
     arguments : mapping
-        Arguments of the command.
+        Arguments of the command, with its ``context``.
     extra : sequence of str
         Keywords of `options.EXTRA_OPTIONS`.
     but : sequence of str
@@ -281,13 +281,10 @@ def check_unchanged(
     mixed : bool
         Whether there are images beside the saved results.
     """
-    changed = [
-        "--" + name.replace("_", "-")
-        for name in extra
-        if arguments[name] not in (None, options.EXTRA_OPTIONS[name].default)
-    ]
-    changed += options.NETWORK_OPTIONS.changed(arguments)
-    changed += options.RUN_OPTIONS.changed(arguments, but=but)
+    names = ["--" + name.replace("_", "-") for name in extra]
+    for group in (options.NETWORK_OPTIONS, options.RUN_OPTIONS):
+        names += [option.names[0] for option in group.options if option.keyword not in but]
+    changed = [name for name in options.given(arguments["context"]) if name in names]
     if changed:
         instead = (
             "give saved results and images in separate commands" if mixed else "give the image"

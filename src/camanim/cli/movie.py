@@ -139,7 +139,7 @@ def _from_folder(folder: Path, arguments: Mapping[str, Any]) -> None:
         say(f"Wrote {file.resolve()}")
 
 
-@options.with_options("images", (*EXPLAINED, "out", *options.PRINTED), GROUPS)
+@options.with_options("images", (*EXPLAINED, "out", *options.PRINTED), GROUPS, context=True)
 def table(images: list[str], **arguments: Any) -> None:
     """Write the table of images or saved results: one row per layer call, with the scores.
 

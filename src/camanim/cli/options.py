@@ -162,7 +162,10 @@ SHELL = {
 }
 
 #: Helps of options that set the same in several declarations, whose helps differ.
-HELP = {"seed": "Seed of random methods, and of the noise on imputed pixels."}
+HELP = {
+    "seed": "Seed of random methods, and of the noise on imputed pixels.",
+    "title": "Title of the page, or in the metadata of the movie; by default made of target and method.",
+}
 
 
 @dataclass(frozen=True)
@@ -565,7 +568,7 @@ def with_options(
             help=text,
             show_default=False,
             autocompletion=COMPLETIONS.get(argument),
-            metavar="IMAGES..." if argument == "pictures" else None,
+            metavar="IMAGES" if argument == "pictures" else None,
         )
         is_optional = NoneType in get_args(kind)
         default = None if is_optional else Parameter.empty

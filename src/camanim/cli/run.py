@@ -45,6 +45,7 @@ OUTPUTS = ("movie", "table", "plot", "maps", "dicom", "save")
         *options.PRINTED,
     ),
     (*GROUPS, options.MOVIE_OPTIONS),
+    context=True,
 )  # fmt: skip
 def run(images: list[str], **arguments: Any) -> None:
     """Explain images: maps of all layers, their scores, a movie, a table, a plot.
