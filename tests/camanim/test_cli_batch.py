@@ -618,7 +618,7 @@ def test_ctrl_c_keeps_what_is_complete_and_leaves_no_half_file(images):
         shown, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert {path.name for path in out.iterdir()} == {"benign_1.mp4", "benign_1.csv", "summary.csv"}
-    assert is_complete(out / "benign_1.mp4")
+    assert is_complete(out / "benign_1.mp4", ".mp4")
     with (out / "benign_1.csv").open() as file:
         rows = list(csv.DictReader(file))
     # The network itself is the last call.

@@ -163,6 +163,10 @@ SHELL = {
 
 #: Helps of options that set the same in several declarations, whose helps differ.
 HELP = {
+    "normalization": "Scale of the maps, of a page that is shown first: a separate one for each layer, "
+    "or a common one.",
+    "opacity": "Opacity of the map over the image, in [0, 1]; of a page the one that is shown first; "
+    'of a movie without effect on "image | map".',
     "seed": "Seed of random methods, and of the noise on imputed pixels.",
     "title": "Title of the page, or in the metadata of the movie; by default made of target and method.",
 }
