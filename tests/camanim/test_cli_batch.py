@@ -194,6 +194,7 @@ def test_globs_give_images_in_folders_and_not_the_insides_of_images(images):
     expected = [Path("r/a.ome.zarr"), Path("r/one"), Path("r/two")]
     assert naming.input_paths(["r/*"]) == expected
     assert naming.input_paths(["r/**"]) == expected
+    assert naming.input_paths(["r/one/**"]) == [Path("r/one")]
     assert naming.input_paths(["r/*/*"]) == [
         Path(f"r/{p}/{n}") for p in ("one", "two") for n in "01"
     ]

@@ -307,11 +307,13 @@ def test_the_finding_of_a_figure_of_saved_results_is_chosen_by_find(cli, images)
         ("run", "malignant_1.png", "--mask", "mask.png", "--plot", "./mask.png"),
         ("run", "malignant_1.png", "--model", "card.toml", "--save-card", "card.toml"),
         ("figure", "strip", "malignant_1.png", "--out", "malignant_1.png"),
+        ("figure", "strip", "malignant_1.png", "--classes", "names.txt", "--out", "names.pdf"),
     ],
 )  # fmt: skip
 def test_no_input_is_replaced(cli, images, arguments):
     Image.fromarray(np.uint8(samples.mask("malignant_1")) * 255).save("mask.png")
     camanim.load_model("demo/ultrasound").save_card("card.toml")
+    (images / "names.txt").write_text("benign\nmalignant\nnormal\n")
     before = {path: path.read_bytes() for path in images.iterdir()}
     code, _, err = cli(*arguments)
     assert code == 2

@@ -15,6 +15,7 @@ from camanim.cli.findings import parse_requests
 from camanim.cli.inputs import check_unchanged, load_network, read_pixels
 from camanim.cli.naming import (
     Outputs,
+    check_kept,
     folder_or_file,
     input_files,
     input_paths,
@@ -71,6 +72,8 @@ def _draw(
     folder, out = folder_or_file(arguments["out"], f"{{stem}}-{kind.name.replace('_', '-')}.pdf")
     inputs = input_files(arguments, paths)
     files = output_files(shown, {"figure": out}, folder=folder, called="--out", inputs=inputs)
+    # Captions are beside the figures.
+    check_kept(inputs, [each["figure"].with_suffix(".txt") for each in files])
     if saved:
         check_unchanged(arguments, ("model", "weights", "method", "target"))
         settings = _with_finding(kind, settings, arguments["find"])

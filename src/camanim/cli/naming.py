@@ -117,9 +117,9 @@ def _expanded(text: str) -> list[Path]:
         return [Path(text)]
     found = sorted(Path(match) for match in glob.glob(text, recursive=True))
     images = [path for path in found if path.is_file() or _is_image_folder(path)]
-    # The files of a folder that is an image are no images, unless the glob names the folder.
-    inner = {path for path in images if path.is_dir() and not text.startswith(str(path))}
-    images = [path for path in images if inner.isdisjoint(path.parents)]
+    # The files in a folder that is an image are no further images.
+    folders = {path for path in images if path.is_dir()}
+    images = [path for path in images if folders.isdisjoint(path.parents)]
     images = [path for path in images if not _in_zarr(path, text)]
     if not images:
         raise ImageError(f"No file matches {text!r}.")
