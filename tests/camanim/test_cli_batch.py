@@ -421,7 +421,8 @@ def test_an_option_has_one_name_type_and_help_in_all_commands():
     }  # fmt: skip
     known: dict[str, tuple] = {}
     by_keyword: dict[str, tuple] = {}
-    for command in app.registered_commands:
+    groups = [group.typer_instance for group in app.registered_groups]
+    for command in [c for each in (app, *groups) for c in each.registered_commands]:
         for keyword, parameter in inspect.signature(command.callback).parameters.items():
             if parameter.annotation is typer.Context:
                 continue

@@ -163,6 +163,8 @@ SHELL = {
 
 #: Helps of options that set the same in several declarations, whose helps differ.
 HELP = {
+    "colormap": "Name of a colour map of cmap; by default turbo, of a figure inferno, or a diverging "
+    "one with signed.",
     "normalization": "Scale of the maps, of a page that is shown first: a separate one for each layer, "
     "or a common one.",
     "opacity": "Opacity of the map over the image, in [0, 1]; of a page the one that is shown first; "
@@ -572,7 +574,7 @@ def with_options(
             help=text,
             show_default=False,
             autocompletion=COMPLETIONS.get(argument),
-            metavar="IMAGES" if argument == "pictures" else None,
+            metavar="images" if argument == "pictures" else None,
         )
         is_optional = NoneType in get_args(kind)
         default = None if is_optional else Parameter.empty
