@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from napari_camanim.dock.widget import CamWidget
 
 
-def open_view(results: Sequence[tuple[str, Animation]], images: Sequence[Path], model: str) -> None:
+def open_view(
+    results: Sequence[tuple[str, Animation]], images: Sequence[Path], model: str | None
+) -> None:
     """Open napari with results and images, until it is closed; see `show_view`."""
     import napari
 
@@ -28,7 +30,7 @@ def show_view(
     viewer: Viewer,
     results: Sequence[tuple[str, Animation]],
     images: Sequence[Path],
-    model: str,
+    model: str | None,
 ) -> CamWidget:
     """Add results and images to a viewer, and the dock.
 
@@ -39,8 +41,8 @@ def show_view(
         Each is shown as a stack over its picture.
     images : sequence of Path
         Shown as they are read by `camanim.open_image`; the last one is selected.
-    model : str
-        Network that the dock is set to.
+    model : str or None
+        Network that the dock is set to; None for the one that it suggests.
 
     Returns
     -------
@@ -51,7 +53,8 @@ def show_view(
 
     _, widget = viewer.window.add_plugin_dock_widget("napari-camanim", "CAManim")
     dock: CamWidget = widget
-    dock.network.value = model
+    if model is not None:
+        dock.network.value = model
     for name, animation in results:
         add_opened(viewer, Opened(animation, metadata(animation, "local"), name))
     for path in images:

@@ -110,7 +110,7 @@ def test_the_network_is_loaded_once(images, cli, monkeypatch):
         (("run", "benign_1.png", "--out", "x.mp4"), 2, "--movie"),
         (("run", "nothing*.png",), 1, "nothing*.png"),
         (("run", "-",), 1, "'-'"),
-        (("run", "benign_1.png", "--save", "x.zip"), 1, ".camanim.zip"),
+        (("run", "benign_1.png", "--save", "x.tar"), 1, ".zip"),
         (("predict", "benign_1.png", "--top", "0"), 2, "--top"),
         (("table", "benign_1.png", "--mask", "{mask}.png", "--find", "localisation"), 2, "{mask}"),
     ],
@@ -183,6 +183,24 @@ def test_globs_quoted_and_expanded_name_the_same_files(images):
     assert naming.input_paths(["*.zarr"]) == [Path("a.camanim.zarr")]
 
 
+def test_globs_give_images_in_folders_and_not_the_insides_of_images(images):
+    (images / "r" / "a.ome.zarr" / "c").mkdir(parents=True)
+    (images / "r" / "a.ome.zarr" / "zarr.json").write_text("{}")
+    for patient in ("one", "two"):
+        (images / "r" / patient).mkdir()
+        for name in ("0", "1"):
+            (images / "r" / patient / name).write_bytes(bytes(128) + b"DICM")
+    (images / "r" / "empty").mkdir()
+    expected = [Path("r/a.ome.zarr"), Path("r/one"), Path("r/two")]
+    assert naming.input_paths(["r/*"]) == expected
+    assert naming.input_paths(["r/**"]) == expected
+    assert naming.input_paths(["r/one/**"]) == [Path("r/one")]
+    assert naming.input_paths(["r/*/*"]) == [
+        Path(f"r/{p}/{n}") for p in ("one", "two") for n in "01"
+    ]
+    assert naming.input_paths(["r/a.ome.zarr/*.json"]) == [Path("r/a.ome.zarr/zarr.json")]
+
+
 @pytest.mark.parametrize(
     ("name", "stem", "is_result"),
     [
@@ -232,7 +250,7 @@ def test_a_saved_result_takes_the_place_of_an_image(saved, cli, monkeypatch):
 
 def test_a_damaged_result_is_a_row(saved, cli, images):
     (images / "damaged.ozx").write_bytes(b"no zip")
-    code, out, _ = cli("table", "benign_1.png", "damaged.ozx", "kept.camanim.zarr", *FEW, "--json")
+    code, out, _ = cli("table", "benign_1.png", "damaged.ozx", "kept.camanim.zarr", "--json")
     assert code == 1
     assert ["error" in record for record in strict(out)] == [False, True, False]
 
@@ -403,8 +421,11 @@ def test_an_option_has_one_name_type_and_help_in_all_commands():
     }  # fmt: skip
     known: dict[str, tuple] = {}
     by_keyword: dict[str, tuple] = {}
-    for command in app.registered_commands:
+    groups = [group.typer_instance for group in app.registered_groups]
+    for command in [c for each in (app, *groups) for c in each.registered_commands]:
         for keyword, parameter in inspect.signature(command.callback).parameters.items():
+            if parameter.annotation is typer.Context:
+                continue
             kind, declared = get_args(parameter.annotation)
             if not isinstance(declared, OptionInfo):
                 continue
@@ -573,14 +594,14 @@ def test_ctrl_c_keeps_what_is_complete_and_leaves_no_half_file(images):
     # The second movie waits at its second frame, where SIGINT arrives.
     code = (
         "import camanim.render.movie as m, time; from camanim.cli import main\n"
-        "original, frames = m.FrameRenderer.frame, []\n"
-        "def frame(*a):\n"
+        "original, frames = m.FrameRenderer.canvas, []\n"
+        "def canvas(*a):\n"
         "    frames.append(a)\n"
         "    if len(frames) == 4:\n"
         "        print('ready', flush=True)\n"
         "        time.sleep(60)\n"
         "    return original(*a)\n"
-        "m.FrameRenderer.frame = frame\n"
+        "m.FrameRenderer.canvas = canvas\n"
         "main()"
     )
     out = images / "out"
@@ -599,7 +620,7 @@ def test_ctrl_c_keeps_what_is_complete_and_leaves_no_half_file(images):
         shown, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert {path.name for path in out.iterdir()} == {"benign_1.mp4", "benign_1.csv", "summary.csv"}
-    assert is_complete(out / "benign_1.mp4")
+    assert is_complete(out / "benign_1.mp4", ".mp4")
     with (out / "benign_1.csv").open() as file:
         rows = list(csv.DictReader(file))
     # The network itself is the last call.

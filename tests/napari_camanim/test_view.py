@@ -6,6 +6,7 @@ from PIL import Image
 
 import camanim
 from camanim import samples
+from camanim.models.domain import suggest_model
 from napari_camanim._view import show_view
 from napari_camanim.layers.stack import is_stack
 
@@ -36,6 +37,14 @@ def test_an_image_is_shown_and_selected_with_the_dock(viewer, tmp_path):
     np.testing.assert_array_equal(viewer.layers["scan.png"].data, samples.image("benign_1"))
     assert viewer.layers.selection.active is viewer.layers["scan.png"]
     assert dock.network.value == "torchvision/mobilenet_v2"
+
+
+def test_the_dock_suggests_a_network_unless_one_is_given(viewer, tmp_path):
+    colours = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(colours).save(tmp_path / "photo.png")
+    dock = show_view(viewer, [], [tmp_path / "photo.png"], None)
+    assert dock.network.value == suggest_model(colours)
+    assert dock.network.value != "demo/ultrasound"
 
 
 def test_a_volume_is_shown(viewer):

@@ -49,6 +49,8 @@ class Row:
         Notes and warnings.
     record : dict
         Data for ``--json``.
+    more : list of str
+        Those of `notes` that are of further runs.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Row:
     error: str = ""
     notes: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
+    more: list[str] = field(default_factory=list)
 
     def describe(self, animation: Animation, *, as_json: bool) -> None:
         """Take from a result what is printed later, so that its maps can be released."""
@@ -69,6 +72,13 @@ class Row:
         self.notes = [*animation.notes, *animation.warnings]
         if as_json:
             self.record = result_record(animation)
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        """Add notes of further runs."""
+        self.more = list(notes)
+        self.notes = [*self.notes, *notes]
+        if self.record:
+            self.record["notes"] = [*self.record["notes"], *notes]
 
     @property
     def data(self) -> dict[str, Any]:
@@ -141,7 +151,7 @@ def run_batch(
     elif shown is not None:
         if list_layers:
             print_layers(shown)
-        report(shown, rows[0].files)
+        report(shown, rows[0].files, rows[0].more)
     if error is not None:
         raise error
 
@@ -160,6 +170,8 @@ def _finish(
             row.files.append(file)
     except CamError as error:
         return error
+    finally:
+        row.add_notes(outcome.notes)
     return outcome.error
 
 
@@ -169,10 +181,10 @@ def _interrupted(
     """Print what was complete before an interrupt."""
     kept = [row for row in rows if row.files or row.error != INTERRUPTED]
     done = sum(not row.error for row in rows)
-    if as_json:
+    if len(paths) > 1 and kept:
+        _print_rows(kept, summary, as_json=as_json)
+    elif as_json:
         print_json([row.data for row in kept])
-    elif len(paths) > 1 and kept:
-        _print_rows(kept, summary, as_json=False)
     else:
         say(*(f"Wrote {file.resolve()}" for row in kept for file in row.files))
     say(f"Interrupted: {done} of {len(paths)} images are complete.", error=True)

@@ -15,7 +15,7 @@ from camanim.cli import options
 from camanim.cli.findings import compute, parse_requests
 from camanim.cli.inputs import read_pixels
 from camanim.cli.masks import read_mask
-from camanim.cli.naming import check_place
+from camanim.cli.naming import check_kept, check_place, input_files
 from camanim.cli.terminal import notes_of, print_json, print_table, result_record, say
 from camanim.comparison import comparison_table, overlaid, write_comparison
 from camanim.errors import MethodError, ScoreError
@@ -53,6 +53,7 @@ def compare(image: Path, **arguments: Any) -> None:
         requests.append(FindingRequest("road"))
     if not masked and arguments["mask_label"] is not None:
         raise typer.BadParameter("--mask-label needs --mask.")
+    check_kept(input_files(arguments, [image]), [table, plot])
     if table is not None:
         checked_path(table, ".csv")
     if plot is not None:

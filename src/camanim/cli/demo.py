@@ -15,11 +15,11 @@ from camanim.writing import checked_path, make_folder
 
 @options.with_options("", ("out", "viewer", "quiet"))
 def demo(**arguments: Any) -> None:
-    """Explain a sample image, in napari or, without a display, in files of the folder --out.
+    """Explain a sample image, in napari or, with --out or without a display, in files.
 
     The network is a teaching aid trained on synthetic ultrasound, not for diagnosis.
     """
-    if arguments["viewer"] and not missing_window():
+    if arguments["out"] is None and arguments["viewer"] and not missing_window():
         open_demo()
         return
     from camanim import samples

@@ -12,8 +12,16 @@ import typer
 import camanim
 from camanim.cli import options
 from camanim.cli.findings import parse_requests
-from camanim.cli.inputs import load_network, read_pixels
-from camanim.cli.naming import Outputs, folder_or_file, input_paths, is_result_file, output_files
+from camanim.cli.inputs import check_unchanged, load_network, read_pixels
+from camanim.cli.naming import (
+    Outputs,
+    check_kept,
+    folder_or_file,
+    input_files,
+    input_paths,
+    is_result_file,
+    output_files,
+)
 from camanim.cli.terminal import print_json, print_table, say, say_error
 from camanim.errors import CamError
 from camanim.figures import FigureKind, PrintedFigure, figure_kinds
@@ -35,6 +43,7 @@ def _register(kind: FigureKind) -> None:
         (*options.SOURCE, "method", "target", "find", "out", "dpi", *options.PRINTED),
         (options.NETWORK_OPTIONS, options.RUN_OPTIONS, *groups),
         repeated=("model", "method", "target"),
+        context=True,
     )
     def command(images: list[str], **arguments: Any) -> None:
         _draw(kind, groups, images, arguments)
@@ -61,14 +70,29 @@ def _draw(
     saved = all(map(is_result_file, paths))
     shown = paths[:1] if saved else paths
     folder, out = folder_or_file(arguments["out"], f"{{stem}}-{kind.name.replace('_', '-')}.pdf")
-    files = output_files(shown, {"figure": out}, folder=folder, called="--out")
+    inputs = input_files(arguments, paths)
+    files = output_files(shown, {"figure": out}, folder=folder, called="--out", inputs=inputs)
+    # Captions are beside the figures.
+    check_kept(inputs, [each["figure"].with_suffix(".txt") for each in files])
     if saved:
+        check_unchanged(arguments, ("model", "weights", "method", "target"))
+        settings = _with_finding(kind, settings, arguments["find"])
         make: Callable[[Path, Progress], PrintedFigure] = partial(
             _of_saved, kind, paths, settings, arguments
         )
     else:
         make = _maker(kind, settings, arguments)
-    outcomes = _outcomes(shown, files, make, arguments)
+    outcomes: list[dict[str, Any]] = []
+    try:
+        _draw_all(outcomes, shown, files, make, arguments)
+    except KeyboardInterrupt:
+        outcomes = [row for row in outcomes if len(row) > 1]
+        if arguments["as_json"]:
+            print_json(outcomes)
+        elif outcomes:
+            _print(outcomes)
+        say_error(f"interrupted after {len(outcomes)} of {len(shown)} figures.")
+        raise typer.Exit(130) from None
     failed = [row for row in outcomes if "error" in row]
     if arguments["as_json"]:
         print_json(outcomes)
@@ -81,14 +105,35 @@ def _draw(
         raise typer.Exit(1)
 
 
-def _outcomes(
+def _with_finding(
+    kind: FigureKind, settings: dict[str, Any], find: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return the settings with the finding of saved results that ``--find`` chooses."""
+    if not find:
+        return settings
+    if "finding" not in kind.settings:
+        raise typer.BadParameter(
+            f"--find has no effect on a saved result in the figure {kind.name}: leave it out."
+        )
+    if len(find) > 1:
+        raise typer.BadParameter("A figure shows one finding: give --find once.")
+    name, colon, _ = find[0].partition(":")
+    if colon:
+        raise typer.BadParameter(
+            f"--find {find[0]} has settings, and a finding of a saved result was computed before: give "
+            f"its name {name}."
+        )
+    return settings | {"finding": name}
+
+
+def _draw_all(
+    rows: list[dict[str, Any]],
     paths: Sequence[Path],
     files: Sequence[Outputs],
     make: Callable[[Path, Progress], PrintedFigure],
     arguments: Mapping[str, Any],
-) -> list[dict[str, Any]]:
-    """Draw and write the figure of each path; return its file and caption, or the error."""
-    rows: list[dict[str, Any]] = []
+) -> None:
+    """Draw and write the figure of each path; add a row with its file and caption, or the error."""
     with console(quiet=arguments["quiet"]) as progress:
         for i, (path, outputs) in enumerate(zip(paths, files, strict=True)):
             if len(paths) > 1:
@@ -103,7 +148,6 @@ def _outcomes(
                 row["error"] = str(error)
         if len(paths) > 1:
             progress(IMAGES, len(paths), len(paths))
-    return rows
 
 
 def _of_saved(
@@ -159,7 +203,7 @@ def _maker(
 
 
 def _print(rows: Sequence[Mapping[str, Any]]) -> None:
-    if len(rows) > 1:
+    if len(rows) > 1 or "error" in rows[0]:
         texts = [[row["image"], row.get("file", ""), row.get("error", "")] for row in rows]
         print_table(["image", "file", "error"], texts, prose=("error",))
         return

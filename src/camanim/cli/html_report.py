@@ -11,7 +11,7 @@ from camanim.animation import Animation
 from camanim.cli import options
 from camanim.cli.batch import Row, run_batch
 from camanim.cli.inputs import EXPLAINED, GROUPS, Explanation, Outcome
-from camanim.cli.naming import input_paths, stem
+from camanim.cli.naming import check_kept, input_files, input_paths, stem
 from camanim.progress import Progress
 from camanim.writing import checked_path
 
@@ -20,6 +20,7 @@ from camanim.writing import checked_path
     "images",
     (*EXPLAINED, "out", *options.PRINTED),
     (*GROUPS, options.REPORT_OPTIONS),
+    context=True,
 )
 def report(images: list[str], **arguments: Any) -> None:
     """Write images or saved results on one HTML page, which opens without a server.
@@ -30,6 +31,7 @@ def report(images: list[str], **arguments: Any) -> None:
     """
     paths = input_paths(images)
     target = checked_path(arguments["out"] or Path("report.html"), ".html")
+    check_kept(input_files(arguments, paths), [target])
     explanation = Explanation.of(arguments, paths)
     settings = options.REPORT_OPTIONS.values(arguments)
     names = _names(paths)

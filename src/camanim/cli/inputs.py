@@ -20,7 +20,7 @@ from camanim.cli import options
 from camanim.cli.findings import compute, parse_requests
 from camanim.cli.masks import read_mask
 from camanim.cli.naming import filled, is_result_file
-from camanim.errors import CamError, ScoreError
+from camanim.errors import CamError, ImageError, ScoreError
 from camanim.findings import NO_SINGLE_INPUT, FindingRequest
 from camanim.models.overrides import ModelOverrides
 from camanim.progress import IMAGES, Progress, silent
@@ -46,8 +46,10 @@ def read_pixels(path: Path) -> Any:
     Raises
     ------
     ImageError
-        See `camanim.read_image`.
+        If it is a saved result, or as of `camanim.open_image`.
     """
+    if is_result_file(path):
+        raise ImageError(f"{path} is a saved result: give the image that is to be explained.")
     return camanim.open_image(path)
 
 
@@ -89,11 +91,14 @@ class Outcome:
         The result; None if it failed.
     error : CamError or None
         Why it failed, or which findings did.
+    notes : list of str
+        Notes of further runs, which are not those of `animation`.
     """
 
     path: Path
     animation: Animation | None = None
     error: CamError | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -124,7 +129,7 @@ class Explanation:
         Parameters
         ----------
         arguments : mapping
-            Values of the options `EXPLAINED` and `GROUPS`.
+            Values of the options `EXPLAINED` and `GROUPS`, and the ``context`` of the command.
         paths : sequence of Path
             Images and saved results.
 
@@ -152,9 +157,14 @@ class Explanation:
                 filled(arguments["mask"], path, "--mask")
         if arguments["quiet"]:
             explanation._announced.update(map(str, explanation.requests))
-        if paths and all(map(is_result_file, paths)):
-            _check_unchanged(arguments)
+        _check_effect(arguments, list(map(is_result_file, paths)), explanation.requests)
         return explanation
+
+    def variant(self, arguments: Mapping[str, Any], paths: Sequence[Path]) -> Explanation:
+        """Return one of other arguments with the same network, whose prices are printed once."""
+        other = Explanation.of(arguments, paths)
+        other._model, other._announced = self._model, self._announced
+        return other
 
     def model(self, progress: Progress) -> Model:
         """Return the network, which is loaded once."""
@@ -170,7 +180,10 @@ class Explanation:
     def explain(self, path: Path, progress: Progress) -> Animation:
         """Explain an image, or open a saved result."""
         if is_result_file(path):
-            return camanim.load(path, trust=self.arguments["trust"], progress=progress)
+            result = camanim.load(path, trust=self.arguments["trust"], progress=progress)
+            if self.requests and self.settings["device"] is not None:
+                result.model = result.model.to(self.settings["device"])
+            return result
         pixels = read_pixels(path)
         explain = camanim.animate if self.windows is None else camanim.animate_windows
         return explain(
@@ -227,21 +240,58 @@ def each_result(
         progress(IMAGES, len(paths), len(paths))
 
 
-def _check_unchanged(arguments: Mapping[str, Any]) -> None:
-    """Raise `typer.BadParameter` for an option that has no effect on saved results."""
-    extra = {name: options.EXTRA_OPTIONS[name] for name in ("method", "target", "windows")}
-    extra |= {name: options.EXTRA_OPTIONS[name] for name in ("model", "weights")}
-    changed = [
-        "--" + name.replace("_", "-")
-        for name, option in extra.items()
-        if arguments[name] != option.default
-    ]
-    settings = options.RUN_OPTIONS.changed(arguments, but=("seed", "batch_size", "device"))
-    changed += [*options.NETWORK_OPTIONS.changed(arguments), *settings]
+def _check_effect(
+    arguments: Mapping[str, Any], saved: Sequence[bool], requests: Sequence[FindingRequest]
+) -> None:
+    """Raise `typer.BadParameter` for an option that has no effect on a saved result.
+
+    The device, the batch size and the seed do not change what is said of it, so that they may be those
+    of images beside it.
+    """
+    if not any(saved):
+        return
+    computed = () if all(saved) else ("seed", "batch_size", "device")
+    if requests:
+        computed = (*computed, "seed", "device")
+    check_unchanged(
+        arguments,
+        ("method", "target", "windows", "model", "weights"),
+        but=computed,
+        mixed=not all(saved),
+    )
+
+
+def check_unchanged(
+    arguments: Mapping[str, Any],
+    extra: Sequence[str],
+    *,
+    but: Sequence[str] = (),
+    mixed: bool = False,
+) -> None:
+    """Raise `typer.BadParameter` for an option of runs, which has no effect on saved results.
+
+    Parameters
+    ----------
+    arguments : mapping
+        Arguments of the command, with its ``context``.
+    extra : sequence of str
+        Keywords of `options.EXTRA_OPTIONS`.
+    but : sequence of str
+        Keywords of settings of a run that have an effect.
+    mixed : bool
+        Whether there are images beside the saved results.
+    """
+    names = ["--" + name.replace("_", "-") for name in extra]
+    for group in (options.NETWORK_OPTIONS, options.RUN_OPTIONS):
+        names += [option.names[0] for option in group.options if option.keyword not in but]
+    changed = [name for name in options.given(arguments["context"]) if name in names]
     if changed:
+        instead = (
+            "give saved results and images in separate commands" if mixed else "give the image"
+        )
         raise typer.BadParameter(
             f"{', '.join(changed)} has no effect on a saved result, which was computed before: "
-            "leave it out, or give the image."
+            f"leave it out, or {instead}."
         )
 
 

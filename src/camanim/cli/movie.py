@@ -13,11 +13,23 @@ import camanim
 from camanim.cli import options
 from camanim.cli.batch import run_batch
 from camanim.cli.inputs import EXPLAINED, GROUPS, Explanation, Outcome
-from camanim.cli.naming import SUFFIXES, Outputs, folder_or_file, input_paths, output_files
+from camanim.cli.naming import (
+    SUFFIXES,
+    Outputs,
+    folder_or_file,
+    has_field,
+    input_files,
+    input_paths,
+    output_files,
+)
 from camanim.cli.terminal import print_json, say
+from camanim.errors import ScoreError
 from camanim.progress import Progress, console
 from camanim.render.folder import holds_frames
 from camanim.result import Result
+
+#: Options of a movie of frames that are drawn.
+_OF_FOLDERS = ("--out", "--fps", "--quality", "--json", "--quiet")
 
 
 @options.with_options(
@@ -25,6 +37,7 @@ from camanim.result import Result
     (*EXPLAINED, "out", "frames", *options.PRINTED),
     (*GROUPS, options.MOVIE_OPTIONS),
     repeated=("method", "target"),
+    context=True,
 )
 def movie(images: list[str], **arguments: Any) -> None:
     """Write the movie of images or saved results: one frame per layer.
@@ -40,9 +53,10 @@ def movie(images: list[str], **arguments: Any) -> None:
     paths = input_paths(images)
     variants = _variants(arguments)
     settings = _movie_settings(arguments, grid=len(variants) > 1)
+    first, *others = variants
+    base = Explanation.of({**arguments, **variants[first]}, paths)
+    runs = {name: base.variant({**arguments, **variants[name]}, paths) for name in others}
     outputs = _movie_files(paths, arguments)
-    runs = {name: Explanation.of({**arguments, **v}, paths) for name, v in variants.items()}
-    first, *others = runs
 
     def write(outcome: Outcome, progress: Progress) -> Iterator[Path]:
         assert outcome.animation is not None
@@ -51,15 +65,21 @@ def movie(images: list[str], **arguments: Any) -> None:
             yield outcome.animation.write_movie(file, **settings, progress=progress)
             return
         results: dict[str, Result] = {first: outcome.animation}
-        for name in others:
-            another = runs[name].outcome(outcome.path, progress)
+        problems = [] if outcome.error is None else [f"{first}: {outcome.error}"]
+        for name, run in runs.items():
+            another = run.outcome(outcome.path, progress)
             if another.animation is None:
                 assert another.error is not None
                 raise another.error
             results[name] = another.animation
+            problems += [] if another.error is None else [f"{name}: {another.error}"]
+            more = [*another.animation.notes, *another.animation.warnings]
+            outcome.notes += [f"{name}: {note}" for note in more]
         yield camanim.write_grid_movie(results, file, **settings, progress=progress)
+        if problems:
+            raise ScoreError(" ".join(problems))
 
-    run_batch(paths, runs[first], write)
+    run_batch(paths, base, write)
 
 
 def _variants(arguments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -90,23 +110,25 @@ def _movie_settings(arguments: Mapping[str, Any], *, grid: bool) -> dict[str, An
 def _movie_files(paths: Sequence[Path], arguments: Mapping[str, Any]) -> dict[Path, str | Path]:
     out = arguments["out"]
     if not arguments["frames"]:
-        outputs = _outputs(paths, "movie", out or Path("{stem}.mp4"))
+        outputs = _outputs(paths, "movie", out or Path("{stem}.mp4"), arguments)
         return {path: files["movie"] for path, files in outputs.items()}
-    folder, name = (None, out) if len(paths) == 1 and out else (out, Path("{stem}-frames"))
-    files = output_files(paths, {"frames": name}, folder=folder, called="--out")
+    is_name = out is not None and (len(paths) == 1 or has_field(out))
+    folder, name = (None, out) if is_name else (out, Path("{stem}-frames"))
+    inputs = input_files(arguments, paths)
+    files = output_files(paths, {"frames": name}, folder=folder, called="--out", inputs=inputs)
     # With a slash, as a name may contain a dot.
     return {path: f"{each['frames']}/" for path, each in zip(paths, files, strict=True)}
 
 
 def _from_folder(folder: Path, arguments: Mapping[str, Any]) -> None:
     """Write the movie of a folder of frames."""
-    known = {"fps", "quality"}
-    changed = options.MOVIE_OPTIONS.changed(arguments, but=tuple(known))
-    if changed:
-        raise typer.BadParameter(f"{', '.join(changed)} has no effect on frames that are drawn.")
+    given = options.given(arguments["context"])
+    others = [name for name in given if name not in _OF_FOLDERS]
+    if others:
+        raise typer.BadParameter(f"{', '.join(others)} has no effect on frames that are drawn.")
     target = arguments["out"] or Path(f"{folder.name}.mp4")
     settings = options.MOVIE_OPTIONS.values(arguments)
-    fps = settings["fps"] if options.MOVIE_OPTIONS.changed(arguments, but=("quality",)) else None
+    fps = settings["fps"] if "--fps" in given else None
     with console(quiet=arguments["quiet"]) as progress:
         file = camanim.movie_from_folder(
             folder, target, fps=fps, quality=settings["quality"], progress=progress
@@ -117,7 +139,7 @@ def _from_folder(folder: Path, arguments: Mapping[str, Any]) -> None:
         say(f"Wrote {file.resolve()}")
 
 
-@options.with_options("images", (*EXPLAINED, "out", *options.PRINTED), GROUPS)
+@options.with_options("images", (*EXPLAINED, "out", *options.PRINTED), GROUPS, context=True)
 def table(images: list[str], **arguments: Any) -> None:
     """Write the table of images or saved results: one row per layer call, with the scores.
 
@@ -127,7 +149,7 @@ def table(images: list[str], **arguments: Any) -> None:
     """
     paths = input_paths(images)
     out = arguments["out"]
-    outputs: dict[Path, Outputs] = {} if out is None else _outputs(paths, "table", out)
+    outputs: dict[Path, Outputs] = {} if out is None else _outputs(paths, "table", out, arguments)
     explanation = Explanation.of(arguments, paths)
 
     def write(outcome: Outcome, progress: Progress) -> Iterator[Path]:
@@ -138,8 +160,11 @@ def table(images: list[str], **arguments: Any) -> None:
     run_batch(paths, explanation, write, list_layers=out is None)
 
 
-def _outputs(paths: Sequence[Path], kind: str, out: Path) -> dict[Path, Outputs]:
+def _outputs(
+    paths: Sequence[Path], kind: str, out: Path, arguments: Mapping[str, Any]
+) -> dict[Path, Outputs]:
     """Return the output of each image, in a folder if ``--out`` has no suffix."""
     folder, out = folder_or_file(out, "{stem}" + SUFFIXES[kind][0])
-    outputs = output_files(paths, {kind: out}, folder=folder, called="--out")
+    inputs = input_files(arguments, paths)
+    outputs = output_files(paths, {kind: out}, folder=folder, called="--out", inputs=inputs)
     return dict(zip(paths, outputs, strict=True))

@@ -7,14 +7,18 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from camanim.errors import ImageError, RenderError
+from camanim.images.dicom import is_dicom
+from camanim.optional import library
 from camanim.render.formats import FORMATS
 from camanim.render.movie import checked_movie
 from camanim.render.plots import SUFFIXES as PLOTS
-from camanim.store.format import holds_result
+from camanim.store.format import SUFFIXES as SAVED
+from camanim.store.format import holds_result, is_result_path
 from camanim.writing import checked_folder, checked_path, make_folder
 
 #: Suffixes of saved results.
@@ -28,8 +32,15 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "maps": (".npz", ".npy", ".tif", ".tiff", ".nii", ".nii.gz"),
     "figure": (".pdf", ".svg", ".png"),
     "plot": PLOTS,
-    "save": (".zarr", ".ozx", ".camanim.zip"),
+    "save": SAVED,
     "save_card": (".toml",),
+}
+#: Libraries that an output needs, by its suffix or option, and the extra that installs them.
+_LIBRARIES = {
+    ".parquet": (("pandas", "pyarrow"), "data"),
+    ".nii": (("nibabel",), "medical"),
+    ".nii.gz": (("nibabel",), "medical"),
+    "dicom": (("pydicom", "highdicom"), "medical"),
 }
 _FIELD = re.compile(r"\{([a-z]+)\}")
 #: Name of the summary in a folder of outputs.
@@ -44,9 +55,7 @@ def is_result_file(path: Path) -> bool:
 
     The name ``.zarr`` is also that of images, which lack the attribute of results.
     """
-    if path.name.lower().endswith(RESULTS):
-        return True
-    return path.suffix.lower() == ".zarr" and holds_result(path)
+    return is_result_path(path) and (path.name.lower().endswith(RESULTS) or holds_result(path))
 
 
 def stem(path: Path) -> str:
@@ -84,13 +93,21 @@ def folder_or_file(out: Path | None, default: str) -> tuple[Path | None, Path]:
     Parameters
     ----------
     out : Path or None
-        Value of ``--out``: a folder, if it exists as one or has no suffix.
+        Value of ``--out``: a folder, if it exists as one or has no suffix; with ``{stem}`` or
+        ``{name}`` it is the name of an output.
     default : str
         Name of an output in a folder, or without ``--out``.
     """
     if out is None:
         return None, Path(default)
+    if has_field(out):
+        return None, out
     return (out, Path(default)) if out.is_dir() or not out.suffix else (None, out)
+
+
+def has_field(name: Path) -> bool:
+    """Return whether a name has ``{stem}``, ``{name}`` or another field."""
+    return _FIELD.search(str(name)) is not None
 
 
 def _expanded(text: str) -> list[Path]:
@@ -99,10 +116,27 @@ def _expanded(text: str) -> list[Path]:
     if "\0" in text or not glob.has_magic(text) or os.path.lexists(text):
         return [Path(text)]
     found = sorted(Path(match) for match in glob.glob(text, recursive=True))
-    found = [path for path in found if path.is_file() or path.suffix.lower() == ".zarr"]
-    if not found:
+    images = [path for path in found if path.is_file() or _is_image_folder(path)]
+    # The files in a folder that is an image are no further images.
+    folders = {path for path in images if path.is_dir()}
+    images = [path for path in images if folders.isdisjoint(path.parents)]
+    images = [path for path in images if not _in_zarr(path, text)]
+    if not images:
         raise ImageError(f"No file matches {text!r}.")
-    return found
+    return images
+
+
+def _is_image_folder(path: Path) -> bool:
+    """Return whether a folder is a Zarr array or a DICOM series."""
+    try:
+        return path.is_dir() and (path.suffix.lower() == ".zarr" or is_dicom(path))
+    except OSError:
+        # It cannot be read.
+        return False
+
+
+def _in_zarr(path: Path, text: str) -> bool:
+    return any(p.suffix.lower() == ".zarr" and not text.startswith(str(p)) for p in path.parents)
 
 
 def output_files(
@@ -112,6 +146,7 @@ def output_files(
     folder: Path | None = None,
     called: str = "",
     summary: Path | None = None,
+    inputs: Sequence[Path] = (),
 ) -> list[Outputs]:
     """Return the outputs of each image, checked before anything is computed.
 
@@ -127,6 +162,8 @@ def output_files(
         Name of the option in messages, if it is not that of the output.
     summary : Path, optional
         Another output, of all images.
+    inputs : sequence of Path
+        Other files that the command reads, as of `input_files`.
 
     Returns
     -------
@@ -136,7 +173,7 @@ def output_files(
     Raises
     ------
     typer.BadParameter
-        If two images would write the same file, or an output would replace an image.
+        If two images would write the same file, or an output would replace an input.
     RenderError
         If a suffix is wrong, or a file cannot be written.
     """
@@ -153,6 +190,7 @@ def output_files(
         for path in paths
     ]
     _check_distinct(paths, outputs)
+    check_kept(inputs, [file for files in outputs for file in files.values()])
     if summary is not None and any(_key(summary) == _key(f) for o in outputs for f in o.values()):
         raise typer.BadParameter(
             f"{summary} is the summary of all images: name the table otherwise."
@@ -186,9 +224,53 @@ def filled(name: Path, path: Path, option: str, folder: Path | None = None) -> P
     return Path(text) if folder is None else folder / text
 
 
+def input_files(arguments: Mapping[str, Any], paths: Sequence[Path]) -> list[Path]:
+    """Return the files that a command reads: the images, masks, networks, weights and classes.
+
+    Parameters
+    ----------
+    arguments : mapping
+        Arguments of the command.
+    paths : sequence of Path
+        Images and saved results.
+    """
+    mask, model = arguments.get("mask"), arguments.get("model")
+    masks = [] if mask is None else [filled(mask, path, "--mask") for path in paths]
+    sources = [model] if isinstance(model, str) else list(model or ())
+    named = [*sources, *(source.rpartition(":")[0] for source in sources)]
+    named += [str(arguments.get(name) or "") for name in ("weights", "classes")]
+    return [*paths, *masks, *(Path(name) for name in named if name)]
+
+
+def check_kept(inputs: Sequence[Path], outputs: Sequence[Path | None]) -> None:
+    """Raise `typer.BadParameter` if an output would replace a file that the command reads."""
+    read = {_key(path) for path in inputs}
+    for file in outputs:
+        if file is not None and _key(file) in read:
+            raise typer.BadParameter(f"{file} is read by this command, and would be replaced.")
+
+
 def check_place(option: str, file: Path) -> None:
-    """Raise `RenderError` if an output has a wrong suffix, or cannot be written."""
+    """Raise an error if an output has a wrong suffix, or cannot be written.
+
+    Raises
+    ------
+    typer.BadParameter
+        If a file is given for a folder.
+    RenderError
+        If the suffix is wrong, a library is missing, or the file cannot be written.
+    StoreError
+        If a saved result would replace other files.
+    """
+    names = [key for key in _LIBRARIES if key == option or file.name.lower().endswith(key)]
+    for modules, extra in map(_LIBRARIES.__getitem__, names):
+        for module in modules:
+            library(module, extra, RenderError)
     if option == "dicom":
+        if file.suffix.lower() == ".dcm":
+            raise typer.BadParameter(
+                f"--dicom is a folder with a file of each layer, not {file.name}: leave out .dcm."
+            )
         checked_folder(file)
         return
     if option == "frames":
@@ -196,8 +278,11 @@ def check_place(option: str, file: Path) -> None:
         return
     _check_suffix(option, file)
     if option == "save":
-        # A saved result may be a folder, which exists.
-        file = file.with_name(f"{file.name}.txt")
+        # Imports torch.
+        from camanim.store.saving import checked_target
+
+        checked_target(file)
+        return
     checked_path(file, file.suffix.lower())
 
 

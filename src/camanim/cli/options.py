@@ -162,7 +162,16 @@ SHELL = {
 }
 
 #: Helps of options that set the same in several declarations, whose helps differ.
-HELP = {"seed": "Seed of random methods, and of the noise on imputed pixels."}
+HELP = {
+    "colormap": "Name of a colour map of cmap; by default turbo, of a figure inferno, or a diverging "
+    "one with signed.",
+    "normalization": "Scale of the maps, of a page that is shown first: a separate one for each layer, "
+    "or a common one.",
+    "opacity": "Opacity of the map over the image, in [0, 1]; of a page the one that is shown first; "
+    'of a movie without effect on "image | map".',
+    "seed": "Seed of random methods, and of the noise on imputed pixels.",
+    "title": "Title of the page, or in the metadata of the movie; by default made of target and method.",
+}
 
 
 @dataclass(frozen=True)
@@ -187,14 +196,19 @@ class Option:
         """The exception for this setting, if any."""
         return SHELL.get(self.keyword)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the option, the long one first."""
+        named = () if self.shell is None else self.shell.names
+        return named or ("--" + self.keyword.replace("_", "-"),)
+
     def parameter(self) -> Parameter:
         """Return the option as a parameter for typer."""
-        setting, shell = self.setting, self.shell
-        names: tuple[str, ...] = ("--" + self.keyword.replace("_", "-"),)
+        setting, shell, names = self.setting, self.shell, self.names
         default = setting.default
         extra: dict[str, Any] = {}
         if shell is not None:
-            kind, default, names = shell.type, shell.default, shell.names or names
+            kind, default = shell.type, shell.default
         elif setting.choices:
             kind = Literal[setting.choices]
         else:
@@ -275,7 +289,7 @@ class Group:
             Keywords to leave out.
         """
         return [
-            "--" + o.keyword.replace("_", "-")
+            o.names[0]
             for o in self.options
             if o.keyword not in but and o.is_changed(arguments[o.keyword])
         ]
@@ -488,7 +502,7 @@ EXTRA_OPTIONS = {
     ),
     "dicom": Extra(
         OUTPUT, Path | None, None,
-        "Write the maps of a DICOM image to this folder, a Parametric Map for each layer.",
+        "Write the maps of a DICOM image to this folder, a Parametric Map (.dcm) for each layer.",
     ),
     "save": Extra(
         OUTPUT, Path | None, None,
@@ -511,6 +525,7 @@ _ARGUMENTS: dict[str, tuple[Any, str]] = {
         list[str],
         "Image files, globs ('scans/*.png') or saved results (.camanim.zarr, .ozx, .camanim.zip).",
     ),
+    "pictures": (list[str], "Image files or globs ('scans/*.png')."),
     "image": (Path, "The image file."),
     "result": (Path, "A saved result (.camanim.zarr, .ozx, .camanim.zip)."),
     "results": (list[Path], "Two saved results (.camanim.zarr, .ozx, .camanim.zip)."),
@@ -520,12 +535,23 @@ _ARGUMENTS: dict[str, tuple[Any, str]] = {
 }
 
 
+def given(context: typer.Context) -> list[str]:
+    """Return the names of the options that the user has given, such as ``--fps``, default or not."""
+    sources = {p: context.get_parameter_source(str(p.name)) for p in context.command.params}
+    return [
+        parameter.opts[0]
+        for parameter, source in sources.items()
+        if parameter.param_type_name == "option" and source and source.name == "COMMANDLINE"
+    ]
+
+
 def with_options(
     argument: str,
     extra: Sequence[str],
     groups: Sequence[Group] = (),
     *,
     repeated: Sequence[str] = (),
+    context: bool = False,
 ) -> Callable[[Command], Command]:
     """Return a decorator that sets the signature of a command.
 
@@ -538,12 +564,17 @@ def with_options(
     groups : sequence of Group
     repeated : sequence of str
         Keywords of extra options that take several values in this command.
+    context : bool
+        Whether the command has the argument ``context``, for `given`.
     """
     parameters = []
     if argument:
         kind, text = _ARGUMENTS[argument]
         described = typer.Argument(
-            help=text, show_default=False, autocompletion=COMPLETIONS.get(argument)
+            help=text,
+            show_default=False,
+            autocompletion=COMPLETIONS.get(argument),
+            metavar="images" if argument == "pictures" else None,
         )
         is_optional = NoneType in get_args(kind)
         default = None if is_optional else Parameter.empty
@@ -552,6 +583,8 @@ def with_options(
     parameters += [EXTRA_OPTIONS[name].parameter(name, repeated=name in repeated) for name in extra]
     for group in groups:
         parameters += [option.parameter() for option in group.options]
+    if context:
+        parameters.append(_parameter("context", typer.Context))
 
     def decorate(command: Command) -> Command:
         command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 @options.with_options(
-    "images",
+    "pictures",
     (*options.SOURCE, "top", *options.PRINTED),
     (options.NETWORK_OPTIONS, options.PREDICT_OPTIONS),
 )
-def predict(images: list[str], **arguments: Any) -> None:
+def predict(pictures: list[str], **arguments: Any) -> None:
     """Print the most probable classes of images, by one forward pass and without maps.
 
     Example: camanim predict "cats/*.jpg" --model torchvision/mobilenet_v2 --top 3
     """
-    paths = input_paths(images)
+    paths = input_paths(pictures)
     settings = options.PREDICT_OPTIONS.values(arguments)
     ModelOverrides(**options.NETWORK_OPTIONS.values(arguments))
     Settings(**settings)
@@ -53,12 +53,13 @@ def predict(images: list[str], **arguments: Any) -> None:
                     records.append({"image": str(path), "classes": classes})
             progress(IMAGES, len(paths), len(paths))
     except KeyboardInterrupt:
-        _print(records, as_json=arguments["as_json"])
+        if records or arguments["as_json"]:
+            _print(records, as_json=arguments["as_json"], single=len(paths) == 1)
         say_error(f"interrupted after {len(records)} of {len(paths)} images.")
         raise typer.Exit(130) from None
     if len(paths) == 1 and errors and not arguments["as_json"]:
         raise errors[0]
-    _print(records, as_json=arguments["as_json"])
+    _print(records, as_json=arguments["as_json"], single=len(paths) == 1)
     if errors:
         say_error(f"{len(errors)} of {len(paths)} images failed.")
         raise typer.Exit(1)
@@ -76,11 +77,11 @@ def _classes(model: Model, path: Path, settings: dict[str, Any], top: int) -> li
     ]
 
 
-def _print(records: list[dict[str, Any]], *, as_json: bool) -> None:
+def _print(records: list[dict[str, Any]], *, as_json: bool, single: bool) -> None:
     if as_json:
         print_json(records)
         return
-    if len(records) == 1:
+    if single:
         classes = records[0].get("classes", [])
         rows = [[c["name"], f"{c['probability']:.3f}", str(c["index"])] for c in classes]
         print_table(["class", "probability", "index"], rows)

@@ -12,6 +12,7 @@ import camanim
 from camanim.cli import options
 from camanim.cli.terminal import print_json, print_table, say
 from camanim.progress import console
+from camanim.store.differences import sentence
 
 if TYPE_CHECKING:
     from camanim.store import Difference
@@ -35,7 +36,7 @@ def rerun(result: Path, **arguments: Any) -> None:
 def diff(results: list[Path], **arguments: Any) -> None:
     """Compare two saved results: settings, probability, maps and findings.
 
-    The exit code is 1 if they differ.
+    The exit code is 1 if anything differs, a setting or a version, too.
 
     Example: camanim diff before.camanim.zarr after.camanim.zarr
     """
@@ -61,6 +62,6 @@ def _print(differences: Sequence[Difference], *, equal: bool, as_json: bool) -> 
             for each in differences
         ]
         print_table(["part", "verdict", "largest", "words"], rows, prose=("words",))
-        say("Equal, or close within the precision of float32." if equal else "Numbers differ.")
+        say(sentence(differences))
     if not equal:
         raise typer.Exit(1)

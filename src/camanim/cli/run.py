@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,15 +16,23 @@ from camanim.cli.inputs import EXPLAINED, GROUPS, Explanation, Outcome, read_pix
 from camanim.cli.naming import (
     SUMMARY,
     Outputs,
+    check_kept,
     check_place,
+    has_field,
+    input_files,
     input_paths,
     is_result_file,
     output_files,
 )
 from camanim.cli.terminal import print_json, say, say_error
-from camanim.errors import CamError
+from camanim.errors import CamError, RenderError
+from camanim.images.dicom import is_dicom
 from camanim.progress import IMAGES, Progress, console
 from camanim.render.plots import SCORES
+
+if TYPE_CHECKING:
+    from camanim.animation import Animation
+    from camanim.images import SourceImage
 
 #: Options that name the outputs of an image.
 OUTPUTS = ("movie", "table", "plot", "maps", "dicom", "save")
@@ -37,6 +45,7 @@ OUTPUTS = ("movie", "table", "plot", "maps", "dicom", "save")
         *options.PRINTED,
     ),
     (*GROUPS, options.MOVIE_OPTIONS),
+    context=True,
 )  # fmt: skip
 def run(images: list[str], **arguments: Any) -> None:
     """Explain images: maps of all layers, their scores, a movie, a table, a plot.
@@ -55,10 +64,14 @@ def run(images: list[str], **arguments: Any) -> None:
     if folder is not None and not any(named.values()):
         named |= {"movie": Path("{stem}.mp4"), "table": Path("{stem}.csv")}
     if arguments["save_card"] is not None:
+        check_kept(input_files(arguments, paths), [arguments["save_card"]])
         check_place("save_card", arguments["save_card"])
     _check_output_options(arguments, named)
     summary = None if folder is None or len(paths) == 1 else folder / SUMMARY
-    outputs = output_files(paths, named, folder=folder, summary=summary)
+    inputs = input_files(arguments, paths)
+    outputs = output_files(paths, named, folder=folder, summary=summary, inputs=inputs)
+    if named["dicom"] is not None:
+        _check_dicom(paths)
     explanation = Explanation.of(arguments, paths)
     if named["plot"] is not None and not any(map(is_result_file, paths)):
         check_plot_kind(arguments["plot_kind"], explanation.requests)
@@ -94,6 +107,9 @@ class _Writer:
         arguments, animation = self.explanation.arguments, outcome.animation
         assert animation is not None
         files = self.outputs[outcome.path]
+        # First, as all others can be written from it.
+        if "save" in files:
+            yield animation.save(files["save"], progress=progress)
         if "movie" in files:
             settings = options.MOVIE_OPTIONS.values(arguments)
             yield animation.write_movie(files["movie"], **settings, progress=progress)
@@ -108,17 +124,42 @@ class _Writer:
         if "dicom" in files:
             # The file is read again, as results hold no data of its header.
             source = camanim.open_image(outcome.path)
-            yield from animation.write_dicom(files["dicom"], source, progress=progress)
-        if "save" in files:
-            yield animation.save(files["save"], progress=progress)
+            yield from _dicom_files(animation, files["dicom"], source, progress)
         if self.card is not None:
             # Of the network, once for all images.
             card, self.card = self.card, None
             yield animation.model.save_card(card)
 
 
+def _dicom_files(
+    animation: Animation, folder: Path, source: SourceImage, progress: Progress
+) -> Iterator[Path]:
+    """Write the maps as DICOM files; yield each, those that are complete after an interrupt as well."""
+    folder = folder.absolute()
+    older = {path: path.stat().st_mtime_ns for path in folder.glob("*.dcm")}
+    try:
+        yield from animation.write_dicom(folder, source, progress=progress)
+    except KeyboardInterrupt:
+        for path in sorted(folder.glob("*.dcm")):
+            if older.get(path) != path.stat().st_mtime_ns:
+                yield path
+        raise
+
+
+def _check_dicom(paths: Sequence[Path]) -> None:
+    """Raise `RenderError` if an image that exists is not of DICOM."""
+    for path in paths:
+        if is_result_file(path) or (path.exists() and not is_dicom(path)):
+            raise RenderError(f"--dicom needs DICOM images, and {path} is none: leave --dicom out.")
+
+
 def _folder(out: Path | None) -> Path | None:
     """Return the folder of ``--out``."""
+    if out is not None and has_field(out):
+        raise typer.BadParameter(
+            f"--out of camanim run is a folder of all images, not {out}: name files by --movie, --table "
+            "or --plot."
+        )
     if out is not None and out.suffix and not out.is_dir():
         raise typer.BadParameter(
             f"--out of camanim run is a folder, not {out}: name files by --movie, --table or --plot."

@@ -164,12 +164,13 @@ def print_layers(result: Result) -> None:
     print_table(["layer", "kind", "output", "raw max", *columns], rows)
 
 
-def report(result: Result, files: Sequence[Path]) -> None:
+def report(result: Result, files: Sequence[Path], notes: Sequence[str] = ()) -> None:
     """Print the target, notes, summaries of findings, warnings and the paths of written files."""
     value = f"{result.target.unit} {result.probability:.3f}"
     say(
         f"{result.target.name}, with {value}; {len(result)} layers with {result.method}.",
         *result.notes,
+        *notes,
         *_summaries(result),
         *result.warnings,
         *(f"Wrote {path.resolve()}" for path in files),

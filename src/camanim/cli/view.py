@@ -13,7 +13,7 @@ from camanim.errors import CamError
 from camanim.progress import console
 
 
-@options.with_options("images", ("model", "trust", "quiet"))
+@options.with_options("images", ("model", "trust", "quiet"), context=True)
 def view(images: list[str], **arguments: Any) -> None:
     """Open napari with saved results, or with images and the dock that explains them.
 
@@ -33,4 +33,6 @@ def view(images: list[str], **arguments: Any) -> None:
             for path in paths
             if is_result_file(path)
         ]
-    open_view(results, pictures, arguments["model"])
+    # The dock suggests a network for each image, which a default must not replace.
+    given = "--model" in options.given(arguments["context"])
+    open_view(results, pictures, arguments["model"] if given else None)

@@ -11,6 +11,7 @@ import camanim
 from camanim.cli import options
 from camanim.cli.inputs import load_network, read_pixels
 from camanim.cli.masks import read_mask
+from camanim.cli.naming import check_kept, input_files
 from camanim.cli.terminal import print_table, say
 from camanim.editing import Replacement, box_mask
 from camanim.models.overrides import ModelOverrides
@@ -39,6 +40,7 @@ def what_if(image: Path, **arguments: Any) -> None:
     """
     # All arguments are checked before the computation.
     out = arguments["out"]
+    check_kept(input_files(arguments, [image]), [out])
     if out is not None:
         suffix = out.suffix.lower()
         checked_path(out, suffix if suffix in (".png", ".tif") else ".png")

@@ -30,15 +30,17 @@ def open_demo() -> None:
     open_demo()
 
 
-def open_view(results: Sequence[tuple[str, Animation]], images: Sequence[Path], model: str) -> None:
+def open_view(
+    results: Sequence[tuple[str, Animation]], images: Sequence[Path], model: str | None
+) -> None:
     """Open napari with results and images, until it is closed.
 
     Parameters
     ----------
     results : sequence of (name, Animation)
     images : sequence of Path
-    model : str
-        Network that the dock is set to.
+    model : str or None
+        Network that the dock is set to; None for the one that it suggests.
     """
     from napari_camanim._view import open_view
 

@@ -17,6 +17,8 @@ from camanim.result import NO_IMAGE, Result
 CLOSE = 1e-5
 
 Verdict = Literal["equal", "close", "different", "not compared"]
+#: What a part of a result is: only numbers (and the layers that have them) count as other numbers.
+Kind = Literal["number", "setting", "status"]
 #: Verdicts of compared values, the worst one last.
 _ORDER: tuple[Verdict, ...] = ("equal", "close", "different")
 #: Fields of findings that are no results: settings, some of which depend on the computer.
@@ -39,12 +41,48 @@ class Difference:
         is not defined.
     words : str
         The difference in words; empty for equal parts.
+    kind : {"number", "setting", "status"}
+        What was compared: numbers; a setting, a version or a hash; or why layers have no map.
     """
 
     part: str
     verdict: Verdict
     largest: float | None = None
     words: str = ""
+    kind: Kind = "number"
+
+
+def numbers_equal(differences: Sequence[Difference]) -> bool:
+    """Return whether the maps and all other numbers that were compared are equal, or close.
+
+    Settings, versions and hashes may differ.
+    """
+    maps = [each for each in differences if each.part == "maps"]
+    return not _differing_numbers(differences) and all(e.verdict != "not compared" for e in maps)
+
+
+def sentence(differences: Sequence[Difference]) -> str:
+    """Return a comparison in one sentence: the numbers, the other parts that differ, what is missing."""
+    numbers = [each.part for each in _differing_numbers(differences)]
+    others = [e.part for e in differences if e.verdict == "different" and e.part not in numbers]
+    missing = [each.part for each in differences if each.verdict == "not compared"]
+    if numbers:
+        text = f"different numbers: {', '.join(numbers)}"
+    elif "maps" in missing:
+        text = "the maps are not compared"
+    else:
+        close = any(each.verdict == "close" for each in differences)
+        how = "close within the precision of float32" if close else "equal to the last bit"
+        text = f"the numbers are {how}"
+    if others:
+        text = f"{text}; different settings or versions: {', '.join(others)}"
+    if missing:
+        text = f"{text}; not compared: {', '.join(missing)}"
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _differing_numbers(differences: Sequence[Difference]) -> list[Difference]:
+    return [e for e in differences if e.verdict == "different" and e.kind == "number"]
 
 
 def diff(first: Result, second: Result) -> list[Difference]:
@@ -81,7 +119,7 @@ def _settings(first: Result, second: Result) -> list[Difference]:
     values = {key: tuple(each.get(key) for each in described) for key in keys}
     differing = {key: pair for key, pair in values.items() if pair[0] != pair[1]}
     return [
-        Difference(key, "different", None, f"{_short(one)} and {_short(other)}")
+        Difference(key, "different", None, f"{_short(one)} and {_short(other)}", "setting")
         for key, (one, other) in differing.items()
     ]
 
@@ -115,7 +153,7 @@ def _statuses(first: Result, second: Result) -> list[Difference]:
         f"{len(others)} of {len(shared)} calls, such as {label}: {statuses[0][label]} and "
         f"{statuses[1][label]}"
     )
-    return [Difference("layer status", "different", None, words)]
+    return [Difference("layer status", "different", None, words, "status")]
 
 
 def _maps(first: Result, second: Result) -> list[Difference]:

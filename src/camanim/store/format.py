@@ -25,8 +25,14 @@ SPECIAL = (
 
 
 def is_result_path(path: str | Path) -> bool:
-    """Return whether a path has a name of saved results: ``.zarr``, ``.ozx`` or ``.camanim.zip``."""
-    return Path(path).name.lower().endswith((FOLDER, ".ozx", f".{KEY}.zip"))
+    """Return whether a path has a name of saved results: ``.zarr``, ``.ozx`` or ``.camanim.zip``.
+
+    Other zip files are results if they have the metadata of one.
+    """
+    name = Path(path).name.lower()
+    if name.endswith((FOLDER, ".ozx", f".{KEY}.zip")):
+        return True
+    return name.endswith(ARCHIVES) and holds_result(path)
 
 
 def holds_result(path: str | Path) -> bool:

@@ -12,7 +12,7 @@ from camanim.images import Prepared
 from camanim.pipeline import network_record, recompute
 from camanim.progress import Progress, silent
 from camanim.result import Result
-from camanim.store.differences import Difference, diff
+from camanim.store.differences import Difference, diff, numbers_equal, sentence
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Rerun:
 
         What was not compared is in `not_compared`.
         """
-        return not self._different and "maps" not in {each.part for each in self.not_compared}
+        return numbers_equal(self.differences)
 
     @property
     def not_compared(self) -> list[Difference]:
@@ -46,22 +46,7 @@ class Rerun:
     @property
     def words(self) -> str:
         """The comparison in one sentence."""
-        different = ", ".join(each.part for each in self._different)
-        close = any(each.verdict == "close" for each in self.differences)
-        numbers = "close within the precision of float32" if close else "equal to the last bit"
-        text = f"different: {different}" if different else f"the numbers are {numbers}"
-        if names := ", ".join(each.part for each in self.not_compared):
-            text = f"{text}; not compared: {names}"
-        return f"{text[:1].upper()}{text[1:]}."
-
-    @property
-    def _different(self) -> list[Difference]:
-        different = [each for each in self.differences if each.verdict == "different"]
-        return [each for each in different if each.part not in _NOT_NUMBERS]
-
-
-#: Parts that may differ while all numbers are equal.
-_NOT_NUMBERS = ("camanim", "torch", "torchvision", "device", "layer status")
+        return sentence(self.differences)
 
 
 def rerun(result: Result, *, findings: bool = True, progress: Progress = silent) -> Rerun:

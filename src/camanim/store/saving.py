@@ -97,7 +97,7 @@ def save(
     """
     if not result.maps:
         raise StoreError("The result has no map to save: select layers with a map.")
-    target = _checked_target(path)
+    target = checked_target(path)
     image = _available(result, image)
     encoder = Encoder()
     encoded = _encoded(result, encoder, target.parent, image)
@@ -153,7 +153,16 @@ def _check(about: dict[str, Any], encoder: Encoder, target: Path) -> None:
         ) from error
 
 
-def _checked_target(path: str | Path) -> Path:
+def checked_target(path: str | Path) -> Path:
+    """Return the absolute path of a result to be saved, checked before its content is computed.
+
+    Raises
+    ------
+    StoreError
+        If its suffix is wrong, or it is a folder that holds other files than those of a result.
+    RenderError
+        If it cannot be written.
+    """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise StoreError(f"A result is saved to the path of a file, not to {shown(repr(path))}.")
     suffix = Path(path).suffix.lower()
