@@ -39,8 +39,7 @@ def take_plane(result: R, z: int | None = None) -> R:
             raise ImageError("The image has no depth: leave z out.")
         return result
     depth, scale, offset = geometry.size[0], geometry.scale[0], geometry.offset[0]
-    middle = int(offset + scale * depth / 2)
-    at = middle if z is None else range(len(result.image))[_checked_index(z, len(result.image))]
+    at = plane_index(result, z)
     # The plane's centre in the network's input, in units of pixel edges.
     center = (at + 0.5 - offset) / scale
     if not 0 <= center <= depth:
@@ -62,6 +61,20 @@ def take_plane(result: R, z: int | None = None) -> R:
         findings=dict(result.findings),
         source=source,
     )
+
+
+def plane_index(result: Result, z: int | None = None) -> int:
+    """Return the index of a plane of a volume from 0 on, as `take_plane` takes it.
+
+    Raises
+    ------
+    ImageError
+        If the index is out of range.
+    """
+    if z is not None:
+        return range(len(result.image))[_checked_index(z, len(result.image))]
+    geometry = result.geometry
+    return int(geometry.offset[0] + geometry.scale[0] * geometry.size[0] / 2)
 
 
 def _without_depth(geometry: Geometry) -> Geometry:
