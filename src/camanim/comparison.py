@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from camanim.table import cell_value, write_rows
 if TYPE_CHECKING:
     import torch
 
+    from camanim.findings import Finding
     from camanim.targets.base import Unit
 
 R = TypeVar("R", bound=Result)
@@ -218,6 +219,34 @@ def _both(first: str, second: str) -> str:
 # -- One plot --------------------------------------------------------------------------------------
 
 
+def _best_layers(findings: Mapping[str, Finding]) -> dict[str, int]:
+    """Return the index of the layer that each finding shows first, or its best, if there is one."""
+    layers = {name: finding.shown_first or finding.best for name, finding in findings.items()}
+    return {n: findings[n].layers.index(x) for n, x in layers.items() if x is not None}
+
+
+def marked(findings: Mapping[str, Finding]) -> tuple[Literal["highest", "lowest"], bool]:
+    """Return what the marks of `overlaid` are.
+
+    Parameters
+    ----------
+    findings : mapping of str to Finding
+        Of one kind, by the names of their results.
+
+    Returns
+    -------
+    side : {"highest", "lowest"}
+        Which values are better.
+    extreme : bool
+        Whether each mark is at the highest, or lowest, value of its curve.
+    """
+    higher = all(finding.higher_is_better for finding in findings.values())
+    best = _best_layers(findings)
+    values = {name: findings[name].main_values() for name in best}
+    ends = {name: np.nanmax(y) if higher else np.nanmin(y) for name, y in values.items()}
+    return "highest" if higher else "lowest", all(values[n][i] == ends[n] for n, i in best.items())
+
+
 def overlaid(results: Mapping[str, Result], key: str = "road") -> Plot:
     """Return the values of one finding of several runs in one plot, a line for each run.
 
@@ -233,7 +262,8 @@ def overlaid(results: Mapping[str, Result], key: str = "road") -> Plot:
     Plot
         Of one panel, over the layers if all runs have the same, otherwise over the relative depth: 0 is
         the first shown layer, 1 the last. Lines differ in colour and dashes; the layer that a finding
-        shows first, or its best, is marked, and the highest of these is the most important mark.
+        shows first, or its best, is marked, and the highest of these, or the lowest where low values
+        are better, is the most important mark.
 
     Raises
     ------
@@ -252,13 +282,12 @@ def overlaid(results: Mapping[str, Result], key: str = "road") -> Plot:
     # In the order of the runs, and with a position for each mark.
     lines = panel.lines[::-1]
     x = np.unique(np.concatenate([panel.x if line.x is None else line.x for line in lines]))
-    best = {}
-    for name, finding in findings.items():
-        layer = finding.shown_first or finding.best
-        if layer is not None:
-            best[name] = finding.layers.index(layer)
-    top = max(best, key=lambda name: values[name][best[name]], default=None)
+    best = _best_layers(findings)
+    side, extreme = marked(findings)
+    pick = max if side == "highest" else min
+    top = pick(best, key=lambda name: values[name][best[name]], default=None)
     marks = []
+    word = side if extreme else "best"
     for line in lines:
         if line.name in best:
             i, y = best[line.name], values[line.name]
@@ -266,7 +295,7 @@ def overlaid(results: Mapping[str, Result], key: str = "road") -> Plot:
             caption = f"{line.name}: {findings[line.name].layers[i].label} ({y[i]:.2f})"
             position = int(np.searchsorted(x, at))
             marks.append(
-                Mark(f"{line.name}: best", position, float(y[i]), caption, line.name == top)
+                Mark(f"{line.name}: {word}", position, float(y[i]), caption, line.name == top)
             )
     count = len(findings)
     title = f"{next(iter(findings.values())).title} of {count} {'run' if count == 1 else 'runs'}"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from camanim.findings import Finding, in_order
 from camanim.layer_info import LayerInfo, Status
+from camanim.words import short_value
 
 if TYPE_CHECKING:
     import torch
@@ -176,7 +177,7 @@ class Result:
     def caption(self, i: int) -> str:
         """Return the caption of layer `i`: its name and kind, the target, and captions of findings."""
         layer = self.layers[i]
-        value = format(self.probability, ".2f" if self.target.unit == "probability" else ".3g")
+        value = short_value(self.probability)
         facts = [f"{layer.kind}  {i + 1}/{len(self)}", f"{self.target.name} {value}"]
         if self.random_weights:
             facts.append("random weights")

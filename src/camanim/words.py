@@ -13,6 +13,12 @@ def rounded(count: int) -> str:
     return f"{round(count / step) * step:,}"
 
 
+def short_value(value: float) -> str:
+    """Format a probability or a score, such as ``0.59``, ``0.0021``, ``31.46``, ``1.2e+03``."""
+    # Two digits in any case: a small probability is not 0.
+    return f"{value:.2f}" if 0.005 <= abs(value) < 100 or value == 0 else f"{value:.2g}"
+
+
 def duration(seconds: float) -> str:
     """Format a duration in its largest unit, such as ``0.2 s``, ``40 s``, ``14 min``, ``3.5 h``."""
     for unit, length, below in (("s", 1, 100), ("min", 60, 100)):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import tracemalloc
 import xml.etree.ElementTree as ET
 import zlib
 from dataclasses import replace
@@ -21,7 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 import camanim
-from camanim import figures
+from camanim import figures, pipeline
 from camanim.animation import Animation, as_animation
 from camanim.errors import (
     CamError,
@@ -36,9 +38,11 @@ from camanim.figures.page import Page, fitted, width_of, wrapped
 from camanim.figures.picking import percentiles, pick
 from camanim.images import Geometry
 from camanim.layer_info import LayerInfo, Status
-from camanim.render.overlay import lookup_table
+from camanim.render import plots
+from camanim.render.overlay import Thumbnails, lookup_table
 from camanim.road import Road
-from camanim.targets import ClassTarget
+from camanim.road.measures import Measure
+from camanim.targets import ClassTarget, Counterfactual
 
 DOCS = Path(__file__).parents[2] / "docs"
 STEM = "features.{}.conv"
@@ -73,6 +77,7 @@ def result(
         )
         for i, m in enumerate(maps)
     ]  # fmt: skip
+    target = ClassTarget(3, name)
     size = (64,) * maps[0].ndim
     scale = tuple(side / 64 for side in image.shape[: len(size)])
     made = Animation(
@@ -80,7 +85,7 @@ def result(
         layers=layers,
         layer_calls=layers,
         method=method,
-        target=ClassTarget(3, name),
+        target=Counterfactual(target) if provenance.get("counterfactual") else target,
         probability=probability,
         image=image,
         geometry=Geometry(size, scale),
@@ -247,6 +252,63 @@ def test_local_and_global_differ_in_the_scale_only() -> None:
     assert np.abs(np.array(brightest) - [255, 255, 63.75, 255]).max() <= 1
 
 
+def test_the_colour_bar_begins_at_the_minimum_of_positive_maps() -> None:
+    positive, mixed = np.array([[2.0, 5.0]], np.float32), np.array([[-1.0, 5.0]], np.float32)
+    for maps, low, ends in (
+        ([positive], "min. of each map", "2 5"),
+        ([positive, mixed], "0 or min. of each map", "0 5"),
+        ([mixed], "0", "0 5"),
+    ):
+        made = result(maps=maps)
+        local = made.figure("sheet")
+        assert low in words(local).split("\n")
+        assert ("from 0 to" in local.caption) == (low == "0")
+        common = made.figure("sheet", normalization="global")
+        assert set(ends.split()) <= set(words(common).split("\n"))
+    assert (
+        "global scale): 2 to 5."
+        in result(maps=[positive]).figure("sheet", normalization="global").caption
+    )
+    # The darkest and the brightest pixel are those of the two ends.
+    picture = pictures(result(maps=[positive]).figure("sheet", opacity=1.0, colormap="gray"))
+    shown = next(p for n, p in picture.items() if "conv" in n)
+    assert (shown.min(), shown.max()) == (0, 255)
+    # Layers that are not shown have no part in the local scale.
+    assert "from 0 to" in result(maps=[positive, mixed]).figure("sheet", layers=1).caption
+
+
+def test_constant_maps_are_marked_where_they_have_no_scale() -> None:
+    made = result(maps=[np.full((3, 3), 2.0, np.float32), np.array([[0.0, 1.0]], np.float32)])
+    figure = made.figure("sheet")
+    assert words(figure).replace("\n", " ").count("constant map") == 1
+    assert "constant map" in figure.caption
+    common = made.figure("sheet", normalization="global")
+    assert "constant" not in words(common) + common.caption
+    assert "constant" not in words(made.figure("sheet", signed=True))
+    ones = one_dimensional().figure("one_d")
+    assert "constant: 1" in words(ones)
+
+
+def test_a_signed_scale_ends_at_the_largest_absolute_value() -> None:
+    maps = [np.array([[-2.0, 1.0]], np.float32), np.array([[-4.0, 1.0]], np.float32)]
+    made = result(maps=maps)
+    local = words(made.figure("sheet", signed=True)).split("\n")
+    assert {"-max. |value|", "max. |value| of each map"} <= set(local)
+    assert {"-4", "4"} <= set(
+        words(made.figure("sheet", signed=True, normalization="global")).split("\n")
+    )
+    both = made.figure("local_global", signed=True)
+    assert {"-max. |value|", "max. |value|"} <= set(words(both).split("\n"))
+    assert "global, 4 raw" in both.caption
+
+
+def test_the_caption_of_two_scales_is_true_for_both_rows() -> None:
+    text = result().figure("local_global").caption
+    assert "(local scale)" not in text
+    assert "of each map (above) or of all maps (below)" in text
+    assert "in the upper row is its raw maximum" in text
+
+
 def test_signed_maps_have_zero_in_the_middle_of_the_colours() -> None:
     raw = np.array([[-2.0, 0.0, 1.0]], np.float32)
     figure = result(maps=[raw]).figure("sheet", signed=True, opacity=1.0, colormap="gray")
@@ -319,6 +381,77 @@ def test_networks_have_their_own_layers_at_the_same_percentiles() -> None:
     assert sum("block" in n for n in pictures(strip)) == 5
 
 
+def placed(figure: PrintedFigure, text: str) -> list[float]:
+    """Return the x of texts, from left to right."""
+    return sorted(t.get_position()[0] for t in texts(figure) if t.get_text() == text)
+
+
+def columns_of(figure: PrintedFigure, part: str) -> dict[str, float]:
+    """Return the middle of pictures by the layer in their labels."""
+    images = [i for i in figure.figure.findobj(AxesImage) if part in i.get_label()]
+    return {i.get_label().rpartition(": ")[2]: sum(i.get_extent()[:2]) / 2 for i in images}
+
+
+def test_in_a_matrix_networks_are_aligned_by_percentiles() -> None:
+    given = [result(n, network=f"a/net{n}", layer=f"net{n}_{{}}") for n in (13, 18)]
+    figure = drawn("matrix", given, rows="network", columns="layer")
+    shown = [t for t in words(figure).split("\n") if t.endswith(" %")]
+    assert shown == ["0 %", "25 %", "50 %", "75 %", "100 %"]
+    for n in (13, 18):
+        centres = columns_of(figure, f"net{n}_")
+        for share in (0, 25, 50, 75, 100):
+            [x] = placed(figure, f"{share} %")
+            layer = f"net{n}_{round(share / 100 * (n - 1))}"
+            assert centres[layer] == pytest.approx(x, abs=0.1)
+
+
+def test_the_columns_of_a_matrix_are_ordered_where_a_network_has_few_layers() -> None:
+    given = [result(n, network=f"a/net{n}", layer=f"net{n}_{{}}") for n in (3, 18)]
+    figure = drawn("matrix", given, rows="network", columns="layer")
+    at = [placed(figure, f"{share} %")[0] for share in (0, 25, 50, 75, 100)]
+    assert at == sorted(at)
+    small = columns_of(figure, "net3_")
+    assert small == pytest.approx({"net3_0": at[0], "net3_1": at[2], "net3_2": at[4]}, abs=0.1)
+
+
+def test_in_a_strip_picked_layers_of_networks_are_below_their_percentiles() -> None:
+    given = [result(n, network=f"a/net{n}", layer=f"net{n}_{{}}") for n in (3, 41)]
+    figure = drawn("strip", given, layers="0%,10%,100%")
+    small, large = columns_of(figure, "net3_"), columns_of(figure, "net41_")
+    at = {share: placed(figure, f"{share} %")[0] for share in (0, 10, 100)}
+    assert small == pytest.approx({"net3_0": at[0], "net3_2": at[100]}, abs=0.1)
+    assert large == pytest.approx(
+        {"net41_0": at[0], "net41_4": at[10], "net41_40": at[100]}, abs=0.1
+    )
+    assert "up to 3 layers of each network" in figure.caption
+    assert (
+        " of up to 4 layers of each network"
+        in drawn("strip", given, layers="0%,10%,50%,99%").caption
+    )
+    both = drawn("strip", given, layers="0%,100%")
+    assert " of 2 layers of each network" in both.caption
+
+
+def test_the_last_stage_is_the_final_one() -> None:
+    two = result(2, network="a/two", layer="two{}")
+    figure = two.figure("stages")
+    assert {"initial", "final"} <= set(words(figure).split("\n"))
+    assert "middle" not in words(figure)
+    assert "middle" not in figure.caption
+    assert "final" in words(result(1).figure("stages"))
+    assert "initial" not in words(result(1).figure("stages"))
+    both = drawn("stages", [two, result(9, network="a/nine", layer="nine{}")])
+    assert {"initial", "middle", "final"} <= set(words(both).split("\n"))
+    rows = {
+        i.get_label().rpartition(": ")[2]: sum(i.get_extent()[2:]) / 2
+        for i in both.figure.findobj(AxesImage)
+        if ": " in i.get_label()
+    }
+    assert rows["two0"] == pytest.approx(rows["nine0"])
+    assert rows["two1"] == pytest.approx(rows["nine8"])
+    assert len(rows) == 5
+
+
 def test_a_matrix_has_its_cells_where_their_names_are() -> None:
     pairs = [(n, c) for n in ("a/one", "a/two") for c in ("GradCAM", "LayerCAM", "EigenCAM")]
     given = [result(2, network=n, method=m, seed=k) for k, (n, m) in enumerate(pairs)]
@@ -389,6 +522,20 @@ def test_stripes_have_one_colour_for_each_unit() -> None:
         result().figure("one_d")
 
 
+def test_many_outputs_without_space_fit_a_page_or_are_refused() -> None:
+    made = result(maps=[np.arange(5, dtype=np.float32)[None] + k for k in range(20)])
+    made.layers = [info.with_layout("stripes") for info in made.layers]
+    figure = made.figure("one_d")
+    labels = [n.rpartition(": ")[2] for n in pictures(figure) if "stripes" in n]
+    assert labels == [STEM.format(k) for k in range(20 - len(labels), 20)]
+    assert f"The last {len(labels)} of 20 layers: " in figure.caption
+    assert figure.figure.get_figheight() * 25.4 <= 240
+    # One more would be too many.
+    assert len(pictures(made.figure("one_d", layers=list(range(len(labels)))))) == len(labels) + 1
+    with pytest.raises(RenderError, match=f"at most {len(labels)}"):
+        made.figure("one_d", layers=list(range(len(labels) + 1)))
+
+
 def test_many_units_keep_their_strongest() -> None:
     made = one_dimensional()
     units = np.full((1, 9000), 0.1, np.float32)
@@ -410,6 +557,38 @@ def test_a_curve_is_that_of_the_scores() -> None:
     axes = drawn("curve", both).figure.axes[0]
     lines = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
     assert np.allclose(lines["LayerCAM"], both[1].road.scores)
+
+
+def measured(made: Animation, values: list[float], name: str = "deletion") -> Animation:
+    count = len(values)
+    made.add(
+        Measure(
+            made.layers,
+            name,
+            "blur",
+            np.array(values),
+            (None,) * count,
+            (0.5,),
+            np.zeros((count, 1)),
+        )
+    )
+    return made
+
+
+@pytest.mark.parametrize(("name", "side", "star"), [("deletion", 0, 0.1), ("insertion", 1, 0.9)])
+def test_the_star_is_at_the_better_end(name: str, side: int, star: float) -> None:
+    words_of_sides = ("lowest", "highest")
+    one = measured(result(3), [0.5, 0.1, 0.6], name)
+    other = measured(result(3, method="LayerCAM"), [0.3, 0.9, 0.4], name)
+    figure = drawn("curve", [one, other], finding=f"{name} (blur)")
+    axes = figure.figure.axes[0]
+    stars = [line.get_ydata()[0] for line in axes.get_lines() if line.get_marker() == "*"]
+    assert stars == [star]
+    marks = [line.get_ydata()[0] for line in axes.get_lines() if line.get_marker() == "D"]
+    assert marks == [(0.3, 0.6)[side]]
+    assert f"the {words_of_sides[side]} value of each curve" in figure.caption
+    assert words_of_sides[1 - side] not in figure.caption
+    assert "best" not in figure.caption
 
 
 def test_removal_curves_are_those_of_the_picked_layers() -> None:
@@ -567,6 +746,12 @@ def test_scores_are_not_called_probabilities() -> None:
     assert "age (score 31.46)" in made.figure("strip").caption
 
 
+def test_small_probabilities_are_not_zero() -> None:
+    made = result(probability=0.0021)
+    assert "probability 0.0021" in made.figure("strip").caption
+    assert "Egyptian cat 0.0021" in made.caption(0)
+
+
 # Other results --------------------------------------------------------------------------------
 
 
@@ -587,6 +772,54 @@ def test_volumes_show_one_plane(name: str) -> None:
         assert all((first[key] == expected[key]).all() for key in expected)
     with pytest.raises(CamError, match="planes"):
         drawn(name, given, z=8)
+
+
+def test_the_caption_of_a_volume_names_the_plane() -> None:
+    maps = [np.zeros((4, 3, 5), np.float32)]
+    maps[0][0] = 1 + np.arange(5)
+    image = np.zeros((8, 30, 40), np.uint8)
+    made = result(maps=maps, image=image)
+    for z, shown in ((None, 4), (0, 0), (-1, 7)):
+        figure = made.figure("strip", z=z)
+        assert f"Plane {shown} of the planes 0 to 7" in figure.caption
+        assert "those of the whole volume" in figure.caption
+        # The evidence is in the first planes only, and the number is that of the volume.
+        assert ("no positive evidence" in words(figure).replace("\n", " ")) == (shown != 0)
+        assert ("without positive evidence" in figure.caption) == (shown != 0)
+        assert "5" in words(figure).split("\n")
+    alone = as_animation(made.plane(0)).figure("strip")
+    assert "A plane of a volume" in alone.caption
+    assert "lane" not in result().figure("strip").caption
+    assert "Plane 4 of" in drawn("local_global", [made]).caption
+
+
+def test_guided_figures_take_slices_and_refuse_planes() -> None:
+    random = np.random.default_rng(0)
+    maps = [random.normal(size=(1, 3, 5)).astype(np.float32)]
+    slices = result(maps=maps, image=np.zeros((1, 30, 40), np.uint8))
+    slices.geometry = Geometry((1, 64, 64), (1.0, 30 / 64, 40 / 64))
+    by_slices = replace(slices, method="Guided backpropagation", guided=torch.randn(1, 3, 64, 64))
+    assert drawn("guided", [slices, by_slices]).caption
+    maps = [random.normal(size=(4, 3, 5)).astype(np.float32)]
+    volume = result(maps=maps, image=np.zeros((8, 30, 40), np.uint8))
+    guided = replace(volume, method="Guided backpropagation", guided=torch.randn(1, 1, 64, 64, 64))
+    assert drawn("guided", [volume, guided]).caption
+    planes = [as_animation(made.plane(0)) for made in (volume, guided)]
+    for given in (planes, [volume, planes[1]], [planes[0], guided]):
+        with pytest.raises(RenderError, match="volume"):
+            drawn("guided", given)
+
+
+@pytest.mark.parametrize("draw", [lambda made: made.figure("sheet"), Thumbnails])
+def test_large_images_are_reduced_before_they_are_grey(draw) -> None:
+    image = np.zeros((2048, 2048, 3), np.uint8)
+    made = result(1, image=image)
+    tracemalloc.start()
+    try:
+        draw(made)
+        assert tracemalloc.get_traced_memory()[1] < image.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_window_result_is_drawn() -> None:
@@ -654,6 +887,14 @@ def test_wrong_results_are_refused() -> None:
         one.figure("sheet", other)
     with pytest.raises(RenderError, match="counterfactual"):
         one.figure("counterfactual", other)
+    against = result(counterfactual=True)
+    assert one.figure("counterfactual", against).caption
+    with pytest.raises(RenderError, match="one target"):
+        one.figure("counterfactual", result(name="lynx", counterfactual=True))
+    with pytest.raises(RenderError, match="one image"):
+        one.figure(
+            "counterfactual", result(image=np.zeros((90, 120), np.uint8), counterfactual=True)
+        )
     with pytest.raises(RenderError, match="not 1"):
         one.figure("counterfactual")
     with pytest.raises(RenderError, match="two different sides"):
@@ -772,6 +1013,47 @@ def test_errors_leave_files_as_they_were(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "a.png").read_bytes() == b"old"
 
 
+def test_another_text_is_not_replaced_by_a_caption(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("my notes")
+    figure = result().figure("strip")
+    with pytest.raises(RenderError, match=r"notes\.txt exists"):
+        figure.save(tmp_path / "notes.png", dpi=50)
+    assert notes.read_text() == "my notes"
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    # Captions are replaced: of the same figure in another format, of another one, or a user's own.
+    figure.save(tmp_path / "a.png", dpi=50)
+    result(3).figure("strip").save(tmp_path / "a.pdf", dpi=50)
+    own = replace(figure, caption="Mine.")
+    for suffix in ("png", "svg"):
+        own.save(tmp_path / f"a.{suffix}", dpi=50)
+    assert (tmp_path / "a.txt").read_text() == "Mine.\n"
+
+
+def test_another_thread_writes_with_its_own_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = result(scores=True)
+    seen, original = [], Figure.savefig
+    # Drawn before, so that nothing but the writing takes time.
+    ready = plots.plot(made)
+    monkeypatch.setattr(plots, "plot", lambda *args, **kwargs: ready)
+    other = threading.Thread(target=plots.write_plot, args=(made, tmp_path / "plot.svg"))
+
+    def save(self, *args, **kwargs) -> None:
+        seen.append(matplotlib.rcParams["svg.fonttype"])
+        if len(seen) == 1:
+            other.start()
+            # In this time the other one must wait.
+            other.join(0.5)
+        original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    made.write_figure(tmp_path / "figure.svg", "strip")
+    other.join()
+    assert seen == ["none", matplotlib.rcParamsDefault["svg.fonttype"]]
+
+
 def test_notebooks_show_the_picture() -> None:
     assert result().figure("strip")._repr_png_().startswith(b"\x89PNG")
 
@@ -829,6 +1111,34 @@ def test_a_counterfactual_explains_the_negated_score(net, grey) -> None:
     label = f"GradCAM, {against.target.name}: {against.layers[-1].label}"
     shown, other = pictures(figure)[label], expected[label]
     assert np.abs(shown.mean(axis=(0, 1)) - other.mean(axis=(0, 1))).max() < 3
+
+
+@pytest.mark.parametrize(
+    ("target", "method"),
+    [
+        ("a - b", "GradCAM"),
+        (lambda output: output[:, 1] - 2 * output[:, 0], "GradCAM"),
+        (1, "FinerCAM"),
+        (None, "FinerCAM"),
+    ],
+)
+def test_a_counterfactual_is_of_the_same_target(
+    net, grey, target, method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, original = [], pipeline.explain
+
+    def recorded(*args, **settings):
+        seen.extend(done := original(*args, **settings))
+        return done
+
+    monkeypatch.setattr(pipeline, "explain", recorded)
+    assert make_figure(
+        "counterfactual", grey, net, method, target, run={"layers": "Conv2d"}
+    ).caption
+    one, other = seen
+    assert other.target.describe()["of"] == one.target.describe()
+    # GradCAM is linear in the score: its maps are the negatives, before they are rectified.
+    assert all(np.allclose(a, -b, atol=1e-6) for a, b in zip(one.maps, other.maps, strict=True))
 
 
 def test_guided_maps_are_those_of_guided_grad_cam(zoo) -> None:
@@ -895,6 +1205,20 @@ def test_a_stopped_figure_is_not_drawn(net, grey) -> None:
         make_figure("strip", grey, net, progress=stop)
     # The network is as it was.
     assert camanim.animate(net, grey).maps
+
+
+def test_a_stopped_finding_is_not_drawn(net, grey) -> None:
+    steps = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        steps.append((stage, done))
+        if stage == "confidence" and done:
+            raise Cancelled("stopped")
+
+    find = {"name": "increase"}
+    with pytest.raises(Cancelled):
+        make_figure("curve", grey, net, find=find, finding="measure", progress=stop)
+    assert ("confidence", 1) in steps
 
 
 def test_what_a_figure_cannot_show_is_refused_before_any_run(net, grey) -> None:

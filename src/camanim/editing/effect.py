@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from camanim.precision import as_float64
 from camanim.targets import likeliest
 from camanim.targets.outputs import detections, find_scores
+from camanim.words import short_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 #: What `ClassEffect.before` and `after` are.
 Measure = Literal["probability", "fraction of pixels", "highest detection", "value"]
-#: Values below it that are not 0 are written with significant digits.
-_SMALL = 0.005
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Effect:
     def summary(self) -> str:
         """Return the change of the target, and the class that is the likeliest now."""
         text = f"{self.target} {_change(self.before, self.after)}"
-        if _format(self.before) == _format(self.after) and self.unit == "probability":
+        if short_value(self.before) == short_value(self.after) and self.unit == "probability":
             text += f" (output {self.score_before:+.2f} -> {self.score_after:+.2f})"
         now, then = self.likeliest, self.likeliest_before
         if now is None or then is None:
@@ -95,8 +94,8 @@ class Effect:
             self.measure, "highest"
         )
         if now.index == then.index:
-            return f"{text}; still {word}: {now.name} {_format(now.after)}."
-        return f"{text}; now {word}: {now.name} {_format(now.after)}."
+            return f"{text}; still {word}: {now.name} {short_value(now.after)}."
+        return f"{text}; now {word}: {now.name} {short_value(now.after)}."
 
     def __repr__(self) -> str:
         return f"<Effect: {self.summary().rstrip('.')}>"
@@ -105,11 +104,7 @@ class Effect:
 
 
 def _change(before: float, after: float) -> str:
-    return f"{_format(before)} -> {_format(after)}"
-
-
-def _format(value: float) -> str:
-    return f"{value:.2f}" if _SMALL <= abs(value) < 100 or value == 0 else f"{value:.2g}"
+    return f"{short_value(before)} -> {short_value(after)}"
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from camanim._version import __version__
-from camanim.figures.picking import names_of, network_of, short_network, value_of
-from camanim.figures.style import MapStyle
+from camanim.figures.picking import network_of, short_network, value_of
 from camanim.result import Result
 
 #: Most names that are listed.
@@ -58,43 +57,6 @@ def _plural(word: str, count: int) -> str:
     return word if count == 1 else f"{word}s"
 
 
-def scale(results: Sequence[Result], style: MapStyle) -> list[str]:
-    """Return sentences about the normalisation and the colours."""
-    if style.signed:
-        sentences = [
-            "Colours: evidence for the class above the middle of the colour bar, against it below, "
-            "divided by the largest absolute value "
-        ]
-    else:
-        sentences = ["Colours: positive evidence, from 0 to the maximum "]
-    if style.normalization == "local":
-        sentences[0] += "of each map (local scale)."
-    else:
-        of = "of all maps" if len(results) == 1 else "of all maps of each result"
-        limits = _limits(results, signed=style.signed)
-        sentences[0] += f"{of} (global scale): {limits}."
-    sentences.append("The number below a map is its raw maximum.")
-    if not style.signed and any(not r.highest(i) > 0 for r in results for i in range(len(r))):
-        sentences.append(
-            'A map without positive evidence is marked, by "none" where space is short.'
-        )
-    return sentences
-
-
-def _limits(results: Sequence[Result], *, signed: bool) -> str:
-    values = [f"{highest(result, signed=signed):.3g}" for result in results]
-    if len(values) == 1:
-        return values[0]
-    return ", ".join(f"{n} {v}" for n, v in zip(names_of(results), values, strict=True))
-
-
-def highest(result: Result, *, signed: bool) -> float:
-    """Return the raw value at the upper end of the global scale."""
-    extremes = result.extremes or [(float(m.min()), float(m.max())) for m in result.maps]
-    values = [max(high, -low) if signed else high for low, high in extremes]
-    return max([0.0, *values])
-
-
 def remarks(results: Sequence[Result]) -> list[str]:
     """Return warnings of findings, notes of the runs, and what was cancelled."""
     sentences: dict[str, None] = {}
@@ -106,9 +68,7 @@ def remarks(results: Sequence[Result]) -> list[str]:
     return list(sentences)
 
 
-def caption(
-    opening: str, results: Sequence[Result], *more: str, style: MapStyle | None = None
-) -> str:
+def caption(opening: str, results: Sequence[Result], *more: str, scale: Sequence[str] = ()) -> str:
     """Return the caption of a figure, one paragraph.
 
     Parameters
@@ -118,12 +78,9 @@ def caption(
     results : sequence of Result
     *more : str
         Further sentences.
-    style : MapStyle, optional
-        Of maps.
+    scale : sequence of str
+        Sentences about the colours of maps; see `camanim.figures.scales.scale_in_words`.
     """
-    sentences = [opening, *about(results), *more]
-    if style is not None:
-        sentences += scale(results, style)
-    sentences += remarks(results)
+    sentences = [opening, *about(results), *more, *scale, *remarks(results)]
     sentences.append(f"Made with napari-camanim {__version__}.")
     return " ".join(" ".join(filter(None, sentences)).split())

@@ -17,6 +17,7 @@ from camanim.result import Result
 
 if TYPE_CHECKING:
     from camanim.models import Model
+    from camanim.targets import Target
 
 
 def draw_figure(result: Result, name: str, /, *others: Result, **settings: Any) -> PrintedFigure:
@@ -222,8 +223,7 @@ def _computed(
     if kind.takes == "pair":
         variants = [{"counterfactual": False}, {"counterfactual": True}]
     for variant in variants:
-        # Both of a pair explain the class that is the likeliest first.
-        of = [results[0].target.index] if results else targets
+        of = [_settled(results[0].target)] if results and targets == [None] else targets
         done = explain(model, image, of, method=method, **{**run, **variant}, progress=progress)
         if len(done) < len(targets) or any(result.cancelled for result in done):
             raise Cancelled("The computation of the figure was stopped.")
@@ -231,10 +231,35 @@ def _computed(
     return results
 
 
+def _settled(target: Target) -> Any:
+    """Return what to explain in another run: the likeliest class may be another one there."""
+    from camanim.targets import FinerTarget
+
+    # The method makes a contrast of a class.
+    return target.main if isinstance(target, FinerTarget) else target
+
+
 def _add(result: Result, name: str, settings: Mapping[str, Any], progress: Progress) -> Finding:
-    """Compute a finding, store it in the result and return it."""
+    """Compute a finding, store it in the result and return it.
+
+    Raises
+    ------
+    Cancelled
+        If `progress` raises it, also if the finding keeps what it has until then.
+    """
     kind = find_kind(name)
     kind.check_names(settings)
-    finding = kind.compute(result, **settings, progress=progress)
+    stopped: list[Cancelled] = []
+
+    def report(stage: str, done: int, total: int) -> None:
+        try:
+            progress(stage, done, total)
+        except Cancelled as error:
+            stopped.append(error)
+            raise
+
+    finding = kind.compute(result, **settings, progress=report)
+    if stopped:
+        raise stopped[0]
     result.add(finding)
     return finding

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from camanim.declarations import Range
 from camanim.errors import RenderError
-from camanim.figures.captions import caption, highest, listing
+from camanim.figures.captions import caption, listing
 from camanim.figures.page import Page
 from camanim.figures.picking import (
     all_layers,
@@ -21,14 +21,24 @@ from camanim.figures.picking import (
     percentile,
     percentiles,
     pick,
+    pick_in_each,
     short_network,
     value_of,
     why_no_map,
+    without_repeats,
 )
 from camanim.figures.printed import PrintedFigure
 from camanim.figures.registry import find_figure, register_figure
+from camanim.figures.scales import (
+    Drawn,
+    bar_of,
+    colors_in_words,
+    marks_in_words,
+    scale_in_words,
+    starts_at_zero,
+)
 from camanim.figures.style import MapStyle, PickedLayers
-from camanim.figures.tiles import MapTiles, Tile, TileGrid, bar_of
+from camanim.figures.tiles import MapTiles, Tile, TileGrid
 from camanim.layer_info import LayerInfo
 from camanim.render.overlay import Overlay, lookup_table
 from camanim.result import Result
@@ -59,6 +69,10 @@ def _printed(
     page = Page(grid.width, top + grid.height) if page is None else page
     grid.draw(page, top)
     return PrintedFigure(name, find_figure(name).title, page.figure, text)
+
+
+def _drawn(tiles: Sequence[MapTiles]) -> list[Drawn]:
+    return [each.drawn for each in tiles]
 
 
 def _number(share: float) -> str:
@@ -119,28 +133,37 @@ def strip(
         names = listing(labels)
         picked = f"{len(labels)} of {len(shown)} layers"
     else:
-        longest = max(given, key=len)
         if layers:
-            chosen = [pick(r.layers, layers) for r in given]
-            shares = [_share(i, longest.layers) for i in pick(longest.layers, layers)]
+            found = pick_in_each([r.layers for r in given], layers)
+            heads = [heading for heading, _ in found]
+            chosen = [[indices[k] for _, indices in found] for k in range(len(given))]
         else:
-            shares = [share for share, _ in percentiles(len(longest), step)]
+            shares = [share for share, _ in percentiles(max(map(len, given)), step)]
+            heads = [_number(share) for share in shares]
             chosen = [[percentile(len(r), share) for share in shares] for r in given]
-        rows = [_row(t, indices, len(shares)) for t, indices in zip(tiles, chosen, strict=True)]
-        heads = [_number(share) for share in shares]
-        names, picked = "", f"{len(shares)} layers of each network"
+        rows = [_row(t, indices) for t, indices in zip(tiles, chosen, strict=True)]
+        names, picked = "", f"{_count(chosen)} layers of each network"
     images = _images(tiles)
     grid = TileGrid(
         [[image, *row] for image, row in zip(images, rows, strict=True)],
         look.width,
         row_heads=names_of(given) if len(given) > 1 else (),
         column_heads=["image", *heads],
-        bar=bar_of(given, look, highest),
+        bar=bar_of(_drawn(tiles), look),
     )
     which = "" if layers else f", every {step:g} % of the depth"
     opening = f"Class activation maps of {picked} in order of execution{which}."
-    more = [f"Layers: {names}." if names else "", "0 % is the first layer, 100 % the last."]
-    return _printed("strip", grid, caption(opening, given, *more, style=look))
+    more = [f"Layers: {names}." if names else ""]
+    if any("%" in head for head in heads):
+        more.append("0 % is the first layer, 100 % the last.")
+    text = caption(opening, given, *more, scale=scale_in_words(_drawn(tiles)))
+    return _printed("strip", grid, text)
+
+
+def _count(chosen: Sequence[Sequence[int]]) -> str:
+    """Return how many layers networks have, such as ``5`` or ``up to 5``."""
+    counts = {len(set(indices)) for indices in chosen}
+    return f"{'up to ' if len(counts) > 1 else ''}{max(counts)}"
 
 
 def _images(tiles: Sequence[MapTiles]) -> list[Tile | None]:
@@ -150,13 +173,12 @@ def _images(tiles: Sequence[MapTiles]) -> list[Tile | None]:
     return [None if same and k else each.image() for k, each in enumerate(tiles)]
 
 
-def _row(tiles: MapTiles, indices: Sequence[int], length: int) -> list[Tile | None]:
+def _row(tiles: MapTiles, indices: Sequence[int]) -> list[Tile | None]:
     """Return the tiles of layers, each of them once; other places are empty."""
-    cells: list[Tile | None] = [
-        None if i in indices[:k] else tiles.map(i, tiles.result.layers[i].label)
-        for k, i in enumerate(indices)
+    return [
+        None if i is None else tiles.map(i, tiles.result.layers[i].label)
+        for i in without_repeats(indices)
     ]
-    return cells + [None] * (length - len(cells))
 
 
 def _share(i: int, layers: Sequence[LayerInfo]) -> float:
@@ -198,12 +220,13 @@ def sheet(result: Result, *, layers: PickedLayers = "", **style: Any) -> Printed
     chosen = pick(result.layers, layers) if layers else list(range(len(result)))
     shown = [result.layers[i] for i in chosen]
     cells = [tiles.image(), *(tiles.map(i, result.layers[i].label) for i in chosen)]
-    grid = TileGrid([cells], look.width, bar=bar_of([result], look, highest))
+    grid = TileGrid([cells], look.width, bar=bar_of([tiles.drawn], look))
     opening = (
         f"Class activation maps of {len(chosen)} layers in order of execution, after the image."
     )
     more = f"Layers: {listing(layer.label for layer in shown)}."
-    return _printed("sheet", grid, caption(opening, [result], more, style=look))
+    text = caption(opening, [result], more, scale=scale_in_words([tiles.drawn]))
+    return _printed("sheet", grid, text)
 
 
 @register_figure(
@@ -237,48 +260,80 @@ def stages(
     """
     given, look = as_list(results), MapStyle(**style)
     tiles = [MapTiles(result, look) for result in given]
-    default = ("0%", "50%", "100%")
     same = len({network_of(result) for result in given}) == 1
     # Methods may have maps of different layers of one network.
     shared = all_layers(given) if same else None
+    networks = [shared or result.layers for result in given]
+    slots: list[tuple[str, list[int | None]]]
+    if layers:
+        picked = pick_in_each(networks, layers)
+        columns = [
+            without_repeats([indices[k] for _, indices in picked]) for k in range(len(given))
+        ]
+        slots = [("", [column[k] for column in columns]) for k in range(len(picked))]
+    else:
+        slots = _stages_of(networks)
+    length = len(slots)
+    heads = [head for head, _ in slots]
     shown = [
-        [of[i].label for i in pick(of, layers, default)]
-        for of in (shared or result.layers for result in given)
+        [of[i].label for i in (indices[k] for _, indices in slots) if i is not None]
+        for k, of in enumerate(networks)
     ]
-    length = max(map(len, shown))
-    columns: list[list[Tile | None]] = [
-        [_at(t, label, label) for label in labels] + [None] * (length - len(labels))
-        for t, labels in zip(tiles, shown, strict=True)
+    cells = [
+        [
+            None if i is None else _at(t, of[i].label, of[i].label)
+            for t, of, i in zip(tiles, networks, indices, strict=True)
+        ]
+        for _, indices in slots
     ]
-    heads = [""] * length if layers else ["initial", "middle", "final"][:length]
     names = names_of(given) if len(given) > 1 else [short_network(network_of(given[0]))]
     column_heads = [
         f"{name}\n{r.target.name} {value_of(r, word=False)}"
         for name, r in zip(names, given, strict=True)
     ]
     images = _images(tiles)
-    rows = [[column[k] for column in columns] for k in range(length)]
+    rows: list[list[Tile | None]]
     if len(given) > 1 and images[1] is None:
         # One image, beside the maps.
-        rows = [[images[0] if k == 0 else None, *row] for k, row in enumerate(rows)]
+        rows = [[images[0] if k == 0 else None, *row] for k, row in enumerate(cells)]
         column_heads = ["image", *column_heads]
     else:
-        rows, heads = [images, *rows], ["image", *heads]
+        rows, heads = [images, *cells], ["image", *heads]
     grid = TileGrid(
         rows,
         look.width,
         row_heads=heads,
         column_heads=column_heads,
-        bar=bar_of(given, look, highest),
+        bar=bar_of(_drawn(tiles), look),
     )
-    which = f"{length} layers" if layers else "the initial, the middle and the final layer"
+    which = f"{length} layers"
+    if not layers:
+        *others, last = [f"the {head}" for head, _ in slots]
+        which = f"{', '.join(others)} and {last} layer" if others else f"{last} layer"
     opening = f"Class activation maps of {which}, in order of execution."
     if same:
         more = f"Layers: {listing(shown[0])}."
     else:
         of_each = zip(names, shown, strict=True)
         more = f"Layers: {'; '.join(f'{name}: {listing(labels)}' for name, labels in of_each)}."
-    return _printed("stages", grid, caption(opening, given, more, style=look))
+    text = caption(opening, given, more, scale=scale_in_words(_drawn(tiles)))
+    return _printed("stages", grid, text)
+
+
+def _stages_of(
+    networks: Sequence[Sequence[LayerInfo]],
+) -> list[tuple[str, list[int | None]]]:
+    """Return the initial, the middle and the final layer of each network, each layer once.
+
+    A network of two layers has no middle one, one of a single layer a final one only.
+    """
+    columns: list[tuple[int | None, int | None, int]] = []
+    for layers in networks:
+        last = len(layers) - 1
+        middle = percentile(len(layers), 50)
+        columns.append((0 if last else None, middle if 0 < middle < last else None, last))
+    rows = zip(("initial", "middle", "final"), zip(*columns, strict=True), strict=True)
+    return [(name, list(row)) for name, row in rows if any(i is not None for i in row)]
 
 
 @register_figure("Matrix", MapStyle, takes="several", varies=("network", "method", "class"))
@@ -326,16 +381,19 @@ def matrix(
     cells: dict[tuple[str, str], Tile] = {}
     names: dict[Side, dict[str, None]] = {rows: {}, columns: {}}
     labels: dict[str, None] = {}
-    for each in tiles:
+    networks = [shared or result.layers for result in given]
+    picked = pick_in_each(networks, layers, default)
+    if not over_layers and len(picked) > 1:
+        raise RenderError('Several layers need one side of the matrix: set columns="layer".')
+    for k, (each, of) in enumerate(zip(tiles, networks, strict=True)):
         result = each.result
-        of = shared or result.layers
-        chosen = pick(of, layers, default)
-        if not over_layers and len(chosen) > 1:
-            raise RenderError('Several layers need one side of the matrix: set columns="layer".')
-        for i in chosen:
+        chosen = without_repeats([indices[k] for _, indices in picked])
+        for i, (heading, _) in zip(chosen, picked, strict=True):
+            if i is None:
+                continue
             label = of[i].label
             labels[label] = None
-            layer_name = label if same else _number(_share(i, of))
+            layer_name = label if same else heading
             facts: dict[Side, str] = {
                 "network": short_network(network_of(result)), "method": result.method,
                 "class": result.target.name, "layer": layer_name,
@@ -347,16 +405,21 @@ def matrix(
                 )
             names[rows][key[0]] = names[columns][key[1]] = None
             cells[key] = _at(each, label, "" if same else label)
+    for side in (rows, columns):
+        if side == "layer" and not same:
+            # In the order of the depth, also where the first network has fewer layers.
+            names[side] = {heading: None for heading, _ in picked if heading in names[side]}
     grid = TileGrid(
         [[cells.get((row, column)) for column in names[columns]] for row in names[rows]],
         look.width,
         row_heads=_with_values(rows, list(names[rows]), given),
         column_heads=_with_values(columns, list(names[columns]), given),
-        bar=bar_of(given, look, highest),
+        bar=bar_of(_drawn(tiles), look),
     )
     opening = f"Class activation maps by {rows} (rows) and {columns} (columns)."
     more = f"{'Layers' if len(labels) > 1 else 'Layer'}: {listing(labels)}."
-    return _printed("matrix", grid, caption(opening, given, more, style=look))
+    text = caption(opening, given, more, scale=scale_in_words(_drawn(tiles)))
+    return _printed("matrix", grid, text)
 
 
 def _check_sides(results: Sequence[Result], sides: set[Side]) -> None:
@@ -418,28 +481,44 @@ def local_global(
         places = percentiles(len(result), step)
     first, second = MapTiles(result, local), MapTiles(result, common)
     labels = [result.layers[i].label for _, i in places]
+    rows = [
+        [first.map(i) for _, i in places],
+        [second.map(i, x, numbered=False) for (_, i), x in zip(places, labels, strict=True)],
+    ]
+    both = [first.drawn, second.drawn]
+    bottom, top = second.stack.limits(0)
+    from_zero = starts_at_zero(both)
+    low, high = "0" if from_zero else "0 or minimum", "maximum"
+    if look.signed:
+        low, high = "-max. |value|", "max. |value|"
     grid = TileGrid(
-        [
-            [first.map(i) for _, i in places],
-            [second.map(i, x, numbered=False) for (_, i), x in zip(places, labels, strict=True)],
-        ],
+        rows,
         look.width,
         row_heads=("local", "global"),
         column_heads=[_number(share) for share, _ in places],
         bar=replace(
-            bar_of([result], local, highest),
+            bar_of([first.drawn], local),
             title=f"{'signed' if look.signed else 'positive'} evidence, local or global scale",
-            low="minus max." if look.signed else "0",
-            high="maximum",
+            low=low,
+            high=high,
         ),
     )
-    top = highest(result, signed=look.signed)
+    raw = f"{top:.3g}" if from_zero else f"{bottom:.3g} to {top:.3g}"
     opening = (
-        f"Class activation maps of {len(places)} of {len(result)} layers: above, each scaled by its own "
-        f"maximum (local); below, all by the maximum of all layers (global, {top:.3g} raw)."
+        f"Class activation maps of {len(places)} of {len(result)} layers: above, each on its own scale "
+        f"(local); below, all on the scale of all layers (global, {raw} raw)."
     )
+    colors = colors_in_words(
+        "of each map (above) or of all maps (below)", look, from_zero=from_zero
+    )
+    scale = [
+        first.drawn.plane,
+        f"Colours: {colors}.",
+        "The number below a map in the upper row is its raw maximum.",
+        *marks_in_words(both),
+    ]
     more = f"Layers: {listing(labels)}."
-    return _printed("local_global", grid, caption(opening, [result], more, style=local))
+    return _printed("local_global", grid, caption(opening, [result], more, scale=scale))
 
 
 @register_figure("Top-k classes", MapStyle, takes="several", varies=("class",), classes=5)
@@ -481,12 +560,13 @@ def classes(
         look.width,
         row_heads=labels if len(labels) > 1 else (),
         column_heads=["image", *(f"{r.target.name}\n{value_of(r, word=False)}" for r in given)],
-        bar=bar_of(given, look, highest),
+        bar=bar_of(_drawn(tiles), look),
     )
     unit = given[0].target.unit
     opening = f"Class activation maps of {len(given)} classes in descending order of their {unit}."
     more = f"{'Layers' if len(labels) > 1 else 'Layer'}: {listing(labels)}."
-    return _printed("classes", grid, caption(opening, given, more, style=look))
+    text = caption(opening, given, more, scale=scale_in_words(_drawn(tiles)))
+    return _printed("classes", grid, text)
 
 
 @register_figure("Counterfactual", MapStyle, takes="pair")
@@ -525,6 +605,15 @@ def counterfactual(
     pair = [result, counter_result]
     if len({(network_of(r), r.method) for r in pair}) > 1:
         raise RenderError("The results are of different networks or methods: pass those of one.")
+    name = result.target.name
+    # As `camanim.targets.Counterfactual` names it.
+    against = counter_result.target.name.removesuffix(" (counterfactual)")
+    if against != name or counter_result.target.index != result.target.index:
+        raise RenderError(
+            f"The results are for {name} and against {against}: compute both of one target."
+        )
+    if not np.array_equal(result.image, counter_result.image):
+        raise RenderError("The results are of different images: compute both of one image.")
     tiles = [MapTiles(r, look) for r in pair]
     shown = all_layers(pair)
     labels = [shown[i].label for i in pick(shown, layers, ("100%",))]
@@ -532,18 +621,18 @@ def counterfactual(
         [tiles[0].image() if k == 0 else None, *(_at(t, label, label) for t in tiles)]
         for k, label in enumerate(labels)
     ]
-    name = result.target.name
     grid = TileGrid(
         rows,
         look.width,
         column_heads=["image", f"for {name}", f"against {name}"],
-        bar=bar_of(pair, look, highest),
+        bar=bar_of(_drawn(tiles), look),
     )
     opening = (
         f"Evidence for the class {name} and against it: maps of the score and of the negated score."
     )
     more = f"{'Layers' if len(labels) > 1 else 'Layer'}: {listing(labels)}."
-    return _printed("counterfactual", grid, caption(opening, pair, more, style=look))
+    text = caption(opening, pair, more, scale=scale_in_words(_drawn(tiles)))
+    return _printed("counterfactual", grid, text)
 
 
 @register_figure(
@@ -581,6 +670,11 @@ def guided(
     """
     given, look = as_list(results), MapStyle(**style)
     _check_sides(given, {"method", "layer"})
+    if any(result.geometry != given[0].geometry for result in given):
+        raise RenderError(
+            "The results have different inputs of the network: compute all methods for one image, and "
+            "pass volumes rather than planes of them."
+        )
     with_gradient = [result for result in given if result.guided is not None]
     plain = [result for result in given if result.guided is None]
     if not with_gradient or not plain:
@@ -617,7 +711,7 @@ def guided(
         look.width,
         row_heads=("maps", "guided"),
         column_heads=["image", *(result.method for result in plain)],
-        bar=bar_of(plain, look, highest),
+        bar=bar_of(_drawn(tiles), look),
     )
     opening = (
         f"Class activation maps of the layer {label} (above), and the guided gradient of the image, "
@@ -627,7 +721,8 @@ def guided(
     more = (
         "Guided maps highlight edges, and are similar for untrained networks (Adebayo et al. 2018)."
     )
-    return _printed("guided", grid, caption(opening, given, more, style=look))
+    text = caption(opening, given, more, scale=scale_in_words(_drawn(tiles)))
+    return _printed("guided", grid, text)
 
 
 def _summed(result: Result) -> npt.NDArray[np.float32]:
@@ -636,7 +731,15 @@ def _summed(result: Result) -> npt.NDArray[np.float32]:
     summed: npt.NDArray[np.float32] = (
         result.guided.detach().cpu().numpy().sum(axis=1).astype(np.float32)
     )
-    return summed if len(summed) > 1 else summed[0]
+    # The first axis is that of the slices if a 2-D network explained a volume.
+    if summed.ndim > len(result.geometry.size) and len(summed) == 1:
+        summed = summed[0]
+    if summed.shape != result.geometry.size:
+        raise RenderError(
+            "The guided gradient is that of a whole volume: pass the result of the volume, and choose "
+            "the plane with z."
+        )
+    return summed
 
 
 def _gradient_tile(

@@ -9,6 +9,7 @@ from typing import Any
 from camanim.errors import LayerError, LayerIndexError
 from camanim.layer_info import LayerInfo
 from camanim.result import Result
+from camanim.words import short_value
 
 
 def percentile(count: int, share: float) -> int:
@@ -57,16 +58,60 @@ def pick(layers: Sequence[LayerInfo], picked: Any, default: Sequence[str] = ()) 
     LayerError
         If a layer does not exist.
     """
-    if not layers:
-        raise LayerError("The result has no map: select layers with a map.")
+    return list(dict.fromkeys(_index(layers, item) for item in _items(picked, default)))
+
+
+def pick_in_each(
+    networks: Sequence[Sequence[LayerInfo]], picked: Any, default: Sequence[str] = ()
+) -> list[tuple[str, list[int]]]:
+    """Return a heading for each picked layer, with its index in each of several networks.
+
+    A network of few layers may have one of them several times. What is the same in all networks is one.
+
+    Parameters
+    ----------
+    networks : sequence of sequences of LayerInfo
+        Layers of each network.
+    picked, default
+        As for `pick`.
+
+    Raises
+    ------
+    LayerError
+        If a layer does not exist.
+    """
+    found: dict[tuple[int, ...], str] = {}
+    for item in _items(picked, default):
+        indices = tuple(_index(layers, item) for layers in networks)
+        found.setdefault(indices, _heading(item))
+    return [(heading, list(indices)) for indices, heading in found.items()]
+
+
+def _items(picked: Any, default: Sequence[str]) -> list[str | int]:
     items = picked.split(",") if isinstance(picked, str) else picked
     items = [items] if isinstance(items, int) else list(items)
     items = [item.strip() if isinstance(item, str) else item for item in items]
-    chosen = [item for item in items if item != ""] or list(default)
-    return list(dict.fromkeys(_index(layers, item) for item in chosen))
+    return [item for item in items if item != ""] or list(default)
+
+
+def _heading(item: str | int) -> str:
+    if isinstance(item, str) and item.endswith("%") and _is_number(item[:-1]):
+        return f"{float(item[:-1]):g} %"
+    return f"layer {item}" if str(item).lstrip("-").isdecimal() else str(item)
+
+
+def without_repeats(indices: Sequence[int]) -> list[int | None]:
+    """Return indices with None in place of repeats: each is where it is first, the last one at the end.
+
+    So the final layer of a network of few layers is at 100 %, not also at 75 %.
+    """
+    *others, last = indices
+    return [None if i in others[:k] or i == last else i for k, i in enumerate(others)] + [last]
 
 
 def _index(layers: Sequence[LayerInfo], item: str | int) -> int:
+    if not layers:
+        raise LayerError("The result has no map: select layers with a map.")
     names = [layer.label for layer in layers]
     if isinstance(item, str):
         if item in names:
@@ -127,8 +172,7 @@ def short_network(name: str) -> str:
 
 def value_of(result: Result, *, word: bool = True) -> str:
     """Return the target's probability or score, such as ``probability 0.59``."""
-    p = float(result.probability)
-    number = f"{p:.2f}" if 0.005 <= abs(p) < 100 else f"{p:.2g}"
+    number = short_value(float(result.probability))
     return f"{result.target.unit} {number}" if word else number
 
 

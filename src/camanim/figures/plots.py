@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from camanim.comparison import overlaid
+from camanim.comparison import marked, overlaid
 from camanim.curves import find_curve, layer_curves, relative_depth, with_curve, with_stages
 from camanim.errors import RenderError, ScoreError
-from camanim.figures.captions import caption, highest, listing
+from camanim.figures.captions import caption, listing
 from camanim.figures.maps import as_list
 from camanim.figures.page import INCH, SMALL, Page, fitted, width_of, wrapped
 from camanim.figures.picking import names_of, pick
 from camanim.figures.printed import PrintedFigure
 from camanim.figures.registry import find_figure, register_figure
+from camanim.figures.scales import bar_of, scale_in_words
 from camanim.figures.style import MapStyle, PickedLayers, PlotStyle
-from camanim.figures.tiles import MapTiles, TileGrid, bar_of, lettered
+from camanim.figures.tiles import MapTiles, TileGrid, lettered
 from camanim.findings import Finding
 from camanim.plots import Floats, Line, Panel
 from camanim.render.figures import PRINT, draw, dress, legend_in_a_row
@@ -128,7 +129,11 @@ def curve(
         assert isinstance(drawn, Panel)
         panel = drawn
         more += [f"{name}: {_finding(r, finding).summary()}" for name, r in named.items()]
-        more.append("Marks: the layer that each curve is highest at, a star the highest of all.")
+        if panel.marks:
+            findings = {name: _finding(r, finding) for name, r in named.items()}
+            side, extreme = marked(findings)
+            which = f"the {side} value" if extreme else "the layer to show first"
+            more.append(f"Marks: {which} of each curve, a star the {side} of them.")
         # One entry for all marks would say less than the caption.
         panel = replace(
             panel,
@@ -440,7 +445,7 @@ def panel(
     cells = [
         lettered(tiles.map(i, result.layers[i].label), letter) for i, letter in letters.items()
     ]
-    grid = TileGrid([cells], look.width, bar=bar_of([result], look, highest))
+    grid = TileGrid([cells], look.width, bar=bar_of([tiles.drawn], look))
     height, above, left = 36.0 if look.width < 120 else 44.0, 6.5, 15.0
     top = above + height + 11.0
     page = Page(look.width, top + grid.height)
@@ -462,7 +467,8 @@ def panel(
     marked = listing(f"{letter}: {result.layers[i].label}" for i, letter in letters.items())
     title = shown.name[:1].upper() + shown.name[1:]
     opening = f"{title} over the layers in order of execution, and the maps of picked layers."
-    text = caption(opening, [result], f"{marked}.", shown.tip, style=look)
+    scale = scale_in_words([tiles.drawn])
+    text = caption(opening, [result], f"{marked}.", shown.tip, scale=scale)
     return PrintedFigure("panel", find_figure("panel").title, page.figure, text)
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from camanim._version import __version__
 from camanim.declarations import Range, checked
 from camanim.errors import RenderError
+from camanim.render.figures import file_content
 from camanim.render.plots import checked_plot
 from camanim.writing import cannot_write, checked_path, complete_or_absent
 
@@ -25,7 +23,8 @@ PICTURE_DPI = 300
 #: Fonts are embedded in a PDF as TrueType, which all publishers accept; text of an SVG remains text, so
 #: that it can be searched and edited. The salt makes the identifiers in an SVG reproducible.
 _WRITING = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "camanim"}
-_lock = threading.Lock()
+#: Bytes at the end of a caption that name the program.
+_TAIL = 60
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,12 @@ class PrintedFigure:
         Raises
         ------
         RenderError
-            If the suffix differs, `dpi` is out of range, or a file cannot be written; files are then as
-            they were before.
+            If the suffix differs, `dpi` is out of range, a text file of the name of a new figure is no
+            caption, or a file cannot be written. Each file is complete then, or as it was before.
         """
         target = checked_plot(path)
         text = checked_path(target.with_suffix(".txt"), ".txt")
+        _check_caption(text, target, self.caption)
         content = self.rendered(target.suffix[1:].lower(), dpi)
         try:
             # Neither replaces an older file before both are complete.
@@ -94,10 +94,9 @@ class PrintedFigure:
         kind : {"pdf", "svg", "png"}
         dpi : int
         """
-        content = BytesIO()
-        with _writing():
-            self.figure.savefig(content, format=kind, dpi=dpi, metadata=self._metadata(kind))
-        return content.getvalue()
+        return file_content(
+            self.figure, kind, configuration=_WRITING, dpi=dpi, metadata=self._metadata(kind)
+        )
 
     def _metadata(self, kind: str) -> Mapping[str, Any]:
         program = f"napari-camanim {__version__}"
@@ -116,16 +115,19 @@ class PrintedFigure:
         return self.rendered("png", 150)
 
 
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Configure the writers of matplotlib, which read the configuration of the process."""
-    import matplotlib
-
-    configuration: Any = matplotlib.rcParams
-    with _lock:
-        before = {name: configuration[name] for name in _WRITING}
-        configuration.update(_WRITING)
-        try:
-            yield
-        finally:
-            configuration.update(before)
+def _check_caption(text: Path, target: Path, caption: str) -> None:
+    """Raise `RenderError` if another text would be replaced by the caption of a new figure."""
+    if target.exists() or not text.exists():
+        return
+    own = f"{caption}\n".encode()
+    try:
+        with text.open("rb") as file:
+            file.seek(max(0, text.stat().st_size - max(len(own), _TAIL)))
+            end = file.read()
+    except OSError as error:
+        raise cannot_write(text, error) from error
+    if end == own or b"Made with napari-camanim" in end[-_TAIL:]:
+        return
+    raise RenderError(
+        f"{text} exists, and is no caption of a figure: choose another name for the figure."
+    )

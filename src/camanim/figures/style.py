@@ -64,7 +64,7 @@ class MapStyle(Checked, error=RenderError):
     opacity : float
         Opacity of the map over the image, in [0, 1].
     grey : bool
-        Show the image in grey below the maps, so that all colours are those of the colour bar.
+        Show the image in grey below the maps, so that all hues are those of the colour bar.
     z : int, optional
         Plane of a volume; by default the middle of the range that the maps cover.
     """

@@ -23,11 +23,10 @@ from camanim.figures.page import (
     wrapped,
 )
 from camanim.figures.printed import PICTURE_DPI
+from camanim.figures.scales import SHORT, Bar, Drawn
 from camanim.figures.style import MapStyle
 from camanim.render.overlay import Overlay, lookup_table
 from camanim.result import Result
-from camanim.slicing import take_plane
-from camanim.stack import stack_maps
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -41,7 +40,6 @@ ROW_HEAD, HEAD_LINES = 28.0, 3
 TALLEST = 2.5
 #: Most tiles of a figure.
 MOST_TILES = 700
-NO_EVIDENCE, ALL_ZERO = "no positive evidence", "zero everywhere"
 
 
 @dataclass(frozen=True)
@@ -81,20 +79,27 @@ class MapTiles:
     result : Result
         Of an image or of a volume, of which one plane is shown.
     style : MapStyle
+
+    Attributes
+    ----------
+    drawn : Drawn
+        The maps of which `map` has returned a tile, with their scale.
     """
 
     def __init__(self, result: Result, style: MapStyle) -> None:
         if not result.maps:
             raise RenderError("The result has no map to draw: select layers with a map.")
-        self.result = plane = take_plane(result, style.z)
-        self.stack = stack_maps(plane, style.normalization, signed=style.signed)
+        self.drawn = Drawn.of(result, style)
+        self.result, self.stack = self.drawn.result, self.drawn.stack
+        plane = self.result
         colors = lookup_table(style.shown_colormap)
-        pixels = in_grey(plane.image) if style.grey else plane.image
         height, width = plane.image.shape[:2]
         self.aspect = height / width
         # All tiles of a result have the same size.
         self._overlay = lru_cache(1)(
-            lambda size: Overlay(pixels, plane.geometry, size, colors, style.opacity)
+            lambda size: Overlay(
+                plane.image, plane.geometry, size, colors, style.opacity, grey=style.grey
+            )
         )
         self._image = plane.image
 
@@ -126,65 +131,20 @@ class MapTiles:
                 levels = np.float32(0.5) * levels + np.float32(0.5)
             return self._overlay(size).picture(levels)
 
-        highest = self.result.highest(i)
-        over = ""
-        if self.stack.signed:
-            over = "" if self.result.maps[i].any() else ALL_ZERO
-        elif not highest > 0:
-            over = NO_EVIDENCE
+        self.drawn.layers.append(i)
+        over = self.drawn.without_colors(i)
         if numbered:
-            below = (*below, short_number(highest))
+            below = (*below, short_number(self.result.highest(i)))
         result = self.result
         label = f"{result.method}, {result.target.name}: {result.layers[i].label}"
-        return Tile(picture, self.aspect, tuple(filter(None, below)), over, "none", label)
+        return Tile(
+            picture, self.aspect, tuple(filter(None, below)), over, SHORT.get(over, ""), label
+        )
 
     def missing(self, why: str, *below: str) -> Tile:
         """Return the tile of a layer without a map."""
         texts = tuple(filter(None, below))
         return Tile(None, self.aspect, texts, why, "no map", f"no map: {why}")
-
-
-def in_grey(pixels: Pixels) -> Pixels:
-    """Return an image in grey, (H, W) uint8."""
-    if pixels.ndim == 2:
-        return pixels
-    # Luma of ITU-R BT.601, as Pillow's.
-    luma: Pixels = np.round(pixels[..., :3] @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-    return luma
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A colour bar, with text at its ends.
-
-    Attributes
-    ----------
-    colormap : str
-    low, high : str
-    title : str
-    """
-
-    colormap: str
-    low: str
-    high: str
-    title: str
-
-
-def bar_of(results: Sequence[Result], style: MapStyle, highest: Callable[..., float]) -> Bar:
-    """Return the colour bar of maps; with raw values at its ends where all maps share a scale."""
-    title = (
-        f"{'signed evidence' if style.signed else 'positive evidence'}, {style.normalization} scale"
-    )
-    if style.normalization == "local":
-        high = "max. of each map"
-    elif len(results) == 1:
-        high = f"{highest(results[0], signed=style.signed):.3g}"
-    else:
-        high = "max. of each result"
-    low = "0"
-    if style.signed:
-        low = f"-{high}" if high[0].isdigit() else f"minus {high}"
-    return Bar(style.shown_colormap, low, high, title)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ in functions, because its import is slow.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,7 @@ BEST, OTHER = ("★", "*", 13.0), ("◆", "D", 6.0)
 DASHES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
 #: Maximum length of a name in characters.
 MAX_LENGTH = 60
+_writing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,38 @@ def new_figure(
     for each in axes:
         dress(each, theme)
     return figure, axes
+
+
+def file_content(
+    figure: Figure, kind: str, *, configuration: Mapping[str, Any] | None = None, **options: Any
+) -> bytes:
+    """Return the content of a file with a figure, in memory.
+
+    All files of figures are written by this function, one at a time: the writers of matplotlib read its
+    configuration, which the threads of a process share.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    kind : {"png", "pdf", "svg"}
+    configuration : mapping, optional
+        Entries of ``rcParams`` for this file, which have their former values afterwards.
+    **options
+        Of `matplotlib.figure.Figure.savefig`, such as ``dpi=200``.
+    """
+    import matplotlib
+
+    shared: Any = matplotlib.rcParams
+    content = BytesIO()
+    with _writing:
+        before = {name: shared[name] for name in configuration or ()}
+        shared.update(configuration or {})
+        try:
+            # In memory, as the writers of matplotlib fail in their own ways on a full disk.
+            figure.savefig(content, format=kind, **options)
+        finally:
+            shared.update(before)
+    return content.getvalue()
 
 
 def dress(axes: Axes, theme: Theme) -> None:

@@ -38,6 +38,8 @@ class Overlay:
         See `lookup_table`.
     opacity : float
         Opacity of the map, 0 to 1.
+    grey : bool
+        Whether the image is in grey.
 
     Attributes
     ----------
@@ -54,8 +56,10 @@ class Overlay:
         size: int,
         colors: npt.NDArray[np.uint8],
         opacity: float = 0.5,
+        *,
+        grey: bool = False,
     ) -> None:
-        self.image = image = _display_image(pixels, size)
+        self.image = image = _display_image(pixels, size, grey=grey)
         self._cv2, self._lut, self._opacity = import_with_opencv(), colors[:, None], opacity
         top, left, bottom, right = geometry.box
         height, width = pixels.shape[:2]
@@ -135,12 +139,8 @@ class Thumbnails:
         signed: bool = False,
     ) -> None:
         self._stack = stack_maps(result, normalization, signed=signed)
-        pixels = result.image
-        if pixels.ndim == 3:
-            # Luma of ITU-R BT.601, as Pillow's.
-            pixels = np.round(pixels[..., :3] @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
         colors = lookup_table(COLORMAPS[signed])
-        self._overlay = Overlay(pixels, result.geometry, size, colors)
+        self._overlay = Overlay(result.image, result.geometry, size, colors, grey=True)
 
     def picture(self, i: int) -> npt.NDArray[np.uint8]:
         """Return the picture of layer `i`, (H, W, 3)."""
@@ -174,10 +174,13 @@ def display_size(image: npt.NDArray[np.uint8], size: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _display_image(image: npt.NDArray[np.uint8], size: int) -> Image.Image:
+def _display_image(image: npt.NDArray[np.uint8], size: int, *, grey: bool = False) -> Image.Image:
     """Return the image in RGB, resized so that its longer side has `size` pixels."""
     kind = Image.Resampling.LANCZOS if size < max(image.shape[:2]) else Image.Resampling.BICUBIC
-    return Image.fromarray(image).convert("RGB").resize(display_size(image, size), kind)
+    # Resized first: whole slides have many pixels.
+    resized = Image.fromarray(image).resize(display_size(image, size), kind)
+    # The grey values are the luma of ITU-R BT.601.
+    return (resized.convert("L") if grey else resized).convert("RGB")
 
 
 def _span(low: float, high: float, scale: float, count: int) -> tuple[int, int, float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from camanim.curves import find_curve, with_curve, with_stages
 from camanim.errors import LayerIndexError, RenderError, ScoreError
 from camanim.findings import FindingKind, finding_kinds
 from camanim.plots import HeatMap, Panel, Plot, PlotOffer
-from camanim.render.figures import PRINT, draw, new_figure, shortened
+from camanim.render.figures import PRINT, draw, file_content, new_figure, shortened
 from camanim.render.pen import plain
 from camanim.result import Result
 from camanim.writing import checked_path, write_file
@@ -88,10 +87,7 @@ def write_described(described: Plot, path: str | Path) -> Path:
 
 
 def _write(figure: Figure, target: Path) -> Path:
-    content = BytesIO()
-    # In memory, as the writers of matplotlib fail in their own ways on a full disk.
-    figure.savefig(content, format=target.suffix[1:].lower(), dpi=DPI)
-    write_file(target, content.getvalue())
+    write_file(target, file_content(figure, target.suffix[1:].lower(), dpi=DPI))
     return target
 
 

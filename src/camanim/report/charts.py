@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from io import BytesIO
 from xml.etree import ElementTree
 
 from markupsafe import Markup
 
 from camanim.curves import with_stages
 from camanim.plots import Panel
-from camanim.render.figures import MOVIE, PRINT, draw, new_figure
+from camanim.render.figures import MOVIE, PRINT, draw, file_content, new_figure
 from camanim.result import Result
 
 #: Width of the figure and height of its parts, in inches.
@@ -62,16 +61,15 @@ def chart(result: Result, prefix: str) -> Chart | None:
         draw(figure, each, with_stages(panel, result.layers), _THEME)
         if each is not axes[-1]:
             each.set_xlabel("")
-    content = BytesIO()
     # No date, and no names of programs.
-    figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    content = file_content(figure, "svg", metadata={"Date": None, "Creator": None})
     # SVG has 72 units per inch.
     width, height = 72 * _WIDTH, 72 * height
     boxes = [each.get_position() for each in axes]
     (low, high), box = axes[0].get_xlim(), boxes[0]
     step = box.width * width / (high - low)
     return Chart(
-        Markup(_inline(content.getvalue(), prefix)),
+        Markup(_inline(content, prefix)),
         width,
         height,
         first=box.x0 * width + (1 - low) * step,
