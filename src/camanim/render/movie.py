@@ -116,7 +116,7 @@ def write_movie(
     quality : {"standard", "high"}
         Quality of the compression; of ``.apng`` and folders, which lose nothing, its effort.
     title : str, optional
-        Title in the metadata; by default class, probability, method and network.
+        Title in the metadata; by default class with its value, method and network.
     z : int or None
         Plane of a volume; by default the middle of the range that the maps cover.
     progress : Progress
