@@ -75,8 +75,18 @@ def test_links_lead_somewhere(make: ModuleType, page: Path) -> None:
         assert not anchor or anchor in make.anchors(read(linked)).values(), target
 
 
+#: Pages whose code runs for minutes.
+LONG = ("guide.md", "trust.md")
+
+
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if CODE.search(read(p))], ids=lambda p: str(p.relative_to(ROOT))
+    "page",
+    [
+        pytest.param(p, marks=[pytest.mark.slow] if p.name in LONG else [])
+        for p in PAGES
+        if CODE.search(read(p))
+    ],
+    ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_the_code_of_a_page_runs_in_its_order(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

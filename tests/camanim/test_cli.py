@@ -172,7 +172,7 @@ def test_inconsistent_options_for_scores_are_wrong_usage(picture, tmp_path, argu
         (["PICTURE", "--target", "cat"], "'cat'"),
         (["PICTURE", "--target", "3"], "0 to 2"),
         (["PICTURE", "--layers", "nothing"], "'nothing'"),
-        (["PICTURE", "--movie", "out.gif"], ".mp4"),
+        (["PICTURE", "--movie", "out.avi"], ".mp4"),
         (["PICTURE", "--table", "out.txt"], ".csv"),
         (["a" * 300 + ".png"], "a" * 100),
         (["PICTURE", "--mask", "mask.jpg"], "JPEG"),

@@ -628,7 +628,8 @@ class CamWidget(DockFields):
             self._estimate()
 
     def _on_cost(self, words: str) -> None:
-        show_words(self.cost, words)
+        if not self._closed:
+            show_words(self.cost, words)
 
     def _on_message(self, text: str, error: bool) -> None:
         self.status.show_message(text, error)
@@ -739,10 +740,10 @@ class CamWidget(DockFields):
             self.layers.close()
         # Reports that wait in the queue of events would arrive when the fields are deleted.
         explainer = self.explainer
-        for signal in (explainer.said, explainer.progressed, explainer.shown, explainer.listed):
+        reports = (explainer.said, explainer.progressed, explainer.shown, explainer.listed)
+        for signal in (*reports, self.estimator.estimated):
             signal.disconnect()
         self.estimator.close()
-        self.saving.close()
         explainer.close()
         if self._device_search is not None:
             self._device_search.succeeded.disconnect()
