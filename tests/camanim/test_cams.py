@@ -964,6 +964,8 @@ def test_zeros_of_a_map_propagate_to_all_earlier_layers() -> None:
 
 
 def test_refinecam_of_a_transformer_leaves_out_the_block_behind_its_class_token() -> None:
+    # Of every second seed, the first map has no positive value.
+    torch.manual_seed(11)
     net = VisionTransformer(32, 8, 3, 2, 16, 32, num_classes=5)
     nn.init.normal_(net.heads.head.weight)
     image = np.random.default_rng(0).random((32, 32, 3))

@@ -632,7 +632,7 @@ def test_a_what_if_edit_does_not_cancel_a_file(viewer, small, tmp_path, qtbot, m
     ask = small.sections["Ask"]
     ask.fill()
     ask.expand()
-    small.ask.tool.mode = "paint"
+    small.ask.tool.set_mode("paint")
     qtbot.waitUntil(lambda: not small.ask.tool.runner.running, timeout=60_000)
     assert small.runner.running
     go_on.set()
