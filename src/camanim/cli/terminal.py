@@ -19,6 +19,7 @@ from rich.text import Text
 from camanim.declarations import Setting
 from camanim.result import Result
 from camanim.table import table
+from camanim.words import value_in_words
 
 #: Fewest characters of a column of prose, in a table that fits the terminal.
 _PROSE = 24
@@ -166,7 +167,7 @@ def print_layers(result: Result) -> None:
 
 def report(result: Result, files: Sequence[Path], notes: Sequence[str] = ()) -> None:
     """Print the target, notes, summaries of findings, warnings and the paths of written files."""
-    value = f"{result.target.unit} {result.probability:.3f}"
+    value = value_in_words(result.probability, result.target.unit)
     say(
         f"{result.target.name}, with {value}; {len(result)} layers with {result.method}.",
         *result.notes,
